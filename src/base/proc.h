@@ -1,0 +1,47 @@
+/* Child processes, held by pidfd, never by a bare pid. */
+#pragma once
+
+#include "macro.h"
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct proc {
+	pid_t pid;	/* for display and for protocols; signals go through pidfd */
+	int pidfd;	/* owned */
+};
+#define PROC_INIT {.pid = 0, .pidfd = -EBADF}
+
+struct fd_map { int from, to; };	/* in the child, descriptor `from` becomes number `to` */
+
+struct spawn_args {
+	const char *path;		/* executed as is: no PATH search */
+	int exec_fd;			/* if > 0, executed instead of path (execveat) */
+	char *const *argv;
+	char *const *envp;		/* NULL = empty environment */
+	const struct fd_map *fds;	/* everything else is closed; 0,1,2 not named become /dev/null */
+	size_t n_fds;
+	bool new_session;		/* setsid */
+	bool keep_stderr;		/* 2 stays the caller's unless mapped */
+	int pdeathsig;			/* 0 = none */
+	int cgroup_fd;			/* if > 0, started in that cgroup v2 (clone3 CLONE_INTO_CGROUP) */
+	const char *chdir;		/* NULL = "/" */
+};
+
+/* Starts a program (vfork-like clone: no page table copy). Signal mask and dispositions are reset,
+ * umask 022. An exec failure is reported here. 0 or -errno. */
+int proc_spawn(const struct spawn_args *a, struct proc *ret);
+/* Opens a pidfd for an existing process. */
+int proc_open(pid_t pid, struct proc *ret);
+/* Signals through the pidfd: -ESRCH once it is gone. */
+int proc_kill(const struct proc *p, int signo);
+/* Waits (blocking) for the child and reaps it; exit code, or 128+signal. */
+int proc_wait(struct proc *p, int *ret_code);
+bool proc_alive(const struct proc *p);
+void proc_done(struct proc *p);		/* closes the pidfd */
+#define _cleanup_proc_ _cleanup_(proc_done)
+
+/* fork() that returns a pidfd too (clone3 CLONE_PIDFD), for workers: 0 in the child, 1 in the parent, -errno.
+ * In the child the signal mask is emptied and SIGPIPE/SIGCHLD are default. */
+int proc_fork(struct proc *ret);
+/* Exit status of a siginfo from waitid as a shell would give it: code or 128+signal. */
+int proc_exit_code(int si_code, int si_status);

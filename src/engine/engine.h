@@ -1,0 +1,56 @@
+/* The engine: owner of containers, images, networks and volumes. One thread, one event loop; nothing
+ * here blocks: long work runs in worker processes (worker.h). Lives in insulad under api/.
+ *
+ * Subsystem structs are opaque; each has its header: container.h, image.h, network.h, volume.h,
+ * events.h, db.h. Functions report failures by `struct err *`; asynchronous ones by engine_done_fn. */
+#pragma once
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "lib/json.h"
+
+struct containers;
+struct images;
+struct networks;
+struct volumes;
+struct events;
+struct db;
+
+enum isolation { ISOLATION_PROCESS = 1, ISOLATION_HYPERV = 2 };
+const char *isolation_name(enum isolation i);	/* "process", "hyperv" */
+
+/* Settings of this daemon; strings never NULL unless said. */
+struct engine_config {
+	char *data_root;	/* /var/lib/insula */
+	char *exec_root;	/* /run/insula */
+	char *socket;		/* path of the API socket */
+	char *instance;		/* "" or a suffix from the roots: second daemons get their own bridge and nft table */
+	char *bridge;		/* "insula0" */
+	char *subnet;		/* "172.30.0.0/16" default; the next free one if taken */
+	char *libexec;		/* directory of insula-shim, vmwp, insula-puller (beside insulad in a build tree) */
+	char *vm_dir;		/* guest kernel and initramfs: vmlinuz, initramfs.img */
+	enum isolation default_isolation;
+	bool require_hardware;	/* refuse hyperv under TCG */
+	char *accel;		/* "auto" (NULL), "kvm", "tcg" */
+	uint64_t vm_memory;	/* bytes, default RAM of a VM without -m */
+	unsigned vm_vcpus;
+};
+
+struct engine {
+	struct loop *loop;
+	struct engine_config cfg;
+	struct db *db;
+	struct images *images;
+	struct containers *containers;
+	struct networks *networks;
+	struct volumes *volumes;
+	struct events *events;
+	char *id;		/* random, kept in the database: `info` ID */
+};
+
+/* r = 0, or < 0 and e. result: what the operation made (borrowed; may be NULL). */
+typedef void (*engine_done_fn)(void *userdata, int r, const struct err *e, void *result);
+
+/* Opens data and exec roots, database, networks; adopts running supervisors; carries out what fell due. */
+int engine_open(struct loop *l, const struct engine_config *cfg, struct engine **ret, struct err *e);
+void engine_close(struct engine *e);

@@ -1,0 +1,46 @@
+/* The message table, for all links (see msg.def). For each message NAME/name:
+ *   struct msg_name { fields }             heap strings and vectors are owned
+ *   void msg_name_encode(const struct msg_name *, struct sbuf *out)
+ *   int  msg_name_decode(const void *, size_t, struct msg_name *ret)   -EPROTO; nothing allocated on failure
+ *   void msg_name_done(struct msg_name *)
+ * Decoding checks every length; trailing bytes are ignored (newer peers may append fields). */
+#pragma once
+
+#include "base/macro.h"
+#include "base/sbuf.h"
+#include "base/strv.h"
+
+struct bytes { uint8_t *p; size_t n; };
+
+#define MSG_C_U8(n) uint8_t n;
+#define MSG_C_U32(n) uint32_t n;
+#define MSG_C_U64(n) uint64_t n;
+#define MSG_C_STR(n) char *n;		/* never NULL after decode; NULL encodes as "" */
+#define MSG_C_BYTES(n) struct bytes n;
+#define MSG_C_STRV(n) char **n;
+#define MSG_FIELD(kind, n) MSG_C_##kind(n)
+
+#include "proto/msg.def"
+
+enum msg_type {
+#define M(num, NAME, name) MSG_##NAME = num,
+	MSG_TABLE(M)
+#undef M
+};
+
+#define M(num, NAME, name) \
+	struct msg_##name { MSG_FIELDS_##NAME(MSG_FIELD) }; \
+	void msg_##name##_encode(const struct msg_##name *m, struct sbuf *out); \
+	int msg_##name##_decode(const void *p, size_t n, struct msg_##name *ret); \
+	void msg_##name##_done(struct msg_##name *m);
+MSG_TABLE(M)
+#undef M
+
+const char *msg_type_name(uint16_t type);
+
+/* Task states (msg task_state). */
+enum task_state { TASK_CREATED = 1, TASK_RUNNING = 2, TASK_EXITED = 3 };
+/* CREATE flags */
+enum { TASK_TTY = 1, TASK_STDIN = 2 /* keep stdin open */, TASK_STDIN_ONCE = 4 /* close it when the first client's ends */ };
+/* ATTACH flags */
+enum { ATTACH_STDIN = 1, ATTACH_STDOUT = 2, ATTACH_STDERR = 4, ATTACH_MUX = 8 /* Docker's 8-byte frames */ };
