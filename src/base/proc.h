@@ -44,4 +44,4 @@ void proc_done(struct proc *p);		/* closes the pidfd */
  * In the child the signal mask is emptied and SIGPIPE/SIGCHLD are default. */
 int proc_fork(struct proc *ret);
 /* Exit status of a siginfo from waitid as a shell would give it: code or 128+signal. */
-int proc_exit_code(int si_code, int si_status);
+int proc_exit_code(int code, int status);
