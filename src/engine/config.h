@@ -1,0 +1,36 @@
+/* Settings: built-in defaults, the daemon.json-style file, and what follows from them. */
+#pragma once
+
+#include "engine/engine.h"
+#include <stdbool.h>
+
+/* What only insulad's main needs, beside the engine's own settings. */
+struct daemon_config {
+	struct engine_config engine;
+	char *group;		/* of the socket; NULL = "insula" or "docker" where such a group exists */
+	char *pidfile;		/* NULL = exec_root/insulad.pid */
+	char *isolation;	/* "auto", "process", "hyperv" */
+	char **hosts;		/* unix://PATH or fd://; NULL = unix://EXEC_ROOT/insula.sock */
+	bool debug;
+};
+
+/* Built-in values. Everything heap. */
+void daemon_config_init(struct daemon_config *c);
+void daemon_config_done(struct daemon_config *c);
+#define _cleanup_config_ __attribute__((cleanup(daemon_config_done)))
+
+/* Reads a daemon.json-style file. given: names of the options that the command line has set; a key set in both
+ * places, an unknown key and a bad value are errors in dockerd's words. */
+int daemon_config_load(struct daemon_config *c, const char *path, char *const *given, struct err *e);
+/* One "key=value" of --exec-opt or exec-opts: isolation=..., native.cgroupdriver=cgroupfs. */
+int daemon_config_exec_opt(struct daemon_config *c, const char *opt, struct err *e);
+/* auto, process or hyperv (any case), else ERR_INVALID. */
+int daemon_config_isolation(struct daemon_config *c, const char *value, struct err *e);
+/* Derives the rest: socket, instance, bridge, helper directory, default isolation. */
+int daemon_config_finish(struct daemon_config *c, struct err *e);
+
+/* What `auto` means on this machine: hyperv on a workstation (by the chassis type of SMBIOS 3.7, table 17:
+ * desktops, all-in-ones, portables, laptops, convertibles, tablets, mini and stick PCs), process elsewhere. */
+enum isolation isolation_auto(void);
+void engine_config_done(struct engine_config *c);
+int engine_config_copy(const struct engine_config *from, struct engine_config *ret);
