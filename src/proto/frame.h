@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/macro.h"
+#include <sys/types.h>
 
 #define PROTO_VERSION 1
 #define FRAME_HDR 16
