@@ -1,0 +1,107 @@
+/* insula-agent: process 1 of the guest of a hyperv container.
+ *
+ * It loads what the kernel lacks, waits on the virtio-serial port "insula.agent" for vmwp, and then
+ * does in the guest what insula-shim does on the host: tasks by the same runtime library, through
+ * task/local.h. Nothing that belongs to one container happens before the request GUEST, so that the
+ * state at the first HELLO can be saved as a template and started many times. */
+#pragma once
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/loop.h"
+#include "proto/conn.h"
+#include "proto/stream.h"
+#include "task/backend.h"
+#include "task/local.h"
+
+#define AGENT_RUN "/run/insula"
+#define AGENT_PORT "insula.agent"
+
+struct guest_wait;
+
+struct agent {
+	struct loop *loop;
+	struct backend *backend;
+	struct local_hooks hooks;
+
+	struct loop_source *port_wait;	/* the port while no host is connected to it */
+	int port_fd;			/* owned while port_wait is set; else the connection owns it */
+	struct conn *conn;
+	struct streams *streams;
+	unsigned session;		/* counts HELLOs: answers of an older one are dropped */
+	bool greeted;
+	bool stopping;
+	char *sandbox;
+
+	int uevent_fd;
+	struct loop_source *uevent;
+	struct guest_wait *wait;	/* the GUEST request that waits for devices */
+	struct loop_source *sweep;	/* reaping of orphans, see main.c */
+	pid_t zombie;			/* seen by the last sweep */
+
+	struct hmap tasks;		/* "ctr/exec" -> struct task */
+	struct hmap disks;		/* virtio serial -> kernel name (heap), a cache */
+	struct hmap layers;		/* virtio serial -> struct layer */
+	struct hmap roots;		/* container -> struct root */
+	struct hmap shares;		/* virtiofs tag -> itself: mounted shares */
+};
+
+/* One request whose answer is still due. */
+struct pending {
+	struct agent *a;
+	unsigned session;
+	uint32_t seq;
+	uint16_t type;
+	char *ctr, *exec;
+};
+
+/* boot.c */
+/* Mounts, root, cgroups, loopback, modules. Everything here is the same for every container. */
+int boot(struct agent *a);
+/* Netlink socket of kernel device events, opened before the modules are loaded. Returns the fd or -errno. */
+int uevent_open(void);
+/* Reads all events that are there. */
+void uevent_drain(int fd);
+/* Blocks until the next event or the deadline (CLOCK_MONOTONIC, microseconds): -ETIMEDOUT. */
+int uevent_wait(int fd, uint64_t deadline_us);
+
+/* link.c */
+/* Opens the port and waits, without using the processor, for a host to talk on it. */
+int link_listen(struct agent *a);
+struct pending *pending_new(struct agent *a, uint32_t seq, uint16_t type, const char *ctr, const char *exec);
+/* Answers and frees p. */
+void pending_reply(struct pending *p, int r, const struct err *e, const void *payload, size_t n);
+
+/* guest.c */
+/* The request GUEST: entropy, clock, host name, new devices, network. Answers by itself. */
+void guest_request(struct agent *a, uint32_t seq, const struct frame *f);
+/* A device event came. */
+void guest_poke(struct agent *a);
+
+/* disk.c */
+/* "/dev/vdX" (heap) of the virtio-blk device with this serial: -ENODEV if there is none (yet). */
+int disk_find(struct agent *a, const char *serial, char **ret);
+/* At most 20 characters (VIRTIO_BLK_ID_BYTES) of [A-Za-z0-9_.-], not starting with '.'. */
+bool serial_valid(const char *s);
+/* Whether the virtiofs device `tag` is there; if so it is mounted at AGENT_RUN/shares/<tag>. -ENODEV if not. */
+int share_mount(struct agent *a, const char *tag);
+
+/* rootfs.c: hooks of task/local.h */
+int rootfs_mount(void *userdata, const struct msg_create *m, struct err *e);
+int rootfs_umount(void *userdata, const char *ctr, struct err *e);
+char *rootfs_bundle(void *userdata, const struct msg_create *m);
+/* Unmounts all root file systems, scratch disks and shares, for the end of the machine. */
+void rootfs_umount_all(struct agent *a);
+/* Replaces mount sources "tag:NAME[/sub]" of an OCI config by paths in the guest. -ENODATA: nothing to replace. */
+int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct err *e);
+
+/* task.c */
+extern const struct backend_events task_events;
+void task_request(struct agent *a, const struct frame *f);
+/* A new session: opens the streams of all tasks again and tells all states. */
+void task_replay(struct agent *a);
+/* The session ended: output is held back until the next one. */
+void task_unlink(struct agent *a);
+
+/* power.c */
+void power_request(struct agent *a, uint32_t seq);

@@ -1,0 +1,185 @@
+/* From the kernel's first process to a machine that can run containers. */
+#include "agent/agent.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/strv.h"
+#include "lib/netlink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MODULES "/lib/modules"
+
+static const struct mnt {
+	const char *source, *target, *type, *data;
+	unsigned long flags;
+} mounts[] = {
+	{"proc", "/proc", "proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
+	{"sysfs", "/sys", "sysfs", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
+	{"devtmpfs", "/dev", "devtmpfs", "mode=0755", MS_NOSUID | MS_NOEXEC},
+	{"devpts", "/dev/pts", "devpts", "mode=0620,ptmxmode=0666,gid=5", MS_NOSUID | MS_NOEXEC},
+	{"tmpfs", "/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV},
+	{"mqueue", "/dev/mqueue", "mqueue", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
+	{"tmpfs", "/run", "tmpfs", "mode=0755,size=16m", MS_NOSUID | MS_NODEV},
+	{"cgroup2", "/sys/fs/cgroup", "cgroup2", "nsdelegate", MS_NOSUID | MS_NODEV | MS_NOEXEC},
+};
+
+/* The kernel unpacks an initramfs into its rootfs, which has no parent mount, and pivot_root(2), with
+ * which containers get their root, refuses that. A bind mount of the same files, moved over it, is an
+ * ordinary mount: nothing has to be copied. */
+static int leave_rootfs(void)
+{
+	if (mkdir("/newroot", 0755) < 0 && errno != EEXIST)
+		return -errno;
+	if (mount("/", "/newroot", NULL, MS_BIND, NULL) < 0 || chdir("/newroot") < 0 ||
+	    mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
+		return -errno;
+	(void)rmdir("/newroot");
+	return 0;
+}
+
+static int mount_all(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
+		const struct mnt *m = &mounts[i];
+
+		(void)mkdir(m->target, 0755);
+		if (mount(m->source, m->target, m->type, m->flags, m->data) < 0 &&
+		    (errno != ENODEV || i < ARRAY_SIZE(mounts) - 3))
+			return -errno;
+	}
+	return 0;
+}
+
+/* All controllers for the groups of containers. */
+static void enable_controllers(const char *dir)
+{
+	_cleanup_free_ char *line = NULL, *path = path_join(dir, "cgroup.subtree_control");
+	_cleanup_free_ char *list = path_join(dir, "cgroup.controllers");
+	_cleanup_strv_ char **names = NULL;
+
+	if (fs_read_line(AT_FDCWD, list, &line) < 0)
+		return;
+	names = strv_split(line, " ");
+	for (size_t i = 0; i < strv_len(names); i++) {
+		_cleanup_free_ char *word = xasprintf("+%s", names[i]);
+
+		(void)fs_write(AT_FDCWD, path, word);
+	}
+}
+
+static int load_modules(void)
+{
+	_cleanup_free_ char *list = NULL;
+	_cleanup_strv_ char **names = NULL;
+	size_t n;
+	int r;
+
+	r = fs_read(AT_FDCWD, MODULES "/order", 1 << 16, &list, &n);
+	if (r == -ENOENT)
+		return 0;		/* a kernel that has everything built in */
+	if (r < 0)
+		return r;
+	names = strv_split(list, "\n");
+	for (size_t i = 0; i < strv_len(names); i++) {
+		_cleanup_free_ char *path = path_join(MODULES, names[i]);
+		_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)) {
+			r = -errno;
+			log_error("kernel module %s: %s", names[i], strerror(-r));
+			return r;
+		}
+		(void)unlink(path);	/* its memory is the guest's */
+	}
+	return 0;
+}
+
+static int loopback_up(void)
+{
+	_cleanup_nl_ struct nl *n = NULL;
+	int index, r;
+
+	r = nl_open(&n);
+	if (r < 0)
+		return r;
+	r = nl_link_index(n, "lo", &index);
+	return r < 0 ? r : nl_link_set_up(n, index, true);
+}
+
+int uevent_open(void)
+{
+	struct sockaddr_nl sa = {.nl_family = AF_NETLINK, .nl_groups = 1};
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+/* Events only say that something changed, sysfs says what: their contents and their loss do not matter. */
+void uevent_drain(int fd)
+{
+	char buf[256];
+
+	while (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) >= 0 || errno == ENOBUFS || errno == EINTR)
+		;
+}
+
+int uevent_wait(int fd, uint64_t deadline_us)
+{
+	for (;;) {
+		uint64_t now = now_mono_us();
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		int r;
+
+		if (now >= deadline_us)
+			return -ETIMEDOUT;
+		r = poll(&p, 1, (int)((deadline_us - now + 999) / 1000));
+		if (r < 0 && errno != EINTR)
+			return -errno;
+		if (r > 0) {
+			uevent_drain(fd);
+			return 0;
+		}
+	}
+}
+
+int boot(struct agent *a)
+{
+	int r;
+
+	umask(022);
+	r = leave_rootfs();
+	if (r < 0)
+		return r;
+	r = mount_all();
+	if (r < 0)
+		return r;
+	(void)symlink("/proc/self/fd", "/dev/fd");
+	r = fs_mkdir_p(AGENT_RUN, 0700);
+	if (r < 0)
+		return r;
+	r = a->uevent_fd = uevent_open();
+	if (r < 0)
+		return r;
+	r = load_modules();
+	if (r < 0)
+		return r;
+	enable_controllers("/sys/fs/cgroup");
+	r = fs_mkdir_p("/sys/fs/cgroup/insula", 0755);
+	if (r < 0)
+		return r;
+	enable_controllers("/sys/fs/cgroup/insula");
+	return loopback_up();
+}
