@@ -2,8 +2,8 @@
  *
  * A handler gets a request whose head is complete. Small bodies (JSON) are collected first for routes
  * with .body = BODY_JSON (at most 16 MiB); BODY_STREAM routes read the body themselves.
- * A handler answers with exactly one of resp_*; it may do so later (the request stays valid until
- * answered or, if the client goes away first, until its `gone` callback ran). */
+ * A handler answers with exactly one of resp_*; it may do so later. If the client goes away first, a
+ * request with a `gone` callback ends with it; one without stays valid until it is answered (into the void). */
 #pragma once
 
 #include "engine/engine.h"
@@ -39,6 +39,9 @@ struct request {
 
 static inline const char *req_param(const struct request *r, size_t i) { return r->params[i]; }
 
+/* Adds a header to the answer; before resp_*. */
+void resp_header(struct request *r, const char *name, const char *value);
+
 /* Complete answers. */
 void resp_json(struct request *r, int status, struct json *j /* taken */);
 void resp_text(struct request *r, int status, const char *content_type, const char *body);
@@ -53,19 +56,25 @@ size_t resp_stream_pending(struct request *r);			/* bytes the client has not tak
 void resp_stream_on_drain(struct request *r, void (*fn)(struct request *r));	/* called when pending drops to 0 */
 void resp_stream_end(struct request *r);
 
-/* BODY_STREAM: the body as it comes. fn gets n > 0 bytes, or n = 0 at the end, or n < 0 (-errno). Returning
- * false pauses; req_body_resume goes on. */
+/* BODY_STREAM: the body as it comes. fn gets n > 0 bytes, or n = 0 at the end, or n < 0 (-errno: -EBADMSG
+ * malformed, the client waits for an answer; -ECONNRESET cut off); after n <= 0 it is not called again.
+ * Returning false pauses (the bytes given count as taken); req_body_resume goes on. fn runs from the loop,
+ * never inside these two calls. */
 void req_body_read(struct request *r, bool (*fn)(struct request *r, const void *p, ssize_t n));
 void req_body_resume(struct request *r);
 
 /* Docker's stream hijack: answers 101 (with Upgrade) or 200, waits until the client has read the head
  * (SIOCOUTQ = 0, at most 20 ms: docker-py loses bytes otherwise), then gives the socket away: fn owns fd
- * and the bytes already read behind the head. The request is gone after. */
+ * (non-blocking; already at its end if the client has left) and the bytes already read behind the head.
+ * fn always runs, from the loop. The request is gone after. */
 typedef void (*hijack_fn)(void *userdata, int fd, const void *preread, size_t n);
 void resp_hijack(struct request *r, bool multiplexed, hijack_fn fn, void *ud);
 
 int server_new(struct engine *e, int listen_fd, struct server **ret);
 void server_free(struct server *s);
-/* Sends the descriptor of an idle server no more: stops accepting (shutdown). */
+/* Stops accepting and closes idle connections; requests at work go on. */
 void server_stop(struct server *s);
+/* Requests being handled whose answer has not begun. */
+size_t server_busy(const struct server *s);
+size_t server_connections(const struct server *s);
 int http_status_of(enum err_kind k);

@@ -9,4 +9,4 @@
 char *engine_libexec_for(const char *exe);
 /* Path of a helper ("insula-shim", "vmwp", "insula-puller"...): cfg.libexec/NAME, or NAME's place in a build
  * tree whose src/ is cfg.libexec. Heap; NULL if there is no such program. */
-char *engine_program(const struct engine_config *cfg, const char *name);
+char *engine_program(const struct engine *e, const char *name);

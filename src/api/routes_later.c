@@ -1,0 +1,93 @@
+#include "api/routes_later.h"
+
+#include "base/macro.h"
+#include "base/strv.h"
+#include <string.h>
+
+static void not_supported(struct request *r, struct engine *e)
+{
+	resp_errorf(r, ERR_NOT_IMPLEMENTED, "%s %s is not supported by this version of insula", r->head.method,
+		    r->path);
+}
+
+/* Docker's answer of a daemon outside of a swarm. */
+static void not_a_manager(struct request *r, struct engine *e)
+{
+	resp_errorf(r, ERR_UNAVAILABLE, "This node is not a swarm manager. insula does not support swarm mode.");
+}
+
+static void empty_list(struct request *r, struct engine *e)
+{
+	resp_json(r, 200, json_array());
+}
+
+const struct route routes_later[] = {
+	{"POST", "/containers/{id}/pause", not_supported},
+	{"POST", "/containers/{id}/unpause", not_supported},
+	{"POST", "/containers/{id}/update", not_supported},
+	{"GET", "/containers/{id}/stats", not_supported},
+	{"GET", "/containers/{id}/changes", not_supported},
+	{"GET", "/containers/{id}/export", not_supported},
+	{"GET", "/containers/{id}/archive", not_supported},
+	{"PUT", "/containers/{id}/archive", not_supported, BODY_STREAM},
+	{"GET", "/containers/{id}/attach/ws", not_supported},
+	{"GET", "/containers/{id}/checkpoints", not_supported},
+	{"POST", "/containers/{id}/checkpoints", not_supported},
+	{"POST", "/containers/prune", not_supported},
+	{"POST", "/commit", not_supported},
+	{"POST", "/build", not_supported, BODY_STREAM},
+	{"POST", "/build/prune", not_supported},
+	{"POST", "/build/cancel", not_supported},
+	{"POST", "/session", not_supported},
+	{"POST", "/grpc", not_supported},
+	{"GET", "/images/search", not_supported},
+	{"POST", "/images/prune", not_supported},
+	{"GET", "/images/get", not_supported},
+	{"GET", "/images/{name...}/get", not_supported},
+	{"POST", "/images/{name...}/push", not_supported},
+	{"GET", "/distribution/{name...}/json", not_supported},
+	{"POST", "/networks/create", not_supported},
+	{"POST", "/networks/prune", not_supported},
+	{"POST", "/networks/{id}/connect", not_supported},
+	{"POST", "/networks/{id}/disconnect", not_supported},
+	{"DELETE", "/networks/{id}", not_supported},
+	{"POST", "/volumes/prune", not_supported},
+	{"PUT", "/volumes/{name}", not_supported, BODY_STREAM},
+	{"POST", "/auth", not_supported},
+	{"GET", "/plugins", empty_list},
+	{"GET", "/plugins/privileges", not_supported},
+	{"GET", "/plugins/{name...}/json", not_supported},
+	{"POST", "/plugins/{op...}", not_supported, BODY_STREAM},
+	{"DELETE", "/plugins/{name...}", not_supported},
+	{"GET", "/swarm", not_a_manager},
+	{"GET", "/swarm/unlockkey", not_a_manager},
+	{"POST", "/swarm/init", not_supported},
+	{"POST", "/swarm/join", not_supported},
+	{"POST", "/swarm/leave", not_a_manager},
+	{"POST", "/swarm/update", not_a_manager},
+	{"POST", "/swarm/unlock", not_a_manager},
+	{"GET", "/nodes", not_a_manager},
+	{"GET", "/nodes/{id}", not_a_manager},
+	{"DELETE", "/nodes/{id}", not_a_manager},
+	{"POST", "/nodes/{id}/update", not_a_manager},
+	{"GET", "/services", not_a_manager},
+	{"GET", "/services/{id}", not_a_manager},
+	{"GET", "/services/{id}/logs", not_a_manager},
+	{"POST", "/services/create", not_a_manager},
+	{"POST", "/services/{id}/update", not_a_manager},
+	{"DELETE", "/services/{id}", not_a_manager},
+	{"GET", "/tasks", not_a_manager},
+	{"GET", "/tasks/{id}", not_a_manager},
+	{"GET", "/tasks/{id}/logs", not_a_manager},
+	{"GET", "/secrets", not_a_manager},
+	{"GET", "/secrets/{id}", not_a_manager},
+	{"POST", "/secrets/create", not_a_manager},
+	{"POST", "/secrets/{id}/update", not_a_manager},
+	{"DELETE", "/secrets/{id}", not_a_manager},
+	{"GET", "/configs", not_a_manager},
+	{"GET", "/configs/{id}", not_a_manager},
+	{"POST", "/configs/create", not_a_manager},
+	{"POST", "/configs/{id}/update", not_a_manager},
+	{"DELETE", "/configs/{id}", not_a_manager},
+	{NULL},
+};
