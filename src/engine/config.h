@@ -26,11 +26,13 @@ int daemon_config_load(struct daemon_config *c, const char *path, char *const *g
 int daemon_config_exec_opt(struct daemon_config *c, const char *opt, struct err *e);
 /* auto, process or hyperv (any case), else ERR_INVALID. */
 int daemon_config_isolation(struct daemon_config *c, const char *value, struct err *e);
+/* Sets an option of the command line that takes a value, by its name there ("accel", "bip", "data-root"...). */
+int daemon_config_set(struct daemon_config *c, const char *option, const char *value, struct err *e);
 /* Derives the rest: socket, instance, bridge, helper directory, default isolation. */
 int daemon_config_finish(struct daemon_config *c, struct err *e);
 
-/* What `auto` means on this machine: hyperv on a workstation (by the chassis type of SMBIOS 3.7, table 17:
- * desktops, all-in-ones, portables, laptops, convertibles, tablets, mini and stick PCs), process elsewhere. */
+/* What `auto` means on this machine: hyperv on a workstation (by the chassis type that SMBIOS gives: desktops, towers,
+ * all-in-ones, portables, laptops, convertibles, tablets, mini and stick PCs), process on servers and in VMs. */
 enum isolation isolation_auto(void);
 void engine_config_done(struct engine_config *c);
-int engine_config_copy(const struct engine_config *from, struct engine_config *ret);
+void engine_config_copy(const struct engine_config *from, struct engine_config *ret);

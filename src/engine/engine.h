@@ -45,6 +45,7 @@ struct engine {
 	struct networks *networks;
 	struct volumes *volumes;
 	struct events *events;
+	struct accel_state *accel;	/* accel.h */
 	char *id;		/* random, kept in the database: `info` ID */
 };
 
