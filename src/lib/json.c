@@ -41,6 +41,22 @@ static bool has_nan(struct jsonc_object *o)
 	}
 }
 
+/* json-c takes 'strings' even in strict mode: no quote of that kind may stand outside a string. */
+static bool has_single_quote(const char *p, size_t n)
+{
+	bool in_string = false;
+
+	for (size_t i = 0; i < n; i++) {
+		if (in_string && p[i] == '\\')
+			i++;
+		else if (p[i] == '"')
+			in_string = !in_string;
+		else if (!in_string && p[i] == '\'')
+			return true;
+	}
+	return false;
+}
+
 int json_parse(const char *p, size_t n, struct json **ret, struct err *e)
 {
 	struct json_tokener *t;
@@ -49,6 +65,8 @@ int json_parse(const char *p, size_t n, struct json **ret, struct err *e)
 
 	if (n > INT_MAX)
 		return err_msg(e, ERR_INVALID, 0, "invalid JSON: too large");
+	if (has_single_quote(p, n))
+		return err_msg(e, ERR_INVALID, 0, "invalid JSON: unexpected character");
 	t = json_tokener_new_ex(64);
 	if (!t)
 		abort();

@@ -1,0 +1,57 @@
+# Front door. The build itself is meson's; see HACKING.md.
+BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+MESON_FLAGS ?=
+export INSULA_BUILD := $(abspath $(BUILD))
+
+.PHONY: all deps test-deps guest images demo check check-full sanitize bench lint install uninstall clean
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD) --prefix $(PREFIX) $(MESON_FLAGS)
+
+# Packages: only what is missing is installed.
+deps:
+	@tools/install-deps build run
+test-deps:
+	@tools/install-deps build run test
+
+# The guest kernel (unpacked from the distribution's package, never installed) and its initramfs.
+guest: all
+	@tools/guest-image $(BUILD)/guest $(BUILD)
+
+# busybox and debian, made locally: no registry is asked.
+images:
+	@tools/make-images $(BUILD)/images
+
+demo: deps
+	@$(MAKE) --no-print-directory all guest images
+	@tools/demo $(BUILD)
+
+check: test-deps
+	@$(MAKE) --no-print-directory all guest images
+	@tests/run.py --build $(BUILD)
+
+# Everything that check runs, and more: sanitizers, forced fallbacks, fuzzing, soak.
+check-full: test-deps
+	@$(MAKE) --no-print-directory all guest images
+	@tests/run.py --build $(BUILD) --full
+
+bench: test-deps
+	@$(MAKE) --no-print-directory all guest images
+	@bench/run.py --build $(BUILD)
+
+lint:
+	@tools/check-layers
+
+install: all
+	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+
+uninstall:
+	@tools/uninstall $(BUILD) "$(DESTDIR)"
+
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Runs the tests and ends with one line: N passed, N failed.
+
+Plain: layer check, unit tests, system tests, short fuzzing. --full adds what --extra lists: the same
+tests on a build with ASan and UBSan, the runtime's tests with newer system calls forced to ENOSYS,
+longer fuzzing and a soak. A part that cannot run counts as a failure, never as a skip."""
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PY = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+total = {"passed": 0, "failed": 0}
+
+
+def count(name, passed, failed):
+    total["passed"] += passed
+    total["failed"] += failed
+    print(f"== {name}: {passed} passed, {failed} failed", flush=True)
+
+
+def junit(path):
+    """Passed and failed cases of a JUnit file; skipped ones count as failed."""
+    passed = failed = 0
+    for case in ET.parse(path).getroot().iter("testcase"):
+        if any(case.find(t) is not None for t in ("failure", "error", "skipped")):
+            failed += 1
+        else:
+            passed += 1
+    return passed, failed
+
+
+def step(name, cmd, **kw):
+    print(f"-- {name}", flush=True)
+    r = subprocess.run(cmd, cwd=ROOT, **kw)
+    return r.returncode
+
+
+def layers(build):
+    rc = step("layers", ["tools/check-layers"])
+    count("layers", rc == 0, rc != 0)
+
+
+def unit(build):
+    rc = step("unit tests", ["meson", "test", "-C", str(build), "--suite", "unit", "--print-errorlogs", "--no-rebuild"])
+    files = list((build / "meson-logs").glob("testlog.junit.xml"))
+    if files:
+        count("unit tests", *junit(files[0]))
+    elif rc:
+        count("unit tests", 0, 1)
+
+
+def pytest(build, name, args, env=None, timeout=None):
+    out = build / f"{name}.xml"
+    out.unlink(missing_ok=True)
+    e = dict(os.environ, INSULA_BUILD=str(build), INSULA_VM_DIR=str(build / "guest"),
+             PYTHONDONTWRITEBYTECODE="1", **(env or {}))
+    e.setdefault("INSULA_IMAGES", str(ROOT / "build" / "images"))
+    try:
+        step(name, [PY, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={out}", *args],
+             env=e, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        print(f"{name}: out of time")
+        count(name, 0, 1)
+        return
+    if out.exists():
+        count(name, *junit(out))
+    else:
+        count(name, 0, 1)
+
+
+def fuzz(build, seconds):
+    """libFuzzer targets, each for some seconds, starting from its corpus."""
+    passed = failed = 0
+    fb = build / "fuzz"
+    fb.mkdir(exist_ok=True)
+    for src in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c")):
+        head = src.read_text().split("\n", 1)[0]
+        deps = re.findall(r"src/\S+\.c", head)
+        libs = re.findall(r"-l\S+", head)
+        exe = fb / src.stem
+        cc = ["clang", "-g", "-O1", "-std=gnu17", "-D_GNU_SOURCE", '-DINSULA_VERSION="fuzz"', "-fsanitize=fuzzer,address,undefined",
+              "-fno-sanitize-recover=undefined", "-Isrc", str(src), *deps, *libs, "-o", str(exe)]
+        if step(f"build {src.stem}", cc) != 0:
+            failed += 1
+            continue
+        corpus = fb / f"{src.stem}.corpus"
+        corpus.mkdir(exist_ok=True)
+        seeds = ROOT / "tests/fuzz/corpus" / src.stem
+        dirs = [str(corpus)] + ([str(seeds)] if seeds.is_dir() else [])
+        rc = step(src.stem, [str(exe), f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-verbosity=0",
+                             f"-artifact_prefix={fb}/", *dirs])
+        passed += rc == 0
+        failed += rc != 0
+    count("fuzzing", passed, failed)
+
+
+def sanitized(build, deadline):
+    sb = build.parent / (build.name + "-asan")
+    if not (sb / "build.ninja").exists():
+        if step("configure ASan+UBSan", ["meson", "setup", str(sb), "-Db_sanitize=address,undefined", "-Db_lundef=false"]):
+            return count("sanitizers", 0, 1)
+    if step("build ASan+UBSan", ["ninja", "-C", str(sb)]) or \
+       step("guest image ASan+UBSan", ["tools/guest-image", str(sb / "guest"), str(sb)]):
+        return count("sanitizers", 0, 1)
+    env = {"ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+    os.environ.update(env)
+    unit(sb)
+    pytest(sb, "system-asan", ["tests/system", "-x", "--maxfail=20"], env, timeout=max(60, deadline - time.time()))
+    for k in env:
+        os.environ.pop(k)
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", default="build")
+    ap.add_argument("--full", action="store_true")
+    ap.add_argument("--only-extra", action="store_true")
+    ap.add_argument("--seconds", type=int, default=3000, help="bound on the extra part")
+    ap.add_argument("rest", nargs="*", help="pytest arguments instead of everything")
+    a = ap.parse_args()
+    build = pathlib.Path(a.build).resolve()
+    if a.rest:
+        pytest(build, "system", a.rest)
+    elif not a.only_extra:
+        layers(build)
+        unit(build)
+        pytest(build, "system", ["tests/system"])
+        fuzz(build, 5)
+    if a.full and not a.rest:
+        deadline = time.time() + a.seconds
+        sanitized(build, deadline)
+        if time.time() < deadline - 120:
+            pytest(build, "runtime-enosys", ["tests/system/test_runtime.py"], {"INSULA_FORCE_ENOSYS": "1"},
+                   timeout=max(60, deadline - time.time()))
+        if time.time() < deadline - 300:
+            fuzz(build, 30)
+    print(f"{total['passed']} passed, {total['failed']} failed")
+    return 1 if total["failed"] or not total["passed"] else 0
+
+
+sys.exit(main())

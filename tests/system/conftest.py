@@ -1,0 +1,236 @@
+"""Fixtures of the system tests: one daemon with roots of its own, both CLIs, both isolation modes,
+and a look at the host before and after each test: nothing may be left behind."""
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BUILD = pathlib.Path(os.environ.get("INSULA_BUILD", ROOT / "build"))
+VM_DIR = pathlib.Path(os.environ.get("INSULA_VM_DIR", BUILD / "guest"))
+IMAGES = pathlib.Path(os.environ.get("INSULA_IMAGES", ROOT / "build" / "images"))
+OURS = ("insula-shim", "vmwp", "qemu-system-x86", "virtiofsd", "insula-puller", "insula-agent")
+
+
+def program(name):
+    for d in ("api", "cli", "shim", "vm", "runtime", "puller", "agent", "resolver"):
+        p = BUILD / "src" / d / name
+        if p.exists():
+            return str(p)
+    raise FileNotFoundError(name)
+
+
+def docker_cli():
+    """docker on PATH, else Debian's, unpacked beside the build (not installed: its daemon would start)."""
+    found = shutil.which("docker")
+    if found:
+        return found
+    d = BUILD / "docker-cli"
+    exe = d / "usr/bin/docker"
+    if not exe.exists():
+        d.mkdir(parents=True, exist_ok=True)
+        subprocess.run("apt-get download -qq docker.io && dpkg -x docker.io_*.deb .", shell=True, cwd=d, check=True)
+    return str(exe)
+
+
+class Result:
+    def __init__(self, p):
+        self.code, self.out, self.err = p.returncode, p.stdout, p.stderr
+
+    def __repr__(self):
+        return f"exit {self.code}\nstdout: {self.out!r}\nstderr: {self.err!r}"
+
+    def ok(self):
+        assert self.code == 0, repr(self)
+        return self.out.strip()
+
+
+class Engine:
+    """A running insulad and how to talk to it."""
+
+    def __init__(self, base, extra=()):
+        self.base = pathlib.Path(base)
+        self.data, self.run_dir = self.base / "data", self.base / "run"
+        self.sock = self.run_dir / "insula.sock"
+        self.extra = list(extra)
+        self.log = open(self.base / "insulad.log", "ab")
+        self.proc = None
+
+    def start(self):
+        argv = [program("insulad"), "--data-root", str(self.data), "--exec-root", str(self.run_dir),
+                "-H", f"unix://{self.sock}", "--vm-dir", str(VM_DIR), "--isolation", "process", *self.extra]
+        self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                     start_new_session=True)
+        end = time.time() + 20
+        while time.time() < end:
+            if self.proc.poll() is not None:
+                raise RuntimeError("insulad ended: " + (self.base / "insulad.log").read_text()[-2000:])
+            if self.sock.exists() and self.cli("insula", "version").code == 0:
+                return
+            time.sleep(0.02)
+        raise RuntimeError("insulad is not answering")
+
+    def stop(self):
+        if self.proc and self.proc.poll() is None:
+            self.proc.terminate()
+            self.proc.wait(20)
+
+    def kill9(self):
+        self.proc.kill()
+        self.proc.wait(20)
+
+    def env(self):
+        e = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "INSULA_"))}
+        e.update(DOCKER_HOST=f"unix://{self.sock}", DOCKER_CONFIG=str(self.base / "docker"), HOME=str(self.base))
+        e.setdefault("TERM", "xterm")
+        return e
+
+    def argv(self, cli, *args):
+        return [program("insula") if cli == "insula" else docker_cli(), *map(str, args)]
+
+    def cli(self, cli, *args, stdin=None, timeout=180):
+        p = subprocess.run(self.argv(cli, *args), env=self.env(), input=stdin,
+                           stdin=subprocess.DEVNULL if stdin is None else None,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout)
+        return Result(p)
+
+    def popen(self, cli, *args, **kw):
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        return subprocess.Popen(self.argv(cli, *args), env=self.env(), text=True, **kw)
+
+
+class Cli:
+    """One CLI on one engine in one isolation mode: c('run', ...) puts --isolation in for run and create."""
+
+    def __init__(self, engine, cli, isolation):
+        self.engine, self.name, self.isolation = engine, cli, isolation
+        self.ids = []
+
+    def args(self, args):
+        args = list(args)
+        if args[0] in ("run", "create"):
+            args.insert(1, f"--isolation={self.isolation}")
+        return args
+
+    def __call__(self, *args, **kw):
+        return self.engine.cli(self.name, *self.args(args), **kw)
+
+    def popen(self, *args, **kw):
+        return self.engine.popen(self.name, *self.args(args), **kw)
+
+    def rund(self, *args):
+        """run -d; returns the id; removed after the test."""
+        cid = self("run", "-d", *args).ok()
+        self.ids.append(cid)
+        return cid
+
+    def state(self, cid, field):
+        return self("inspect", "-f", "{{.State.%s}}" % field, cid).ok()
+
+    def cleanup(self):
+        left = self("ps", "-aq").out.split()
+        if left:
+            self("rm", "-f", *left)
+
+
+def wait_for(fn, timeout=30, step=0.05):
+    end = time.time() + timeout
+    while time.time() < end:
+        v = fn()
+        if v:
+            return v
+        time.sleep(step)
+    raise AssertionError("timed out waiting for " + getattr(fn, "__name__", "condition"))
+
+
+def host_state(base):
+    """What must be the same before and after."""
+    state = set()
+    for line in open("/proc/self/mountinfo"):
+        f = line.split()
+        state.add("mount " + f[4])
+    for d in os.listdir("/sys/class/net"):
+        if d.startswith(("in", "veth", "tap")):
+            state.add("link " + d)
+    for top in ("/sys/fs/cgroup", *[f"/sys/fs/cgroup/{d}" for d in os.listdir("/sys/fs/cgroup")]):
+        ins = os.path.join(top, "insula")
+        if os.path.isdir(ins):
+            for d in os.listdir(ins):
+                if os.path.isdir(os.path.join(ins, d)):
+                    state.add(f"cgroup {ins}/{d}")
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            comm = open(f"/proc/{pid}/comm").read().strip()
+            cmd = open(f"/proc/{pid}/cmdline").read()
+        except OSError:
+            continue
+        if comm.startswith(OURS) and (str(base) in cmd or comm.startswith(("qemu", "virtiofsd", "vmwp"))):
+            state.add(f"process {comm} {pid}")
+    for sub in ("data/containers", "data/tmp", "data/trash", "run/sandboxes"):
+        d = pathlib.Path(base) / sub
+        if d.is_dir():
+            state.update(f"dir {sub}/{n}" for n in os.listdir(d))
+    return state
+
+
+@pytest.fixture(scope="session")
+def engine():
+    base = tempfile.mkdtemp(prefix="insula-test-")
+    e = Engine(base)
+    e.start()
+    try:
+        e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
+        yield e
+        ids = e.cli("insula", "ps", "-aq").out.split()
+        if ids:
+            e.cli("insula", "rm", "-f", *ids)
+    finally:
+        e.stop()
+        keep = os.environ.get("INSULA_KEEP")
+        if not keep:
+            shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(params=["process", "hyperv"])
+def isolation(request):
+    return request.param
+
+
+@pytest.fixture(params=["insula", "docker"])
+def cli_name(request):
+    return request.param
+
+
+@pytest.fixture
+def leaks(engine):
+    """The host's state is the same after the test as before it."""
+    before = host_state(engine.base)
+    yield
+    end = time.time() + 15
+    while True:
+        left = host_state(engine.base) - before
+        if not left or time.time() > end:
+            break
+        time.sleep(0.1)
+    assert not left, "left behind: " + ", ".join(sorted(left))
+
+
+@pytest.fixture
+def c(engine, isolation, leaks):
+    """Our CLI in one isolation mode."""
+    cli = Cli(engine, "insula", isolation)
+    yield cli
+    cli.cleanup()
+
+
+@pytest.fixture
+def both(engine, cli_name, isolation, leaks):
+    """Each CLI in each isolation mode."""
+    cli = Cli(engine, cli_name, isolation)
+    yield cli
+    cli.cleanup()

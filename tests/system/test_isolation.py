@@ -1,0 +1,144 @@
+"""What each container has of its own, and what it may not do, in both modes."""
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import wait_for
+
+
+def sh(c, script, *flags):
+    return c("run", "--rm", *flags, "busybox", "sh", "-c", script)
+
+
+def test_namespaces_are_the_containers_own(c):
+    out = sh(c, "for n in mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done; ps | wc -l; cat /proc/1/comm").ok()
+    mine = {os.readlink(f"/proc/self/ns/{n}") for n in ("mnt", "pid", "net", "ipc", "uts", "cgroup")}
+    lines = out.split("\n")
+    if c.isolation == "process":
+        assert not mine & set(lines[:6])
+    assert lines[-1] == "sh"
+
+
+def test_capabilities(c):
+    caps = lambda *f: sh(c, "grep CapEff /proc/self/status", *f).ok().split()[1]
+    assert caps() == "00000000a80425fb"
+    assert caps("--cap-drop", "ALL") == "0" * 16
+    assert caps("--cap-drop", "ALL", "--cap-add", "NET_RAW") == "0000000000002000"
+    assert int(caps("--cap-add", "NET_ADMIN"), 16) & 1 << 12
+    assert c("run", "--rm", "--cap-add", "NOSUCH", "busybox", "true").code == 125
+
+
+def test_seccomp_and_no_new_privileges(c):
+    assert sh(c, "grep Seccomp: /proc/self/status").ok().split()[1] == "2"
+    assert sh(c, "grep NoNewPrivs /proc/self/status", "--security-opt", "no-new-privileges").ok().split()[1] == "1"
+    r = sh(c, "unshare -m true")
+    assert r.code != 0 and "not permitted" in r.err
+    assert sh(c, "mount -t tmpfs x /mnt 2>&1").code != 0
+
+
+def test_masked_and_read_only_paths(c):
+    out = sh(c, "wc -c < /proc/kcore; ls /proc/acpi 2>/dev/null | wc -l; echo 1 > /proc/sys/kernel/panic; "
+                "echo 1 > /proc/sysrq-trigger; echo done")
+    assert "done" in out.out
+    assert out.err.lower().count("read-only file system") == 2
+    assert out.out.split("\n")[0] == "0"
+
+
+def test_privileged(c):
+    out = sh(c, "grep CapEff /proc/self/status; mount -t tmpfs x /mnt && echo mounted", "--privileged").ok()
+    assert "mounted" in out
+    assert int(out.split()[1], 16) & 1 << 21
+    if c.isolation == "hyperv":
+        assert "/dev/vport" not in sh(c, "ls /dev/vport* 2>/dev/null; true", "--privileged").out
+
+
+def test_read_only(c):
+    r = sh(c, "touch /x", "--read-only")
+    assert r.code != 0 and "Read-only file system" in r.err
+    assert sh(c, "touch /tmp/x && echo ok", "--read-only", "--tmpfs", "/tmp").ok() == "ok"
+
+
+def test_memory_limit_kills(c):
+    cid = c.rund("-m", "32m", "busybox", "sh", "-c", "x=$(head -c 100000000 /dev/zero | tr '\\0' a); echo survived")
+    assert c("wait", cid).ok() == "137"
+    assert c.state(cid, "OOMKilled") == "true"
+
+
+def test_limits_are_set(c):
+    out = sh(c, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null",
+             "-m", "64m").ok()
+    assert "67108864" in out.split()
+    out = sh(c, "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null", "--cpus", "0.5").ok()
+    assert out.split()[0] == "50000"
+
+
+def test_pids_limit(c):
+    r = sh(c, "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 3 & done; wait", "--pids-limit", "8")
+    assert "can't fork" in r.err
+
+
+def test_network_bridge(c):
+    doc = json.loads(c("network", "inspect", "bridge").ok())[0]
+    gw = doc["IPAM"]["Config"][0]["Gateway"]
+    out = sh(c, f"ip -4 addr show eth0; ip route; ping -c 1 -W 5 {gw} >/dev/null && echo reached").ok()
+    assert "inet " in out and f"default via {gw}" in out and "reached" in out
+
+
+def test_containers_reach_each_other_across_modes(engine, c):
+    from conftest import Cli
+    other = Cli(engine, "insula", "process" if c.isolation == "hyperv" else "hyperv")
+    cid = other.rund("busybox", "sleep", "1000")
+    ip = other("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", cid).ok()
+    assert "reached" in sh(c, f"ping -c 1 -W 10 {ip} >/dev/null && echo reached").ok()
+
+
+def test_network_none(c):
+    out = sh(c, "ip -o link | wc -l; ping -c 1 127.0.0.1 >/dev/null && echo lo", "--network", "none").ok()
+    assert out.split() == ["1", "lo"]
+
+
+def test_resolv_hosts_hostname(c):
+    out = sh(c, "cat /etc/hosts; echo --; cat /etc/hostname; echo --; cat /etc/resolv.conf; hostname", "--hostname", "me").ok()
+    hosts, hostname, rest = out.split("--\n")
+    assert "127.0.0.1\tlocalhost" in hosts and "me" in hosts.split()
+    assert hostname == "me\n"
+    assert "nameserver" in rest
+
+
+def test_volumes(c, tmp_path):
+    d = tmp_path / "shared"
+    d.mkdir()
+    (d / "from-host").write_text("hello from the host\n")
+    out = sh(c, "cat /v/from-host; echo back > /v/from-container", "-v", f"{d}:/v").ok()
+    assert out == "hello from the host"
+    assert (d / "from-container").read_text() == "back\n"
+    r = sh(c, "touch /v/x", "-v", f"{d}:/v:ro")
+    assert r.code != 0 and "Read-only file system" in r.err
+    assert not (d / "x").exists()
+
+
+def test_volume_single_file(c, tmp_path):
+    f = tmp_path / "one"
+    f.write_text("single\n")
+    (tmp_path / "other").write_text("private\n")
+    out = sh(c, "cat /one; ls / | grep -c other", "-v", f"{f}:/one:ro")
+    assert out.out.split() == ["single", "0"]
+
+
+def test_named_volume_outlives_the_container(c):
+    sh(c, "echo kept > /data/f", "-v", "keepme:/data").ok()
+    assert sh(c, "cat /data/f", "-v", "keepme:/data").ok() == "kept"
+    assert c("volume", "rm", "keepme").ok() == "keepme"
+
+
+def test_host_does_not_see_the_containers_mounts(c):
+    before = open("/proc/self/mountinfo").read()
+    cid = c.rund("busybox", "sleep", "1000")
+    assert open("/proc/self/mountinfo").read() == before
+    assert cid
+
+
+def test_no_descriptor_leaks_into_the_container(c):
+    out = sh(c, "ls -l /proc/self/fd | sed 1d | sed 's/.*-> //'", "-i").ok()
+    assert not [x for x in out.split("\n") if x.startswith("/") and not x.startswith(("/proc", "/dev/null"))], out

@@ -1,0 +1,142 @@
+"""The daemon is killed with -9 while containers run: they run on, and nothing is lost."""
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import pytest
+from conftest import IMAGES, Cli, Engine, host_state, wait_for
+
+
+@pytest.fixture
+def own(isolation):
+    """A daemon of the test's own, to be killed."""
+    base = tempfile.mkdtemp(prefix="insula-test-")
+    e = Engine(base)
+    e.start()
+    e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
+    c = Cli(e, "insula", isolation)
+    before = host_state(base)
+    yield c
+    c.cleanup()
+    wait_for(lambda: not host_state(base) - before)
+    e.stop()
+    shutil.rmtree(base, ignore_errors=True)
+
+
+def restart(c):
+    c.engine.kill9()
+    c.engine.start()
+
+
+COUNTER = "i=0; while [ $i -lt 100000 ]; do echo line $i; i=$((i+1)); sleep 0.02; done"
+
+
+def test_containers_survive_and_no_line_is_lost(own):
+    cid = own.rund("--name", "count", "busybox", "sh", "-c", COUNTER)
+    wait_for(lambda: "line 10\n" in own("logs", cid).out)
+    own.engine.kill9()
+    time.sleep(1)
+    own.engine.start()
+    assert own("ps", "-q", "--no-trunc").ok() == cid
+    assert own("exec", cid, "echo", "still here").ok() == "still here"
+    n = len(own("logs", cid).out.splitlines())
+    wait_for(lambda: len(own("logs", cid).out.splitlines()) > n)
+    lines = own("logs", cid).out.splitlines()
+    assert lines == [f"line {i}" for i in range(len(lines))]
+    w = own.popen("wait", cid)
+    own("stop", "-t", "1", cid).ok()
+    assert w.communicate(timeout=60)[0] == "137\n"
+
+
+def test_exit_code_while_the_daemon_was_dead(own):
+    cid = own.rund("--name", "brief", "busybox", "sh", "-c", "echo first; sleep 2; echo last; exit 42")
+    wait_for(lambda: "first" in own("logs", cid).out)
+    own.engine.kill9()
+    time.sleep(4)
+    own.engine.start()
+    assert own.state(cid, "Status") == "exited"
+    assert own.state(cid, "ExitCode") == "42"
+    assert own("logs", cid).out == "first\nlast\n"
+    assert own("wait", cid).ok() == "42"
+    own("start", cid).ok()
+    assert own("wait", cid).ok() == "42"
+
+
+def test_rm_due_while_the_daemon_was_dead(own):
+    cid = own.rund("--rm", "busybox", "sleep", "2")
+    own.engine.kill9()
+    time.sleep(4)
+    own.engine.start()
+    wait_for(lambda: cid not in own("ps", "-aq", "--no-trunc").out)
+
+
+def test_attached_client_outlives_the_daemon(own):
+    p = own.popen("run", "--name", "held", "busybox", "sh", "-c", "echo a; sleep 3; echo b")
+    assert p.stdout.readline() == "a\n"
+    restart(own)
+    assert p.stdout.readline() == "b\n"
+    p.wait(30)
+
+
+def test_killed_supervisor_ends_the_container(own):
+    cid = own.rund("busybox", "sleep", "1000")
+    name = "insula-shim" if own.isolation == "process" else "vmwp"
+    pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and supervisor(p, name, cid)]
+    assert len(pids) == 1
+    os.kill(pids[0], signal.SIGKILL)
+    wait_for(lambda: own.state(cid, "Running") == "false")
+    assert own.state(cid, "ExitCode") == "137"
+    assert own("inspect", "-f", "{{.State.Error}}", cid).ok()
+
+
+def supervisor(pid, name, cid):
+    try:
+        return open(f"/proc/{pid}/comm").read().strip() == name and cid in open(f"/proc/{pid}/cmdline").read()
+    except OSError:
+        return False
+
+
+def test_killed_qemu_is_reported(own):
+    if own.isolation == "process":
+        cid = own.rund("busybox", "sleep", "1000")
+        pid = int(own("inspect", "-f", "{{.State.Pid}}", cid).ok())
+        os.kill(pid, signal.SIGKILL)
+        assert own("wait", cid).ok() == "137"
+        return
+    cid = own.rund("busybox", "sleep", "1000")
+    qemu = [int(p) for p in os.listdir("/proc") if p.isdigit() and qemu_of(p, cid)]
+    assert len(qemu) == 1
+    os.kill(qemu[0], signal.SIGKILL)
+    assert own("wait", cid).ok() == "137"
+    assert "virtual machine" in own("inspect", "-f", "{{.State.Error}}", cid).ok()
+
+
+def qemu_of(pid, cid):
+    try:
+        return open(f"/proc/{pid}/comm").read().startswith("qemu-system") and \
+            supervisor(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1], "vmwp", cid)
+    except OSError:
+        return False
+
+
+def test_two_daemons_side_by_side(own):
+    base = tempfile.mkdtemp(prefix="insula-test-")
+    e = Engine(base)
+    e.start()
+    try:
+        assert e.cli("insula", "ps", "-aq").out == ""
+        cid = own.rund("busybox", "sleep", "1000")
+        assert cid not in e.cli("insula", "ps", "-aq", "--no-trunc").out
+    finally:
+        e.stop()
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def test_second_daemon_on_the_same_roots_is_refused(own):
+    from conftest import program
+    p = subprocess.run([program("insulad"), "--data-root", own.engine.data, "--exec-root", own.engine.run_dir],
+                       capture_output=True, text=True, timeout=20)
+    assert p.returncode != 0 and len(p.stderr.strip().splitlines()) == 1, p.stderr
