@@ -1,0 +1,683 @@
+#include "oci/runtime_spec.h"
+#include "base/alloc.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define PATH_BUF 256
+#define ITEMS_MAX 65536		/* elements of any array */
+
+/* --- helpers shared by the tables --- */
+
+/* A field that is known and that insula does not implement: only an empty value passes. */
+static int refuse(const struct json *v, _unused_ void *target, const char *path, struct err *e)
+{
+	bool empty = false;
+
+	switch (json_type(v)) {
+	case JSON_NULL: empty = true; break;
+	case JSON_BOOL: empty = !json_bool(v); break;
+	case JSON_INT: case JSON_DOUBLE: empty = json_double(v) == 0; break;
+	case JSON_STR: empty = str_empty(json_str(v)); break;
+	case JSON_ARRAY: case JSON_OBJECT: empty = json_len(v) == 0; break;
+	}
+	return empty ? 0 : err_msg(e, ERR_INVALID, -EOPNOTSUPP, "%s: not supported by insula-runtime", path);
+}
+
+struct vec { void *v; size_t n; };	/* the shape of every `struct oci_...s` */
+
+/* Reads an array of objects: one zeroed element per object, filled by the table. */
+static int read_vec(const struct json *v, struct vec *to, size_t size, const struct json_field *table,
+		    const char *path, struct err *e)
+{
+	char buf[PATH_BUF];
+
+	if (json_type(v) != JSON_ARRAY || json_len(v) > ITEMS_MAX)
+		return json_expected(e, path, "array of objects");
+	to->v = xcalloc(MAX(json_len(v), (size_t)1), size);
+	to->n = json_len(v);	/* elements not yet read are zero: safe to free */
+	for (size_t i = 0; i < json_len(v); i++) {
+		int r = json_dispatch(json_at(v, i), table, (char *)to->v + i * size,
+				      json_path_at(path, i, buf, sizeof buf), e);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+#define DEFINE_READ_VEC(name, type, table) \
+	static int name(const struct json *v, void *target, const char *path, struct err *e) \
+	{ \
+		return read_vec(v, target, sizeof(struct type), table, path, e); \
+	}
+
+static int read_json(const struct json *v, void *target, const char *path, struct err *e)
+{
+	if (json_type(v) != JSON_OBJECT)
+		return json_expected(e, path, "object");
+	*(struct json **)target = json_ref((struct json *)v);
+	return 0;
+}
+
+static int read_kvs(const struct json *v, void *target, const char *path, struct err *e)
+{
+	struct json_iter it = { 0 };
+	struct oci_kvs *to = target;
+	char buf[PATH_BUF];
+
+	if (json_type(v) != JSON_OBJECT || json_len(v) > ITEMS_MAX)
+		return json_expected(e, path, "object of strings");
+	to->v = new_array(struct oci_kv, MAX(json_len(v), (size_t)1));
+	while (json_next(v, &it)) {
+		if (!json_str(it.value))
+			return json_expected(e, json_path_key(path, it.key, buf, sizeof buf), "string");
+		to->v[to->n].key = xstrdup(it.key);
+		to->v[to->n++].value = xstrdup(json_str(it.value));
+	}
+	return 0;
+}
+
+/* --- process --- */
+
+static int read_gids(const struct json *v, void *target, const char *path, struct err *e)
+{
+	struct oci_gids *to = target;
+	char buf[PATH_BUF];
+
+	if (json_type(v) != JSON_ARRAY || json_len(v) > ITEMS_MAX)
+		return json_expected(e, path, "array of integers");
+	to->v = new_array(uint32_t, MAX(json_len(v), (size_t)1));
+	for (size_t i = 0; i < json_len(v); i++) {
+		struct json *g = json_at(v, i);
+
+		if (json_type(g) != JSON_INT || json_int(g) < 0 || json_int(g) > UINT32_MAX)
+			return json_expected(e, json_path_at(path, i, buf, sizeof buf), "group id");
+		to->v[to->n++] = (uint32_t)json_int(g);
+	}
+	return 0;
+}
+
+static const struct json_field user_fields[] = {
+	{ "uid", JK_U32, offsetof(struct oci_user, uid) },
+	{ "gid", JK_U32, offsetof(struct oci_user, gid) },
+	{ "additionalGids", JK_CALL, offsetof(struct oci_user, additional_gids), .call = read_gids },
+	{ "umask", JK_OPT_U64, offsetof(struct oci_user, umask) },
+	JSON_FIELD_END,
+};
+
+static const struct { const char *name; int resource; } rlimit_names[] = {
+	{ "RLIMIT_AS", RLIMIT_AS }, { "RLIMIT_CORE", RLIMIT_CORE }, { "RLIMIT_CPU", RLIMIT_CPU },
+	{ "RLIMIT_DATA", RLIMIT_DATA }, { "RLIMIT_FSIZE", RLIMIT_FSIZE }, { "RLIMIT_LOCKS", RLIMIT_LOCKS },
+	{ "RLIMIT_MEMLOCK", RLIMIT_MEMLOCK }, { "RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE }, { "RLIMIT_NICE", RLIMIT_NICE },
+	{ "RLIMIT_NOFILE", RLIMIT_NOFILE }, { "RLIMIT_NPROC", RLIMIT_NPROC }, { "RLIMIT_RSS", RLIMIT_RSS },
+	{ "RLIMIT_RTPRIO", RLIMIT_RTPRIO }, { "RLIMIT_RTTIME", RLIMIT_RTTIME },
+	{ "RLIMIT_SIGPENDING", RLIMIT_SIGPENDING }, { "RLIMIT_STACK", RLIMIT_STACK },
+};
+
+/* Limits are unsigned in the specification; older generators write unlimited as -1. */
+static int read_limit(const struct json *v, void *target, const char *path, struct err *e)
+{
+	if (json_type(v) != JSON_INT)
+		return json_expected(e, path, "integer");
+	*(uint64_t *)target = json_int(v) == -1 ? UINT64_MAX : json_uint(v);
+	if (json_int(v) < -1)
+		return err_msg(e, ERR_INVALID, 0, "%s: value out of range", path);
+	return 0;
+}
+
+static int read_rlimit_type(const struct json *v, void *target, const char *path, struct err *e)
+{
+	struct oci_rlimit *to = container_of((const char **)target, struct oci_rlimit, name);
+
+	for (size_t i = 0; i < ARRAY_SIZE(rlimit_names); i++) {
+		if (streq(json_str(v), rlimit_names[i].name)) {
+			to->name = rlimit_names[i].name;
+			to->resource = rlimit_names[i].resource;
+			return 0;
+		}
+	}
+	return err_msg(e, ERR_INVALID, 0, "%s: unknown rlimit '%s'", path, json_str(v) ? json_str(v) : "");
+}
+
+static const struct json_field rlimit_fields[] = {
+	{ "type", JK_CALL, offsetof(struct oci_rlimit, name), .call = read_rlimit_type, .required = true },
+	{ "soft", JK_CALL, offsetof(struct oci_rlimit, soft), .call = read_limit, .required = true },
+	{ "hard", JK_CALL, offsetof(struct oci_rlimit, hard), .call = read_limit, .required = true },
+	JSON_FIELD_END,
+};
+
+static int read_rlimits(const struct json *v, void *target, const char *path, struct err *e)
+{
+	struct oci_rlimits *to = target;
+	int r = read_vec(v, target, sizeof(struct oci_rlimit), rlimit_fields, path, e);
+
+	for (size_t i = 0; r == 0 && i < to->n; i++) {
+		if (to->v[i].soft > to->v[i].hard)
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu]: soft limit of %s is above the hard one", path, i,
+				       to->v[i].name);
+		for (size_t j = 0; j < i; j++)
+			if (to->v[j].resource == to->v[i].resource)
+				return err_msg(e, ERR_INVALID, 0, "%s[%zu]: %s is given twice", path, i, to->v[i].name);
+	}
+	return r;
+}
+
+static const struct json_field caps_fields[] = {
+	{ "bounding", JK_STRV, offsetof(struct oci_caps, bounding) },
+	{ "effective", JK_STRV, offsetof(struct oci_caps, effective) },
+	{ "inheritable", JK_STRV, offsetof(struct oci_caps, inheritable) },
+	{ "permitted", JK_STRV, offsetof(struct oci_caps, permitted) },
+	{ "ambient", JK_STRV, offsetof(struct oci_caps, ambient) },
+	JSON_FIELD_END,
+};
+
+static int read_caps(const struct json *v, void *target, const char *path, struct err *e)
+{
+	((struct oci_caps *)target)->given = true;
+	return json_dispatch(v, caps_fields, target, path, e);
+}
+
+static int read_console_size(const struct json *v, void *target, const char *path, struct err *e)
+{
+	static const struct json_field fields[] = {
+		{ "height", JK_U32, offsetof(struct oci_process, rows) },
+		{ "width", JK_U32, offsetof(struct oci_process, cols) },
+		JSON_FIELD_END,
+	};
+
+	return json_dispatch(v, fields, container_of((uint32_t *)target, struct oci_process, rows), path, e);
+}
+
+static const struct json_field process_fields[] = {
+	{ "terminal", JK_BOOL, offsetof(struct oci_process, terminal) },
+	{ "consoleSize", JK_CALL, offsetof(struct oci_process, rows), .call = read_console_size },
+	{ "user", JK_OBJ, offsetof(struct oci_process, user), .sub = user_fields },
+	{ "args", JK_STRV, offsetof(struct oci_process, args) },
+	{ "env", JK_STRV, offsetof(struct oci_process, env) },
+	{ "cwd", JK_STR, offsetof(struct oci_process, cwd) },
+	{ "capabilities", JK_CALL, offsetof(struct oci_process, caps), .call = read_caps },
+	{ "rlimits", JK_CALL, offsetof(struct oci_process, rlimits), .call = read_rlimits },
+	{ "noNewPrivileges", JK_BOOL, offsetof(struct oci_process, no_new_privs) },
+	{ "oomScoreAdj", JK_OPT_I64, offsetof(struct oci_process, oom_score_adj) },
+	{ "apparmorProfile", JK_STR, offsetof(struct oci_process, apparmor) },
+	{ "selinuxLabel", JK_STR, offsetof(struct oci_process, selinux) },
+	{ "scheduler", JK_CALL, .call = refuse },
+	{ "ioPriority", JK_CALL, .call = refuse },
+	{ "execCPUAffinity", JK_CALL, .call = refuse },
+	JSON_FIELD_END,
+};
+
+static int read_process(const struct json *v, void *target, const char *path, struct err *e)
+{
+	struct oci_process *p = *(struct oci_process **)target = new0(struct oci_process);
+	int r = json_dispatch(v, process_fields, p, path, e);
+
+	if (r < 0)
+		return r;
+	if (!p->args || str_empty(p->args[0]))
+		return err_msg(e, ERR_INVALID, 0, "%s%sargs: missing or empty", path, *path ? "." : "");
+	if (!p->cwd || p->cwd[0] != '/')
+		return err_msg(e, ERR_INVALID, 0, "%s%scwd: must be an absolute path", path, *path ? "." : "");
+	return 0;
+}
+
+/* --- root, mounts, hooks --- */
+
+static const struct json_field root_fields[] = {
+	{ "path", JK_STR, offsetof(struct oci_spec, root.path), .required = true },
+	{ "readonly", JK_BOOL, offsetof(struct oci_spec, root.readonly) },
+	JSON_FIELD_END,
+};
+
+static int read_root(const struct json *v, void *target, const char *path, struct err *e)
+{
+	return json_dispatch(v, root_fields, container_of((char **)target, struct oci_spec, root.path), path, e);
+}
+
+static const struct json_field mount_fields[] = {
+	{ "destination", JK_STR, offsetof(struct oci_mount, destination), .required = true },
+	{ "type", JK_STR, offsetof(struct oci_mount, type) },
+	{ "source", JK_STR, offsetof(struct oci_mount, source) },
+	{ "options", JK_STRV, offsetof(struct oci_mount, options) },
+	{ "uidMappings", JK_CALL, .call = refuse },
+	{ "gidMappings", JK_CALL, .call = refuse },
+	JSON_FIELD_END,
+};
+DEFINE_READ_VEC(read_mounts, oci_mount, mount_fields)
+
+static const struct json_field hook_fields[] = {
+	{ "path", JK_STR, offsetof(struct oci_hook, path), .required = true },
+	{ "args", JK_STRV, offsetof(struct oci_hook, args) },
+	{ "env", JK_STRV, offsetof(struct oci_hook, env) },
+	{ "timeout", JK_OPT_I64, offsetof(struct oci_hook, timeout) },
+	JSON_FIELD_END,
+};
+DEFINE_READ_VEC(read_hooks, oci_hook, hook_fields)
+
+#define HOOK(name, kind) { name, JK_CALL, sizeof(struct oci_hooks) * (kind), .call = read_hooks }
+static const struct json_field hooks_fields[] = {
+	HOOK("prestart", OCI_HOOK_PRESTART), HOOK("createRuntime", OCI_HOOK_CREATE_RUNTIME),
+	HOOK("createContainer", OCI_HOOK_CREATE_CONTAINER), HOOK("startContainer", OCI_HOOK_START_CONTAINER),
+	HOOK("poststart", OCI_HOOK_POSTSTART), HOOK("poststop", OCI_HOOK_POSTSTOP),
+	JSON_FIELD_END,
+};
+
+/* --- linux --- */
+
+static const struct { const char *name; enum oci_ns ns; } ns_names[] = {
+	{ "mount", OCI_NS_MNT }, { "pid", OCI_NS_PID }, { "network", OCI_NS_NET }, { "ipc", OCI_NS_IPC },
+	{ "uts", OCI_NS_UTS }, { "cgroup", OCI_NS_CGROUP },
+};
+
+struct raw_ns { char *type, *path; };
+
+static int put_namespace(const struct raw_ns *raw, struct oci_namespace *table, const char *path, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(ns_names); i++) {
+		struct oci_namespace *ns = &table[ns_names[i].ns];
+
+		if (!streq(raw->type, ns_names[i].name))
+			continue;
+		if (ns->given)
+			return err_msg(e, ERR_INVALID, 0, "%s: namespace '%s' is given twice", path, raw->type);
+		if (raw->path && *raw->path && raw->path[0] != '/')
+			return err_msg(e, ERR_INVALID, 0, "%s.path: must be an absolute path", path);
+		ns->given = true;
+		ns->path = str_empty(raw->path) ? NULL : xstrdup(raw->path);
+		return 0;
+	}
+	if (streq(raw->type, "user") || streq(raw->type, "time"))
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP, "%s: %s namespaces are not supported by insula-runtime", path,
+			       raw->type);
+	return err_msg(e, ERR_INVALID, 0, "%s: unknown namespace type '%s'", path, raw->type);
+}
+
+static int read_namespaces(const struct json *v, void *target, const char *path, struct err *e)
+{
+	static const struct json_field fields[] = {
+		{ "type", JK_STR, offsetof(struct raw_ns, type), .required = true },
+		{ "path", JK_STR, offsetof(struct raw_ns, path) },
+		JSON_FIELD_END,
+	};
+	char buf[PATH_BUF];
+	int r = 0;
+
+	if (json_type(v) != JSON_ARRAY)
+		return json_expected(e, path, "array of objects");
+	for (size_t i = 0; r == 0 && i < json_len(v); i++) {
+		struct raw_ns raw = { 0 };
+
+		json_path_at(path, i, buf, sizeof buf);
+		r = json_dispatch(json_at(v, i), fields, &raw, buf, e);
+		if (r == 0)
+			r = put_namespace(&raw, target, buf, e);
+		free(raw.type);
+		free(raw.path);
+	}
+	return r;
+}
+
+static const struct json_field device_fields[] = {
+	{ "path", JK_STR, offsetof(struct oci_device, path), .required = true },
+	{ "type", JK_STR, offsetof(struct oci_device, type), .required = true },
+	{ "major", JK_I64, offsetof(struct oci_device, major) },
+	{ "minor", JK_I64, offsetof(struct oci_device, minor) },
+	{ "fileMode", JK_OPT_U64, offsetof(struct oci_device, mode) },
+	{ "uid", JK_U32, offsetof(struct oci_device, uid) },
+	{ "gid", JK_U32, offsetof(struct oci_device, gid) },
+	JSON_FIELD_END,
+};
+
+static int read_devices(const struct json *v, void *target, const char *path, struct err *e)
+{
+	struct oci_devices *to = target;
+	int r = read_vec(v, target, sizeof(struct oci_device), device_fields, path, e);
+
+	for (size_t i = 0; r == 0 && i < to->n; i++) {
+		const struct oci_device *d = &to->v[i];
+
+		if (strlen(d->type) != 1 || !strchr("cbup", d->type[0]))
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu].type: unknown device type '%s'", path, i, d->type);
+		if (d->path[0] != '/')
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu].path: must be an absolute path", path, i);
+		if (d->type[0] != 'p' && (d->major < 0 || d->minor < 0 || d->major > 0xfff || d->minor > 0xfffff))
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu]: device number out of range", path, i);
+	}
+	return r;
+}
+
+struct raw_rule { bool allow; char *type, *access; int64_t *major, *minor; };
+
+static int put_rule(const struct raw_rule *raw, struct oci_device_rule *d, const char *path, struct err *e)
+{
+	const char *type = str_empty(raw->type) ? "a" : raw->type;
+	const char *access = str_empty(raw->access) ? "rwm" : raw->access;
+
+	if (strlen(type) != 1 || !strchr("abcup", type[0]))
+		return err_msg(e, ERR_INVALID, 0, "%s.type: unknown device type '%s'", path, type);
+	if (access[strspn(access, "rwm")])
+		return err_msg(e, ERR_INVALID, 0, "%s.access: '%s' must be made of r, w and m", path, access);
+	*d = (struct oci_device_rule){
+		.allow = raw->allow,
+		.type = type[0] == 'u' ? 'c' : type[0],
+		.major = raw->major ? *raw->major : -1,
+		.minor = raw->minor ? *raw->minor : -1,
+		.read = strchr(access, 'r'), .write = strchr(access, 'w'), .mknod = strchr(access, 'm'),
+	};
+	if (d->type == 'p')
+		return err_msg(e, ERR_INVALID, 0, "%s.type: a FIFO is not subject to device rules", path);
+	if (d->major < -1 || d->minor < -1 || d->major > UINT32_MAX || d->minor > UINT32_MAX)
+		return err_msg(e, ERR_INVALID, 0, "%s: device number out of range", path);
+	return 0;
+}
+
+static int read_rules(const struct json *v, void *target, const char *path, struct err *e)
+{
+	static const struct json_field fields[] = {
+		{ "allow", JK_BOOL, offsetof(struct raw_rule, allow), .required = true },
+		{ "type", JK_STR, offsetof(struct raw_rule, type) },
+		{ "access", JK_STR, offsetof(struct raw_rule, access) },
+		{ "major", JK_OPT_I64, offsetof(struct raw_rule, major) },
+		{ "minor", JK_OPT_I64, offsetof(struct raw_rule, minor) },
+		JSON_FIELD_END,
+	};
+	struct oci_device_rules *to = target;
+	char buf[PATH_BUF];
+	int r = 0;
+
+	if (json_type(v) != JSON_ARRAY || json_len(v) > ITEMS_MAX)
+		return json_expected(e, path, "array of objects");
+	to->v = new_array(struct oci_device_rule, MAX(json_len(v), (size_t)1));
+	for (size_t i = 0; r == 0 && i < json_len(v); i++) {
+		struct raw_rule raw = { 0 };
+
+		json_path_at(path, i, buf, sizeof buf);
+		r = json_dispatch(json_at(v, i), fields, &raw, buf, e);
+		if (r == 0)
+			r = put_rule(&raw, &to->v[i], buf, e);
+		if (r == 0)
+			to->n++;
+		free(raw.type);
+		free(raw.access);
+		free(raw.major);
+		free(raw.minor);
+	}
+	return r;
+}
+
+static const struct json_field throttle_fields[] = {
+	{ "major", JK_I64, offsetof(struct oci_throttle, major), .required = true },
+	{ "minor", JK_I64, offsetof(struct oci_throttle, minor), .required = true },
+	{ "rate", JK_U64, offsetof(struct oci_throttle, rate), .required = true },
+	JSON_FIELD_END,
+};
+DEFINE_READ_VEC(read_throttles, oci_throttle, throttle_fields)
+
+static const struct json_field hugepage_fields[] = {
+	{ "pageSize", JK_STR, offsetof(struct oci_hugepage, page_size), .required = true },
+	{ "limit", JK_U64, offsetof(struct oci_hugepage, limit), .required = true },
+	JSON_FIELD_END,
+};
+DEFINE_READ_VEC(read_hugepages, oci_hugepage, hugepage_fields)
+
+#define RES(f) offsetof(struct oci_resources, f)
+static const struct json_field memory_fields[] = {
+	{ "limit", JK_OPT_I64, RES(memory.limit) },
+	{ "reservation", JK_OPT_I64, RES(memory.reservation) },
+	{ "swap", JK_OPT_I64, RES(memory.swap) },
+	{ "swappiness", JK_OPT_U64, RES(memory.swappiness) },
+	{ "disableOOMKiller", JK_BOOL, RES(memory.disable_oom_killer) },
+	JSON_FIELD_END,
+};
+
+static const struct json_field cpu_fields[] = {
+	{ "shares", JK_OPT_U64, RES(cpu.shares) },
+	{ "quota", JK_OPT_I64, RES(cpu.quota) },
+	{ "burst", JK_OPT_U64, RES(cpu.burst) },
+	{ "period", JK_OPT_U64, RES(cpu.period) },
+	{ "realtimeRuntime", JK_OPT_I64, RES(cpu.rt_runtime) },
+	{ "realtimePeriod", JK_OPT_U64, RES(cpu.rt_period) },
+	{ "cpus", JK_STR, RES(cpu.cpus) },
+	{ "mems", JK_STR, RES(cpu.mems) },
+	{ "idle", JK_OPT_I64, RES(cpu.idle) },
+	JSON_FIELD_END,
+};
+
+static const struct json_field pids_fields[] = {
+	{ "limit", JK_OPT_I64, RES(pids_limit) },
+	JSON_FIELD_END,
+};
+
+static const struct json_field blkio_fields[] = {
+	{ "weight", JK_OPT_U64, RES(blkio.weight) },
+	{ "leafWeight", JK_CALL, .call = refuse },
+	{ "weightDevice", JK_CALL, .call = refuse },
+	{ "throttleReadBpsDevice", JK_CALL, RES(blkio.read_bps), .call = read_throttles },
+	{ "throttleWriteBpsDevice", JK_CALL, RES(blkio.write_bps), .call = read_throttles },
+	{ "throttleReadIOPSDevice", JK_CALL, RES(blkio.read_iops), .call = read_throttles },
+	{ "throttleWriteIOPSDevice", JK_CALL, RES(blkio.write_iops), .call = read_throttles },
+	JSON_FIELD_END,
+};
+
+static const struct json_field resources_fields[] = {
+	{ "memory", JK_OBJ, 0, .sub = memory_fields },
+	{ "cpu", JK_OBJ, 0, .sub = cpu_fields },
+	{ "pids", JK_OBJ, 0, .sub = pids_fields },
+	{ "blockIO", JK_OBJ, 0, .sub = blkio_fields },
+	{ "devices", JK_CALL, RES(devices), .call = read_rules },
+	{ "hugepageLimits", JK_CALL, RES(hugepages), .call = read_hugepages },
+	{ "unified", JK_CALL, RES(unified), .call = read_kvs },
+	{ "network", JK_CALL, .call = refuse },
+	{ "rdma", JK_CALL, .call = refuse },
+	JSON_FIELD_END,
+};
+
+static const struct json_field personality_fields[] = {
+	{ "domain", JK_STR, 0, .required = true },
+	{ "flags", JK_CALL, 0, .call = refuse },
+	JSON_FIELD_END,
+};
+
+static int read_personality(const struct json *v, void *target, const char *path, struct err *e)
+{
+	char **domain = target;
+	int r = json_dispatch(v, personality_fields, domain, path, e);
+
+	if (r == 0 && !streq(*domain, "LINUX") && !streq(*domain, "LINUX32"))
+		return err_msg(e, ERR_INVALID, 0, "%s.domain: unknown personality '%s'", path, *domain);
+	return r;
+}
+
+#define SPEC(f) offsetof(struct oci_spec, f)
+static const struct json_field linux_fields[] = {
+	{ "namespaces", JK_CALL, SPEC(ns), .call = read_namespaces },
+	{ "devices", JK_CALL, SPEC(devices), .call = read_devices },
+	{ "cgroupsPath", JK_STR, SPEC(cgroups_path) },
+	{ "resources", JK_OBJ, SPEC(resources), .sub = resources_fields },
+	{ "maskedPaths", JK_STRV, SPEC(masked_paths) },
+	{ "readonlyPaths", JK_STRV, SPEC(readonly_paths) },
+	{ "rootfsPropagation", JK_STR, SPEC(rootfs_propagation) },
+	{ "sysctl", JK_CALL, SPEC(sysctl), .call = read_kvs },
+	{ "seccomp", JK_CALL, SPEC(seccomp), .call = read_json },
+	{ "personality", JK_CALL, SPEC(personality), .call = read_personality },
+	{ "uidMappings", JK_CALL, .call = refuse },
+	{ "gidMappings", JK_CALL, .call = refuse },
+	{ "timeOffsets", JK_CALL, .call = refuse },
+	{ "mountLabel", JK_CALL, .call = refuse },
+	{ "intelRdt", JK_CALL, .call = refuse },
+	{ "memoryPolicy", JK_CALL, .call = refuse },
+	{ "netDevices", JK_CALL, .call = refuse },
+	JSON_FIELD_END,
+};
+
+static int read_version(const struct json *v, void *target, const char *path, struct err *e)
+{
+	const char *s = json_str(v);
+
+	if (!s)
+		return json_expected(e, path, "string");
+	if (!str_starts(s, "1."))
+		return err_msg(e, ERR_INVALID, 0, "%s: unsupported version '%s' (1.x is)", path, s);
+	str_replace(target, s);
+	return 0;
+}
+
+static const struct json_field spec_fields[] = {
+	{ "ociVersion", JK_CALL, SPEC(version), .call = read_version, .required = true },
+	{ "process", JK_CALL, SPEC(process), .call = read_process },
+	{ "root", JK_CALL, SPEC(root.path), .call = read_root, .required = true },
+	{ "hostname", JK_STR, SPEC(hostname) },
+	{ "domainname", JK_STR, SPEC(domainname) },
+	{ "mounts", JK_CALL, SPEC(mounts), .call = read_mounts },
+	{ "hooks", JK_OBJ, SPEC(hooks), .sub = hooks_fields },
+	{ "annotations", JK_CALL, SPEC(annotations), .call = read_json },
+	{ "linux", JK_OBJ, 0, .sub = linux_fields },
+	JSON_FIELD_END,
+};
+
+int oci_spec_parse(const char *p, size_t n, struct oci_spec **ret, struct err *e)
+{
+	_cleanup_json_ struct json *j = NULL;
+	_cleanup_oci_spec_ struct oci_spec *s = new0(struct oci_spec);
+	int r;
+
+	r = json_parse(p, n, &j, e);
+	if (r == 0)
+		r = json_dispatch(j, spec_fields, s, "", e);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+int oci_process_parse(const char *p, size_t n, struct oci_process **ret, struct err *e)
+{
+	_cleanup_json_ struct json *j = NULL;
+	_cleanup_oci_process_ struct oci_process *proc = NULL;
+	int r;
+
+	r = json_parse(p, n, &j, e);
+	if (r == 0)
+		r = read_process(j, &proc, "", e);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(proc);
+	return 0;
+}
+
+void oci_process_free(struct oci_process *p)
+{
+	if (!p)
+		return;
+	free(p->user.additional_gids.v);
+	free(p->user.umask);
+	strv_free(p->args);
+	strv_free(p->env);
+	free(p->cwd);
+	strv_free(p->caps.bounding);
+	strv_free(p->caps.effective);
+	strv_free(p->caps.inheritable);
+	strv_free(p->caps.permitted);
+	strv_free(p->caps.ambient);
+	free(p->rlimits.v);
+	free(p->oom_score_adj);
+	free(p->apparmor);
+	free(p->selinux);
+	free(p);
+}
+
+static void kvs_done(struct oci_kvs *k)
+{
+	for (size_t i = 0; i < k->n; i++) {
+		free(k->v[i].key);
+		free(k->v[i].value);
+	}
+	free(k->v);
+}
+
+static void resources_done(struct oci_resources *r)
+{
+	void *heap[] = {
+		r->memory.limit, r->memory.reservation, r->memory.swap, r->memory.swappiness,
+		r->cpu.shares, r->cpu.period, r->cpu.rt_period, r->cpu.burst, r->cpu.quota, r->cpu.rt_runtime,
+		r->cpu.idle, r->cpu.cpus, r->cpu.mems, r->pids_limit, r->blkio.weight, r->blkio.read_bps.v,
+		r->blkio.write_bps.v, r->blkio.read_iops.v, r->blkio.write_iops.v, r->devices.v,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(heap); i++)
+		free(heap[i]);
+	for (size_t i = 0; i < r->hugepages.n; i++)
+		free(r->hugepages.v[i].page_size);
+	free(r->hugepages.v);
+	kvs_done(&r->unified);
+}
+
+static void hooks_done(struct oci_hooks *h)
+{
+	for (size_t i = 0; i < h->n; i++) {
+		free(h->v[i].path);
+		strv_free(h->v[i].args);
+		strv_free(h->v[i].env);
+		free(h->v[i].timeout);
+	}
+	free(h->v);
+}
+
+void oci_spec_free(struct oci_spec *s)
+{
+	if (!s)
+		return;
+	free(s->version);
+	oci_process_free(s->process);
+	free(s->root.path);
+	free(s->hostname);
+	free(s->domainname);
+	for (size_t i = 0; i < s->mounts.n; i++) {
+		free(s->mounts.v[i].destination);
+		free(s->mounts.v[i].type);
+		free(s->mounts.v[i].source);
+		strv_free(s->mounts.v[i].options);
+	}
+	free(s->mounts.v);
+	for (int k = 0; k < _OCI_HOOK_MAX; k++)
+		hooks_done(&s->hooks[k]);
+	json_free(s->annotations);
+	for (int k = 0; k < _OCI_NS_MAX; k++)
+		free(s->ns[k].path);
+	for (size_t i = 0; i < s->devices.n; i++) {
+		free(s->devices.v[i].path);
+		free(s->devices.v[i].type);
+		free(s->devices.v[i].mode);
+	}
+	free(s->devices.v);
+	free(s->cgroups_path);
+	resources_done(&s->resources);
+	strv_free(s->masked_paths);
+	strv_free(s->readonly_paths);
+	free(s->rootfs_propagation);
+	kvs_done(&s->sysctl);
+	json_free(s->seccomp);
+	free(s->personality);
+	free(s);
+}
+
+const char *oci_ns_name(enum oci_ns ns)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(ns_names); i++)
+		if (ns_names[i].ns == ns)
+			return ns_names[i].name;
+	return "unknown";
+}
+
+const char *oci_hook_name(enum oci_hook_kind k)
+{
+	return k >= 0 && k < _OCI_HOOK_MAX ? hooks_fields[k].key : "unknown";
+}
+
+bool oci_spec_has_hooks(const struct oci_spec *s, enum oci_hook_kind k)
+{
+	return s->hooks[k].n > 0;
+}

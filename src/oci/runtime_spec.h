@@ -1,0 +1,128 @@
+/* The OCI runtime configuration (config.json) as C structs.
+ *
+ * Any ociVersion 1.x is accepted and unknown fields are ignored, as the specification asks. A field that
+ * is known but not supported is refused with its path, never dropped silently. No I/O happens here;
+ * what depends on the host is checked by runtime/. */
+#pragma once
+
+#include "base/err.h"
+#include "lib/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct oci_gids { uint32_t *v; size_t n; };
+
+struct oci_user {
+	uint32_t uid, gid;
+	struct oci_gids additional_gids;
+	uint64_t *umask;		/* NULL = 0022 */
+};
+
+struct oci_rlimit { int resource; const char *name; uint64_t soft, hard; };	/* UINT64_MAX = unlimited */
+struct oci_rlimits { struct oci_rlimit *v; size_t n; };
+
+/* Names as in the document; runtime/caps.c turns them into masks. */
+struct oci_caps { bool given; char **bounding, **effective, **inheritable, **permitted, **ambient; };
+
+struct oci_process {
+	bool terminal;
+	uint32_t rows, cols;		/* consoleSize; 0 = unset */
+	struct oci_user user;
+	char **args, **env;
+	char *cwd;
+	struct oci_caps caps;
+	struct oci_rlimits rlimits;
+	bool no_new_privs;
+	int64_t *oom_score_adj;		/* NULL = leave */
+	char *apparmor, *selinux;	/* NULL or "" = none */
+};
+
+struct oci_mount { char *destination, *type, *source; char **options; };
+struct oci_mounts { struct oci_mount *v; size_t n; };
+
+enum oci_ns { OCI_NS_MNT, OCI_NS_PID, OCI_NS_NET, OCI_NS_IPC, OCI_NS_UTS, OCI_NS_CGROUP, _OCI_NS_MAX };
+struct oci_namespace { bool given; char *path; };	/* path: join this one; NULL = a new one */
+
+struct oci_device {
+	char *path, *type;		/* type: "c", "b", "u" or "p" */
+	int64_t major, minor;
+	uint64_t *mode;			/* NULL = 0666 */
+	uint32_t uid, gid;
+};
+struct oci_devices { struct oci_device *v; size_t n; };
+
+/* type 'a', 'b' or 'c'; major and minor -1 = any. */
+struct oci_device_rule { bool allow; char type; int64_t major, minor; bool read, write, mknod; };
+struct oci_device_rules { struct oci_device_rule *v; size_t n; };
+
+struct oci_throttle { int64_t major, minor; uint64_t rate; };
+struct oci_throttles { struct oci_throttle *v; size_t n; };
+struct oci_hugepage { char *page_size; uint64_t limit; };
+struct oci_hugepages { struct oci_hugepage *v; size_t n; };
+struct oci_kv { char *key, *value; };
+struct oci_kvs { struct oci_kv *v; size_t n; };
+
+/* Pointers are NULL where the document says nothing. Bytes, microseconds, shares as in the specification. */
+struct oci_resources {
+	struct { int64_t *limit, *reservation, *swap; uint64_t *swappiness; bool disable_oom_killer; } memory;
+	struct {
+		uint64_t *shares, *period, *rt_period, *burst;
+		int64_t *quota, *rt_runtime, *idle;
+		char *cpus, *mems;
+	} cpu;
+	int64_t *pids_limit;
+	struct {
+		uint64_t *weight;
+		struct oci_throttles read_bps, write_bps, read_iops, write_iops;
+	} blkio;
+	struct oci_device_rules devices;
+	struct oci_hugepages hugepages;
+	struct oci_kvs unified;
+};
+
+enum oci_hook_kind {
+	OCI_HOOK_PRESTART, OCI_HOOK_CREATE_RUNTIME, OCI_HOOK_CREATE_CONTAINER, OCI_HOOK_START_CONTAINER,
+	OCI_HOOK_POSTSTART, OCI_HOOK_POSTSTOP, _OCI_HOOK_MAX
+};
+struct oci_hook { char *path; char **args, **env; int64_t *timeout; };
+struct oci_hooks { struct oci_hook *v; size_t n; };
+
+struct oci_spec {
+	char *version;
+	struct oci_process *process;	/* NULL if the document has none (allowed by the specification at create) */
+	struct { char *path; bool readonly; } root;
+	char *hostname, *domainname;
+	struct oci_mounts mounts;
+	struct oci_hooks hooks[_OCI_HOOK_MAX];
+	struct json *annotations;	/* NULL or an object of strings */
+
+	struct oci_namespace ns[_OCI_NS_MAX];
+	struct oci_devices devices;
+	char *cgroups_path;
+	struct oci_resources resources;
+	char **masked_paths, **readonly_paths;
+	char *rootfs_propagation;
+	struct oci_kvs sysctl;
+	struct json *seccomp;		/* linux.seccomp as it stands: read by lib/seccomp; NULL = no filter */
+	char *personality;		/* NULL, "LINUX" or "LINUX32" */
+};
+
+/* Parses a config.json. ERR_INVALID with the path of the offending value. */
+int oci_spec_parse(const char *p, size_t n, struct oci_spec **ret, struct err *e);
+void oci_spec_free(struct oci_spec *s);
+DEFINE_CLEANUP(struct oci_spec *, oci_spec_free)
+#define _cleanup_oci_spec_ _cleanup_(oci_spec_freep)
+
+/* Parses a lone process object (exec). */
+int oci_process_parse(const char *p, size_t n, struct oci_process **ret, struct err *e);
+void oci_process_free(struct oci_process *p);
+DEFINE_CLEANUP(struct oci_process *, oci_process_free)
+#define _cleanup_oci_process_ _cleanup_(oci_process_freep)
+
+/* "mount", "pid", "network", ... as the document names them. */
+const char *oci_ns_name(enum oci_ns ns);
+/* "prestart", "createRuntime", ... */
+const char *oci_hook_name(enum oci_hook_kind k);
+/* Whether the document has hooks of this kind. */
+bool oci_spec_has_hooks(const struct oci_spec *s, enum oci_hook_kind k);
