@@ -93,7 +93,7 @@ void resp_json(struct request *r, int status, struct json *j)
 
 	json_free(j);	/* the tree is several times as large as its text */
 	json_free(TAKE_PTR(r->body));
-	text = xrealloc(text, n + 2, 1);
+	text = xrealloc(text, n + 2, sizeof(char));
 	memcpy(text + n, "\n", 2);
 	answer(r, status, "application/json", text, n + 1);
 }

@@ -167,17 +167,22 @@ static void probe_finish(struct accel_state *a)
 	tell_waiters(a, r, &e);
 }
 
+/* Takes what is in the pipe: false at its end. */
+static bool take_output(struct accel_state *a)
+{
+	char buf[512];
+	ssize_t n;
+
+	while ((n = RETRY(read(a->fd, buf, sizeof buf))) > 0)
+		sbuf_add(&a->out, buf, (size_t)n);
+	return n < 0 && errno == EAGAIN;
+}
+
 static void on_output(struct loop_source *s, int fd, uint32_t events, void *userdata)
 {
 	struct accel_state *a = userdata;
-	char buf[512];
-	ssize_t n = RETRY(read(fd, buf, sizeof buf));
 
-	if (n > 0) {
-		sbuf_add(&a->out, buf, (size_t)n);
-		return;
-	}
-	if (n < 0 && errno == EAGAIN)
+	if (take_output(a))
 		return;
 	loop_source_free(TAKE_PTR(a->io));
 	a->eof = true;
@@ -191,8 +196,9 @@ static void on_probe_exit(struct loop_source *s, const siginfo_t *si, void *user
 	a->exited = true;
 	a->exit_code = proc_exit_code(si->si_code, si->si_status);
 	/* what it printed is in the pipe by now; a child of its own may hold the other end open */
-	while (!a->eof && a->io)
-		on_output(a->io, a->fd, 0, a);
+	(void)take_output(a);
+	loop_source_free(TAKE_PTR(a->io));
+	a->eof = true;
 	probe_finish(a);
 }
 

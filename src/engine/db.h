@@ -25,6 +25,10 @@ int db_begin(struct db *d, struct err *e);			/* BEGIN IMMEDIATE */
 int db_commit(struct db *d, struct err *e);
 void db_rollback(struct db *d);
 
+/* The meta table: small facts of this data root. Heap; NULL if absent. */
+char *db_meta_get(struct db *d, const char *key);
+int db_meta_set(struct db *d, const char *key, const char *value, struct err *e);
+
 /* Tables (schema.c): images(id, config, created, size, layers json array of chain ids, parent...),
  * image_tags(ref, image_id), containers(id, name, image_id, image_ref, isolation, created, config json
  * (API body Config+HostConfig+NetworkingConfig as stored), state json), volumes, networks, addresses, meta(key,value). */
