@@ -1,0 +1,103 @@
+#include "tests/unit/test.h"
+
+#include "base/alloc.h"
+#include "base/strv.h"
+#include "lib/json.h"
+
+#include <string.h>
+
+static void strict(void **state)
+{
+	static const char *const bad[] = {
+		"", "{", "{\"a\":1}x", "NaN", "{\"a\":Infinity}", "{'a':1}", "[1,]", "{\"a\" 1}", "\"\xff\"", "/* c */ 1",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_err_ struct err e = ERR_INIT;
+		struct json *j = NULL;
+
+		assert_true(json_parse(bad[i], strlen(bad[i]), &j, &e) < 0);
+		assert_int_equal(e.kind, ERR_INVALID);
+	}
+}
+
+static void round_trip(void **state)
+{
+	static const char text[] = "{\"max\":18446744073709551615,\"s\":\"it's \\\"q\\\"\",\"l\":[1,-2,null,true,1.5]}";
+	_cleanup_json_ struct json *j = NULL;
+
+	assert_int_equal(json_parse(text, strlen(text), &j, NULL), 0);
+	assert_true(json_uint(json_get(j, "max")) == UINT64_MAX);
+	assert_string_equal(json_get_str(j, "s"), "it's \"q\"");
+	assert_int_equal(json_len(json_get(j, "l")), 5);
+	_cleanup_free_ char *out = json_dump(j);
+
+	assert_string_equal(out, text);
+}
+
+struct conf { char *name; int64_t *limit; bool on; uint32_t id; char **args; };
+
+static const struct json_field inner[] = { { "limit", JK_OPT_I64, 0 }, JSON_FIELD_END };
+static const struct json_field fields[] = {
+	{ "name", JK_STR, offsetof(struct conf, name), .required = true },
+	{ "memory", JK_OBJ, offsetof(struct conf, limit), .sub = inner },
+	{ "on", JK_BOOL, offsetof(struct conf, on) },
+	{ "id", JK_U32, offsetof(struct conf, id) },
+	{ "args", JK_STRV, offsetof(struct conf, args) },
+	JSON_FIELD_END
+};
+
+static void conf_done(struct conf *c)
+{
+	free(c->name);
+	free(c->limit);
+	strv_free(c->args);
+}
+
+static void dispatch_names_the_place(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "{\"name\":\"x\",\"memory\":{\"limit\":\"lots\"}}", "linux.memory.limit: expected integer" },
+		{ "{}", "linux.name: missing" },
+		{ "{\"name\":5}", "linux.name: expected string" },
+		{ "{\"name\":\"x\",\"id\":-1}", "linux.id: value out of range" },
+		{ "{\"name\":\"x\",\"id\":4294967296}", "linux.id: value out of range" },
+		{ "{\"name\":\"x\",\"args\":[\"a\",1]}", "linux.args[1]: expected string" },
+		{ "{\"name\":\"x\",\"unknown\":[],\"memory\":{\"limit\":7},\"on\":true}", NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_json_ struct json *j = NULL;
+		_cleanup_err_ struct err e = ERR_INIT;
+		struct conf c = { 0 };
+
+		assert_int_equal(json_parse(cases[i][0], strlen(cases[i][0]), &j, NULL), 0);
+		if (cases[i][1]) {
+			assert_true(json_dispatch(j, fields, &c, "linux", &e) < 0);
+			assert_string_equal(err_text(&e), cases[i][1]);
+		} else {
+			assert_int_equal(json_dispatch(j, fields, &c, "linux", &e), 0);
+			assert_int_equal(*c.limit, 7);
+			assert_true(c.on);
+		}
+		conf_done(&c);
+	}
+}
+
+static void strings_are_escaped(void **state)
+{
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+
+	json_emit_str(&b, "a\"\\\n\x01\xff\xc3\xa9", 8);
+	assert_string_equal(sbuf_str(&b), "\"a\\\"\\\\\\n\\u0001\\ufffd\xc3\xa9\"");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(strict), cmocka_unit_test(round_trip), cmocka_unit_test(dispatch_names_the_place),
+		cmocka_unit_test(strings_are_escaped),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
