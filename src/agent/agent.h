@@ -60,7 +60,7 @@ struct pending {
 int boot(struct agent *a);
 /* Netlink socket of kernel device events, opened before the modules are loaded. Returns the fd or -errno. */
 int uevent_open(void);
-/* Reads all events that are there. */
+/* Reads all events that are there; turns on the processors among them. */
 void uevent_drain(int fd);
 /* Blocks until the next event or the deadline (CLOCK_MONOTONIC, microseconds): -ETIMEDOUT. */
 int uevent_wait(int fd, uint64_t deadline_us);

@@ -78,6 +78,14 @@ static void enable_controllers(const char *dir)
 	}
 }
 
+/* Devices are bound to their drivers on the request GUEST only, since what stands behind them in a
+ * template is not what the container will find there. The exception is the link itself. */
+static void module_loaded(const char *name)
+{
+	if (streq(name, "virtio_console.ko"))
+		(void)fs_write(AT_FDCWD, "/sys/bus/virtio/drivers_autoprobe", "0");
+}
+
 static int load_modules(void)
 {
 	_cleanup_free_ char *list = NULL;
@@ -100,6 +108,7 @@ static int load_modules(void)
 			log_error("kernel module %s: %s", names[i], strerror(-r));
 			return r;
 		}
+		module_loaded(names[i]);
 		(void)unlink(path);	/* its memory is the guest's */
 	}
 	return 0;
@@ -127,13 +136,33 @@ int uevent_open(void)
 	return TAKE_FD(fd);
 }
 
-/* Events only say that something changed, sysfs says what: their contents and their loss do not matter. */
+/* Processors that the host adds stay off until somebody turns them on. */
+static void cpu_online(const char *event)
+{
+	static const char prefix[] = "add@/devices/system/cpu/cpu";
+	_cleanup_free_ char *path = NULL;
+
+	if (!str_starts(event, prefix))
+		return;
+	path = xasprintf("/sys/devices/system/cpu/cpu%s/online", event + strlen(prefix));
+	if (fs_write(AT_FDCWD, path, "1") < 0)
+		log_warn("processor %s does not come online", event + strlen(prefix));
+}
+
+/* Otherwise events only say that something changed, and sysfs says what: their loss does not matter. */
 void uevent_drain(int fd)
 {
-	char buf[256];
+	for (;;) {
+		char buf[1024];
+		ssize_t n = recv(fd, buf, sizeof(buf) - 1, MSG_DONTWAIT);
 
-	while (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) >= 0 || errno == ENOBUFS || errno == EINTR)
-		;
+		if (n > 0) {
+			buf[n] = 0;
+			cpu_online(buf);
+		} else if (n == 0 || (errno != ENOBUFS && errno != EINTR)) {
+			return;
+		}
+	}
 }
 
 int uevent_wait(int fd, uint64_t deadline_us)
