@@ -1,0 +1,396 @@
+/* Theory of operation.
+ *
+ * One request, one answer: a message is built in a fixed buffer, sent, and the kernel's replies are
+ * read until the one that carries our sequence number says done or error. Attributes are nested by
+ * remembering where a nest began and writing its length when it ends. Nothing here trusts a length
+ * from the kernel beyond what was received. */
+#include "lib/netlink.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/strv.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+struct nl {
+	int fd;
+	uint32_t seq;
+};
+
+struct req {
+	struct nlmsghdr h;
+	char body[2048];
+};
+
+int nl_open(struct nl **ret)
+{
+	struct sockaddr_nl sa = { .nl_family = AF_NETLINK };
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	int one = 1;
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0)
+		return -errno;
+	(void)setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof one);
+	*ret = new0(struct nl);
+	(*ret)->fd = TAKE_FD(fd);
+	return 0;
+}
+
+void nl_close(struct nl *n)
+{
+	if (!n)
+		return;
+	fd_close(&n->fd);
+	free(n);
+}
+
+/* --- building --- */
+
+static void *put(struct req *r, size_t n)
+{
+	size_t at = NLMSG_ALIGN(r->h.nlmsg_len);
+	void *p = (char *)r + at;
+
+	/* Requests are built from bounded parts only: running over is a bug. */
+	if (at + NLMSG_ALIGN(n) > sizeof *r)
+		abort();
+	memset(p, 0, NLMSG_ALIGN(n));
+	r->h.nlmsg_len = (uint32_t)(at + n);
+	return p;
+}
+
+static void *req_init(struct req *r, uint16_t type, uint16_t flags, size_t head)
+{
+	r->h = (struct nlmsghdr){
+		.nlmsg_len = NLMSG_HDRLEN, .nlmsg_type = type, .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags),
+	};
+	return put(r, head);
+}
+
+static struct rtattr *attr(struct req *r, uint16_t type, const void *p, size_t n)
+{
+	struct rtattr *a = put(r, RTA_LENGTH(n));
+
+	a->rta_type = type;
+	a->rta_len = (uint16_t)RTA_LENGTH(n);
+	if (n)
+		memcpy(RTA_DATA(a), p, n);
+	return a;
+}
+
+static void attr_u32(struct req *r, uint16_t type, uint32_t v)
+{
+	attr(r, type, &v, sizeof v);
+}
+
+static void attr_str(struct req *r, uint16_t type, const char *s)
+{
+	attr(r, type, s, strlen(s) + 1);
+}
+
+static struct rtattr *nest(struct req *r, uint16_t type)
+{
+	return attr(r, type, NULL, 0);
+}
+
+static void nest_end(struct req *r, struct rtattr *a)
+{
+	a->rta_len = (uint16_t)((char *)r + r->h.nlmsg_len - (char *)a);
+}
+
+/* --- talking --- */
+
+/* Sends and waits for the answer. reply, if given, receives the first message that is not the ack. */
+static int talk(struct nl *n, struct req *r, void *reply, size_t reply_n)
+{
+	char buf[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
+	bool stored = false;
+
+	r->h.nlmsg_seq = ++n->seq;
+	if (RETRY(send(n->fd, r, r->h.nlmsg_len, 0)) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t got = RETRY(recv(n->fd, buf, sizeof buf, 0));
+		size_t left;
+
+		if (got < 0)
+			return -errno;
+		left = (size_t)got;
+		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+			if (h->nlmsg_seq != n->seq)
+				continue;
+			if (h->nlmsg_type == NLMSG_ERROR) {
+				struct nlmsgerr *e = NLMSG_DATA(h);
+
+				return h->nlmsg_len < NLMSG_LENGTH(sizeof e->error) ? -EBADMSG : e->error;
+			}
+			if (reply && !stored) {
+				memcpy(reply, h, MIN((size_t)h->nlmsg_len, reply_n));
+				stored = true;
+			}
+		}
+	}
+}
+
+static int name_check(const char *name)
+{
+	return *name && strlen(name) < IFNAMSIZ ? 0 : -EINVAL;
+}
+
+/* --- addresses as text --- */
+
+int nl_addr_parse(const char *s, struct nl_addr *ret)
+{
+	_cleanup_free_ char *host = xstrndup(s, strcspn(s, "/"));
+	struct nl_addr a = { 0 };
+	uint64_t prefix;
+
+	if (inet_pton(AF_INET, host, &a.v4) == 1)
+		a.family = AF_INET;
+	else if (inet_pton(AF_INET6, host, &a.v6) == 1)
+		a.family = AF_INET6;
+	else
+		return -EINVAL;
+	a.prefix = a.family == AF_INET ? 32 : 128;
+	if (s[strlen(host)] == '/') {
+		if (str_to_u64(s + strlen(host) + 1, &prefix) < 0 || prefix > a.prefix)
+			return -EINVAL;
+		a.prefix = (unsigned)prefix;
+	}
+	*ret = a;
+	return 0;
+}
+
+int mac_parse(const char *s, uint8_t ret[6])
+{
+	unsigned b[6];
+	int n = 0;
+
+	if (sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &n) != 6 || s[n])
+		return -EINVAL;
+	for (int i = 0; i < 6; i++)
+		ret[i] = (uint8_t)b[i];
+	return 0;
+}
+
+static size_t addr_bytes(const struct nl_addr *a)
+{
+	return a->family == AF_INET ? sizeof a->v4 : sizeof a->v6;
+}
+
+/* --- links --- */
+
+int nl_link_index(struct nl *n, const char *name, int *ret)
+{
+	struct { struct nlmsghdr h; struct ifinfomsg ifi; } reply = { 0 };
+	struct ifinfomsg *ifi;
+	struct req r;
+	int rc = name_check(name);
+
+	if (rc < 0)
+		return rc;
+	ifi = req_init(&r, RTM_GETLINK, 0, sizeof *ifi);
+	ifi->ifi_family = AF_UNSPEC;
+	attr_str(&r, IFLA_IFNAME, name);
+	rc = talk(n, &r, &reply, sizeof reply);
+	if (rc < 0)
+		return rc;
+	if (reply.h.nlmsg_type != RTM_NEWLINK || reply.ifi.ifi_index <= 0)
+		return -ENODEV;
+	*ret = reply.ifi.ifi_index;
+	return 0;
+}
+
+static struct ifinfomsg *link_req(struct req *r, int index)
+{
+	struct ifinfomsg *ifi = req_init(r, RTM_NEWLINK, 0, sizeof *ifi);
+
+	ifi->ifi_family = AF_UNSPEC;
+	ifi->ifi_index = index;
+	return ifi;
+}
+
+int nl_link_set_up(struct nl *n, int index, bool up)
+{
+	struct req r;
+	struct ifinfomsg *ifi = link_req(&r, index);
+
+	ifi->ifi_change = IFF_UP;
+	ifi->ifi_flags = up ? IFF_UP : 0;
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_link_set_mac(struct nl *n, int index, const uint8_t mac[6])
+{
+	struct req r;
+
+	link_req(&r, index);
+	attr(&r, IFLA_ADDRESS, mac, 6);
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_link_set_name(struct nl *n, int index, const char *name)
+{
+	struct req r;
+	int rc = name_check(name);
+
+	if (rc < 0)
+		return rc;
+	link_req(&r, index);
+	attr_str(&r, IFLA_IFNAME, name);
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_link_set_mtu(struct nl *n, int index, unsigned mtu)
+{
+	struct req r;
+
+	link_req(&r, index);
+	attr_u32(&r, IFLA_MTU, mtu);
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_link_set_master(struct nl *n, int index, int master)
+{
+	struct req r;
+
+	link_req(&r, index);
+	attr_u32(&r, IFLA_MASTER, (uint32_t)master);
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_link_set_hairpin(struct nl *n, int index, bool on)
+{
+	struct req r;
+	struct ifinfomsg *ifi = req_init(&r, RTM_SETLINK, 0, sizeof *ifi);
+	struct rtattr *port;
+	uint8_t v = on;
+
+	ifi->ifi_family = AF_BRIDGE;
+	ifi->ifi_index = index;
+	port = nest(&r, IFLA_PROTINFO | NLA_F_NESTED);
+	attr(&r, IFLA_BRPORT_MODE, &v, 1);
+	nest_end(&r, port);
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_link_del(struct nl *n, int index)
+{
+	struct req r;
+	struct ifinfomsg *ifi = req_init(&r, RTM_DELLINK, 0, sizeof *ifi);
+
+	ifi->ifi_index = index;
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_bridge_add(struct nl *n, const char *name)
+{
+	struct req r;
+	struct rtattr *info;
+	int rc = name_check(name);
+
+	if (rc < 0)
+		return rc;
+	req_init(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
+	attr_str(&r, IFLA_IFNAME, name);
+	info = nest(&r, IFLA_LINKINFO);
+	attr_str(&r, IFLA_INFO_KIND, "bridge");
+	nest_end(&r, info);
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_veth_add(struct nl *n, const char *name, const char *peer, int ns_fd, const uint8_t peer_mac[6], unsigned mtu)
+{
+	struct rtattr *info, *data, *other;
+	struct req r;
+	int rc = name_check(name);
+
+	if (rc == 0)
+		rc = name_check(peer);
+	if (rc < 0)
+		return rc;
+	req_init(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
+	attr_str(&r, IFLA_IFNAME, name);
+	if (mtu)
+		attr_u32(&r, IFLA_MTU, mtu);
+	info = nest(&r, IFLA_LINKINFO);
+	attr_str(&r, IFLA_INFO_KIND, "veth");
+	data = nest(&r, IFLA_INFO_DATA);
+	other = nest(&r, VETH_INFO_PEER);
+	put(&r, sizeof(struct ifinfomsg));
+	attr_str(&r, IFLA_IFNAME, peer);
+	if (mtu)
+		attr_u32(&r, IFLA_MTU, mtu);
+	if (peer_mac)
+		attr(&r, IFLA_ADDRESS, peer_mac, 6);
+	attr_u32(&r, IFLA_NET_NS_FD, (uint32_t)ns_fd);
+	nest_end(&r, other);
+	nest_end(&r, data);
+	nest_end(&r, info);
+	return talk(n, &r, NULL, 0);
+}
+
+/* --- addresses and routes --- */
+
+int nl_addr_add(struct nl *n, int index, const struct nl_addr *a)
+{
+	struct req r;
+	struct ifaddrmsg *ifa = req_init(&r, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, sizeof *ifa);
+	int rc;
+
+	ifa->ifa_family = (uint8_t)a->family;
+	ifa->ifa_prefixlen = (uint8_t)a->prefix;
+	ifa->ifa_index = (uint32_t)index;
+	attr(&r, IFA_LOCAL, &a->v4, addr_bytes(a));
+	attr(&r, IFA_ADDRESS, &a->v4, addr_bytes(a));
+	if (a->family == AF_INET && a->prefix < 31) {
+		struct in_addr bc = { a->v4.s_addr | htonl(a->prefix ? ~0u >> a->prefix : ~0u) };
+
+		attr(&r, IFA_BROADCAST, &bc, sizeof bc);
+	}
+	rc = talk(n, &r, NULL, 0);
+	return rc == -EEXIST ? 0 : rc;
+}
+
+int nl_route_add_default(struct nl *n, const struct nl_addr *gateway, int index)
+{
+	struct req r;
+	struct rtmsg *rt = req_init(&r, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof *rt);
+
+	rt->rtm_family = (uint8_t)gateway->family;
+	rt->rtm_table = RT_TABLE_MAIN;
+	rt->rtm_protocol = RTPROT_BOOT;
+	rt->rtm_scope = RT_SCOPE_UNIVERSE;
+	rt->rtm_type = RTN_UNICAST;
+	attr(&r, RTA_GATEWAY, &gateway->v4, addr_bytes(gateway));
+	attr_u32(&r, RTA_OIF, (uint32_t)index);
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_tap_open(const char *name, int *ret_fd)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	_cleanup_close_ int fd = -EBADF;
+	int rc = name_check(name);
+
+	if (rc < 0)
+		return rc;
+	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	memcpy(ifr.ifr_name, name, strlen(name) + 1);
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
+		return -errno;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
