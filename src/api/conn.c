@@ -307,17 +307,15 @@ static bool step_body(struct conn *c)
 static bool step_handling(struct conn *c)
 {
 	struct req *q = c->req;
-	struct sbuf part = SBUF_INIT;
+	_cleanup_sbuf_ struct sbuf part = SBUF_INIT;
 	bool (*fn)(struct request *, const void *, ssize_t) = q ? q->body_fn : NULL;
 	int r;
 
 	if (!q || !q->reading || q->paused)
 		return false;
 	r = body_pump(c, &part);
-	if (r == 0) {
-		sbuf_done(&part);
+	if (r == 0)
 		return false;
-	}
 	if (r < 0) {
 		q->reading = false;
 		c->close_after = true;
@@ -328,7 +326,6 @@ static bool step_handling(struct conn *c)
 	}
 	if (part.len > 0 && !fn(&q->pub, part.buf, (ssize_t)part.len) && c->req == q)
 		q->paused = true;
-	sbuf_done(&part);
 	/* fn may have answered, which ends q */
 	if (c->req == q && c->reader.done && q->reading && !q->paused) {
 		q->reading = false;

@@ -24,7 +24,7 @@
 
 /* ---- locks ---- */
 
-static int lock_root(const char *root, const char *what, struct err *e)
+static int lock_root(const char *root, const char *what, int taken, struct err *e)
 {
 	_cleanup_free_ char *path = path_join(root, "insulad.lock"), *holder = NULL;
 	_cleanup_close_ int fd = -EBADF;
@@ -40,7 +40,7 @@ static int lock_root(const char *root, const char *what, struct err *e)
 		if (errno != EWOULDBLOCK)
 			return err_set(e, ERR_SYSTEM, -errno, "lock '%s'", path);
 		(void)fs_read_line(AT_FDCWD, path, &holder);
-		return err_msg(e, ERR_CONFLICT, -EBUSY, "another insulad (process %s) uses the %s '%s': stop it, or give this one "
+		return err_msg(e, ERR_CONFLICT, taken, "another insulad (process %s) uses the %s '%s': stop it, or give this one "
 			       "a --%s of its own", str_empty(holder) ? "unknown" : holder, what, root, what);
 	}
 	n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
@@ -53,10 +53,10 @@ static int lock_root(const char *root, const char *what, struct err *e)
 
 int daemon_lock(const struct engine_config *c, struct err *e)
 {
-	int r = lock_root(c->exec_root, "exec-root", e);
+	int r = lock_root(c->exec_root, "exec-root", -EADDRINUSE, e);
 
 	if (r >= 0 && !streq(c->exec_root, c->data_root))
-		r = lock_root(c->data_root, "data-root", e);
+		r = lock_root(c->data_root, "data-root", -EBUSY, e);
 	return r;
 }
 

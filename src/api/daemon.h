@@ -4,7 +4,8 @@
 #include "engine/config.h"
 
 /* Takes the lock files of both roots, so that two daemons never share one; held until the process ends.
- * ERR_CONFLICT names who holds it. */
+ * ERR_CONFLICT names who holds it: -EADDRINUSE if it is the exec root (its daemon has our socket), -EBUSY if it is the
+ * data root. */
 int daemon_lock(const struct engine_config *c, struct err *e);
 
 /* Leaves the caller's session, directory, umask, resource limits and descriptors; diagnostics go to

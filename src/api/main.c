@@ -163,9 +163,11 @@ static void on_reload_signal(struct loop_source *s, const struct signalfd_siginf
 static void on_idle_step(struct loop_source *s, void *userdata)
 {
 	struct insulad *d = userdata;
-	bool idle = server_connections(d->server) == 0 && server_busy(d->server) == 0 &&
-		    containers_idle(d->engine);
+	unsigned running, paused, stopped;
+	bool idle;
 
+	containers_count(d->engine, &running, &paused, &stopped);
+	idle = server_connections(d->server) == 0 && server_busy(d->server) == 0 && running + paused == 0;
 	d->idle_looks = idle ? d->idle_looks + 1 : 0;
 	if (d->idle_looks >= 2) {
 		log_info("idle: the next connection starts the daemon again");
@@ -278,7 +280,7 @@ static int run(struct insulad *d)
 		return fail(d, &e);
 	daemon_reset_limits();
 	r = daemon_lock(&d->cfg.engine, &e);
-	if (r == -EBUSY && d->detach && other_daemon_answers(d)) {
+	if (r == -EADDRINUSE && d->detach && other_daemon_answers(d)) {
 		daemon_ready(&d->ready_fd, NULL);
 		return 0;
 	}

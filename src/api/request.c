@@ -164,7 +164,7 @@ static int parse_body(struct req *q)
 	r = json_parse(c->body.buf, c->body.len, &q->pub.body, &e);
 	sbuf_done(&c->body);
 	if (r < 0)
-		resp_errorf(&q->pub, ERR_INVALID, "invalid JSON: %s", err_text(&e));
+		resp_error(&q->pub, &e);
 	return r;
 }
 

@@ -218,7 +218,7 @@ static int probe_start(struct accel_state *a, struct err *e)
 	int p[2], r;
 
 	if (!program)
-		return err_set(e, ERR_SYSTEM, 0, "hyperv isolation is not available: vmwp was not found in %s",
+		return err_set(e, ERR_SYSTEM, 0, "vmwp was not found in %s",
 			       a->engine->cfg.libexec);
 	r = fd_pipe(p, 0);
 	if (r < 0)

@@ -1,0 +1,156 @@
+/* The sizes are those of the disk (allocated blocks), taken by a worker that walks the data root, so that the sum
+ * agrees with du(1). The worker reports one object: {"layers": N, "containers": {ID: N}, "volumes": {NAME: N}}. */
+#include "api/df.h"
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/strv.h"
+#include "engine/container.h"
+#include "engine/image.h"
+#include "engine/volume.h"
+#include "engine/worker.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+/* What a container has written: its part of the overlay, or its scratch disk. */
+static const char *const written[] = {"upper", "scratch.ext4"};
+
+/* What cannot be read (it may be on its way out) counts as nothing. */
+static uint64_t tree_size(const char *path)
+{
+	uint64_t n = 0;
+
+	(void)fs_du(AT_FDCWD, path, &n);
+	return n;
+}
+
+static uint64_t container_size(const char *dir)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(written); i++) {
+		_cleanup_free_ char *path = path_join(dir, written[i]);
+
+		sum += tree_size(path);
+	}
+	return sum;
+}
+
+/* Sizes of the folders of data_root/name, by folder. */
+static struct json *sizes_below(const char *data_root, const char *name, uint64_t (*size)(const char *dir))
+{
+	_cleanup_free_ char *path = path_join(data_root, name);
+	struct json *out = json_object();
+	DIR *d = opendir(path);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *sub = path_join(path, de->d_name);
+
+		if (de->d_name[0] != '.')
+			json_set_int(out, de->d_name, (int64_t)size(sub));
+	}
+	if (d)
+		closedir(d);
+	return out;
+}
+
+static int measure(void *arg, struct sbuf *out, struct err *e)
+{
+	const char *data_root = arg;
+	_cleanup_json_ struct json *j = json_object(), *layers = sizes_below(data_root, "layers", tree_size);
+	_cleanup_free_ char *text = NULL;
+	struct json_iter it = {0};
+	int64_t sum = 0;
+
+	while (json_next(layers, &it))
+		sum += json_int(it.value);
+	json_set_int(j, "layers", sum);
+	json_set(j, "containers", sizes_below(data_root, "containers", container_size));
+	json_set(j, "volumes", sizes_below(data_root, "volumes", tree_size));
+	text = json_dump(j);
+	sbuf_puts(out, text);
+	return 0;
+}
+
+/* `type` may be repeated; absent means all. */
+static bool wants(const struct request *r, const char *type)
+{
+	bool any = false;
+
+	for (size_t i = 0; r->query.keys && r->query.keys[i]; i++) {
+		if (!streq(r->query.keys[i], "type"))
+			continue;
+		if (streq(r->query.values[i], type))
+			return true;
+		any = true;
+	}
+	return !any;
+}
+
+static struct json *containers_part(struct engine *e, const struct json *sizes)
+{
+	struct json *list = containers_summaries(e);
+
+	for (size_t i = 0; i < json_len(list); i++) {
+		struct json *c = json_at(list, i);
+
+		json_set_int(c, "SizeRw", json_get_int(sizes, json_get_str(c, "Id"), 0));
+	}
+	return list;
+}
+
+static struct json *volumes_part(struct engine *e, const struct json *sizes)
+{
+	struct json *list = volumes_summaries(e);
+
+	for (size_t i = 0; i < json_len(list); i++) {
+		struct json *v = json_at(list, i), *usage = json_set(v, "UsageData", json_object());
+		const char *name = json_get_str(v, "Name");
+
+		json_set_int(usage, "Size", json_get_int(sizes, name, 0));
+		json_set_int(usage, "RefCount", containers_using_volume(e, name));
+	}
+	return list;
+}
+
+static void on_measured(void *userdata, int r, const struct err *err, const struct sbuf *out)
+{
+	struct request *req = userdata;
+	_cleanup_json_ struct json *sizes = NULL;
+	_cleanup_err_ struct err bad = ERR_INIT;
+	struct json *j;
+
+	if (r < 0) {
+		resp_error(req, err);
+		return;
+	}
+	if (json_parse(sbuf_str(out), out->len, &sizes, &bad) < 0) {
+		resp_error(req, &bad);
+		return;
+	}
+	j = json_object();
+	if (wants(req, "image")) {
+		json_set_int(j, "LayersSize", json_get_int(sizes, "layers", 0));
+		json_set(j, "Images", images_summaries(req->engine));
+	}
+	if (wants(req, "container"))
+		json_set(j, "Containers", containers_part(req->engine, json_get(sizes, "containers")));
+	if (wants(req, "volume"))
+		json_set(j, "Volumes", volumes_part(req->engine, json_get(sizes, "volumes")));
+	if (wants(req, "build-cache")) {
+		json_set(j, "BuildCache", json_array());
+		json_set_int(j, "BuilderSize", 0);
+	}
+	resp_json(req, 200, j);
+}
+
+void route_df(struct request *r, struct engine *e)
+{
+	int n = worker_run(e->loop, measure, e->cfg.data_root, on_measured, r);
+
+	if (n < 0)
+		resp_errorf(r, ERR_SYSTEM, "system df: %s", strerror(-n));
+}
