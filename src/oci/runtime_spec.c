@@ -105,6 +105,8 @@ static const struct json_field user_fields[] = {
 	{ "gid", JK_U32, offsetof(struct oci_user, gid) },
 	{ "additionalGids", JK_CALL, offsetof(struct oci_user, additional_gids), .call = read_gids },
 	{ "umask", JK_OPT_U64, offsetof(struct oci_user, umask) },
+	{ "username", JK_STR, offsetof(struct oci_user, username) },
+	{ "insulaGroups", JK_STRV, offsetof(struct oci_user, groups) },
 	JSON_FIELD_END,
 };
 
@@ -574,6 +576,8 @@ void oci_process_free(struct oci_process *p)
 		return;
 	free(p->user.additional_gids.v);
 	free(p->user.umask);
+	free(p->user.username);
+	strv_free(p->user.groups);
 	strv_free(p->args);
 	strv_free(p->env);
 	free(p->cwd);

@@ -17,6 +17,9 @@ struct oci_user {
 	uint32_t uid, gid;
 	struct oci_gids additional_gids;
 	uint64_t *umask;		/* NULL = 0022 */
+	/* Of the engine: names to be resolved inside the root by whoever mounted it (task/user.h). */
+	char *username;			/* "name|uid[:group|gid]"; NULL = the numbers above hold */
+	char **groups;			/* more groups, names or numbers */
 };
 
 struct oci_rlimit { int resource; const char *name; uint64_t soft, hard; };	/* UINT64_MAX = unlimited */

@@ -1,0 +1,52 @@
+/* One local task and its stdio. Internal to task/. */
+#pragma once
+
+#include "base/hash.h"
+#include "base/proc.h"
+#include "base/sbuf.h"
+#include "runtime/runtime.h"
+#include "task/local.h"
+
+struct local;
+
+struct ltask {
+	struct local *local;
+	struct list link;
+	char *ctr, *exec;
+	uint32_t flags, rows, cols;
+	struct rt_container *rt;	/* the init's; execs use their container's */
+	char *user;			/* exec: "name[:group]", resolved at start; NULL = as the process says */
+	struct oci_process *process;	/* exec: until it is started */
+	struct proc proc;
+	struct loop_source *child;
+	bool exited;
+	/* stdio: our ends. A terminal's master stands in fd[0] and fd[1] (the same number). */
+	int fd[3];
+	struct loop_source *io[3];
+	int child_fd[3];		/* the task's ends, until it is started */
+	struct sbuf in;			/* bytes for stdin that the pipe did not take */
+	bool in_closing, in_short, paused;
+};
+
+struct local {
+	struct backend b;
+	struct loop *loop;
+	struct local_hooks *hooks;
+	void *userdata;
+	struct list tasks;
+};
+
+struct ltask *ltask_find(struct local *l, const char *ctr, const char *exec);
+
+/* stdio.c */
+int stdio_open_pipes(struct ltask *t);			/* fills fd and child_fd */
+int stdio_set_console(struct ltask *t, int master);	/* takes master over */
+int stdio_watch(struct ltask *t);			/* starts reading */
+void stdio_close_child_ends(struct ltask *t);
+void stdio_close(struct ltask *t);
+size_t stdio_in_write(struct ltask *t, const void *p, size_t n);
+void stdio_in_close(struct ltask *t);
+void stdio_pause(struct ltask *t, bool paused);
+
+/* ps.c: rows of a ps_table for these processes, in order of pid; those gone meanwhile are left out. */
+char **ps_rows(const pid_t *pids, size_t n);
