@@ -48,34 +48,17 @@ static char *ip_text(uint32_t ip)
 	return xstrdup(inet_ntop(AF_INET, &a, buf, sizeof buf));
 }
 
-static int meta_get(struct engine *e, const char *key, char **ret)
-{
-	_cleanup_stmt_ struct stmt *s = NULL;
-	int r = db_query(e->db, &s, NULL, "SELECT value FROM meta WHERE key = ?", "s", key);
-
-	if (r < 0)
-		return r;
-	r = stmt_step(s, NULL);
-	if (r > 0)
-		*ret = xstrdup(stmt_str(s, 0));
-	return r > 0 ? 0 : r < 0 ? r : -ENOENT;
-}
-
-static int meta_set(struct engine *e, const char *key, const char *value, struct err *err)
-{
-	return db_run(e->db, err, "INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", "ss", key, value);
-}
-
 static int builtin_ids(struct networks *n, struct err *err)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(builtin); i++) {
 		_cleanup_free_ char *key = xasprintf("network.%s.id", builtin[i].name);
-		int r = meta_get(n->engine, key, &n->ids[i]);
+		int r;
 
-		if (r == -ENOENT) {
-			n->ids[i] = xstrdup(id_new().s);
-			r = meta_set(n->engine, key, n->ids[i], err);
-		}
+		n->ids[i] = db_meta_get(n->engine->db, key);
+		if (n->ids[i])
+			continue;
+		n->ids[i] = xstrdup(id_new().s);
+		r = db_meta_set(n->engine->db, key, n->ids[i], err);
 		if (r < 0)
 			return err_wrap(err, r, "open network '%s'", builtin[i].name);
 	}
@@ -110,9 +93,9 @@ static bool subnet_taken(const struct networks *n, uint32_t net, uint32_t mask)
 /* The subnet in use before, else the configured one, else the first free /16 of 172.16/12 and 10/8. */
 static int subnet_choose(struct networks *n, struct err *err)
 {
-	_cleanup_free_ char *text = NULL;
+	_cleanup_free_ char *text = db_meta_get(n->engine->db, "network.bridge.subnet");
+	bool stored = text != NULL;
 	struct nl_addr a;
-	bool stored = meta_get(n->engine, "network.bridge.subnet", &text) == 0;
 
 	if (!stored)
 		str_replace(&text, n->engine->cfg.subnet);
@@ -131,7 +114,7 @@ static int subnet_choose(struct networks *n, struct err *err)
 	}
 	_cleanup_free_ char *ip = ip_text(n->net), *cidr = xasprintf("%s/%u", ip, n->prefix);
 
-	return meta_set(n->engine, "network.bridge.subnet", cidr, err);
+	return db_meta_set(n->engine->db, "network.bridge.subnet", cidr, err);
 }
 
 int networks_open(struct engine *e, struct err *err)
