@@ -80,7 +80,7 @@ def fuzz(build, seconds):
     fb = build / "fuzz"
     fb.mkdir(exist_ok=True)
     for src in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c")):
-        head = src.read_text().split("\n", 1)[0]
+        head = src.read_text().split("*/", 1)[0]
         deps = re.findall(r"src/\S+\.c", head)
         libs = re.findall(r"-l\S+", head)
         exe = fb / src.stem
