@@ -1,0 +1,334 @@
+#include "cli/cli.h"
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/sock.h"
+#include "base/strv.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <errno.h>
+#include <string.h>
+
+#define ANSWER_MAX (256u << 20)
+
+char *cli_config_dir(void)
+{
+	const char *dir = getenv("DOCKER_CONFIG"), *home = getenv("HOME");
+
+	if (!str_empty(dir))
+		return xstrdup(dir);
+	return str_empty(home) ? NULL : xasprintf("%s/.docker", home);
+}
+
+static struct json *read_json(const char *path)
+{
+	_cleanup_free_ char *text = NULL;
+	struct json *j = NULL;
+	size_t n;
+
+	if (fs_read(AT_FDCWD, path, 1u << 20, &text, &n) < 0 || json_parse(text, n, &j, NULL) < 0)
+		return NULL;
+	return j;
+}
+
+/* The context that `docker context use` chose. */
+static char *current_context(const char *config_dir)
+{
+	_cleanup_free_ char *path = path_join(config_dir, "config.json");
+	_cleanup_json_ struct json *j = read_json(path);
+
+	return xstrdup(json_get_str(j, "currentContext"));
+}
+
+/* The endpoint in contexts/meta/SHA256(name)/meta.json, found by the name inside. */
+static char *context_host(const char *config_dir, const char *name)
+{
+	_cleanup_free_ char *dir = path_join(config_dir, "contexts/meta");
+	DIR *d = opendir(dir);
+	char *host = NULL;
+
+	for (struct dirent *de; d && !host && (de = readdir(d));) {
+		_cleanup_free_ char *path = xasprintf("%s/%s/meta.json", dir, de->d_name);
+		_cleanup_json_ struct json *j = de->d_name[0] == '.' ? NULL : read_json(path);
+
+		if (j && streq(json_get_str(j, "Name"), name))
+			host = xstrdup(json_get_str(json_get(json_get(j, "Endpoints"), "docker"), "Host"));
+	}
+	if (d)
+		closedir(d);
+	return host;
+}
+
+static char *default_host(void)
+{
+	const char *root = getenv("INSULA_EXEC_ROOT");
+
+	return xasprintf("unix://%s/insula.sock", str_empty(root) ? "/run/insula" : root);
+}
+
+int cli_resolve_host(struct cli *c, const char *host, const char *context, struct err *e)
+{
+	_cleanup_free_ char *dir = cli_config_dir(), *name = NULL;
+	const char *env = getenv("INSULA_HOST");
+
+	if (str_empty(env))
+		env = getenv("DOCKER_HOST");
+	c->context = xstrdup("default");
+	if (host && context)
+		return err_msg(e, ERR_INVALID, 0,
+			       "conflicting options: cannot specify both --host and --context");
+	if (host) {
+		c->host = xstrdup(host);
+	} else {
+		if (context)
+			name = xstrdup(context);
+		else if (!str_empty(env))
+			c->host = xstrdup(env);
+		else if (!str_empty(getenv("DOCKER_CONTEXT")))
+			name = xstrdup(getenv("DOCKER_CONTEXT"));
+		else if (dir)
+			name = current_context(dir);
+	}
+	if (name && !str_empty(name) && !streq(name, "default")) {
+		str_replace(&c->context, name);
+		c->host = dir ? context_host(dir, name) : NULL;
+		if (!c->host)
+			return err_msg(e, ERR_INVALID, 0, "Failed to initialize: unable to resolve docker endpoint: "
+				       "context \"%s\": context not found", name);
+	}
+	if (!c->host) {
+		c->host = default_host();
+		c->default_host = true;
+	}
+	if (!str_starts(c->host, "unix://") || !c->host[7]) {
+		bool known = str_starts(c->host, "tcp://") || str_starts(c->host, "ssh://") ||
+			     str_starts(c->host, "http://") || str_starts(c->host, "https://");
+
+		if (known)
+			return err_msg(e, ERR_INVALID, 0, "Failed to initialize: %s: insula speaks to unix sockets "
+				       "only (unix:///PATH)", c->host);
+		return err_msg(e, ERR_INVALID, 0, "Failed to initialize: unable to resolve docker endpoint: "
+			       "invalid bind address format: %s", c->host);
+	}
+	c->socket = xstrdup(c->host + strlen("unix://"));
+	return 0;
+}
+
+int cli_connect(struct cli *c, struct httpc **ret, struct err *e)
+{
+	int fd = sock_connect_unix(c->socket);
+
+	if ((fd == -ENOENT || fd == -ECONNREFUSED) && c->default_host) {
+		int r = cli_start_daemon(c, &fd, e);
+
+		if (r < 0)
+			return r;
+	}
+	if (fd == -EACCES || fd == -EPERM)
+		return err_msg(e, ERR_SYSTEM, fd, "permission denied while trying to connect to the insula daemon "
+			       "socket at %s: connect: permission denied", c->host);
+	if (fd < 0)
+		return err_msg(e, ERR_SYSTEM, fd, "Cannot connect to the insula daemon at %s. Is the insula daemon "
+			       "running?", c->host);
+	*ret = httpc_new(fd, "insula/" INSULA_VERSION " (linux)");
+	return 0;
+}
+
+static enum err_kind kind_of(int status)
+{
+	switch (status) {
+	case 304: return ERR_NOT_MODIFIED;
+	case 400: return ERR_INVALID;
+	case 403: return ERR_FORBIDDEN;
+	case 404: return ERR_NOT_FOUND;
+	case 409: return ERR_CONFLICT;
+	case 501: return ERR_NOT_IMPLEMENTED;
+	case 503: return ERR_UNAVAILABLE;
+	default: return ERR_SYSTEM;
+	}
+}
+
+/* The message of an error answer; the connection is then free for the next request. */
+static int daemon_error(struct cli *c, struct httpc *h, const struct http_head *head, struct err *e)
+{
+	_cleanup_sbuf_ struct sbuf body = SBUF_INIT_MAX(1u << 20);
+	_cleanup_json_ struct json *j = NULL;
+	enum err_kind kind = kind_of(head->status);
+	const char *msg;
+	int status = head->status, r = httpc_read_all(h, &body);
+
+	if (r >= 0 && body.len)
+		(void)json_parse(body.buf, body.len, &j, NULL);
+	msg = json_get_str(j, "message");
+	while (!msg && body.len > 0 && body.buf[body.len - 1] == '\n')
+		body.buf[--body.len] = 0;
+	if (!str_empty(msg) || body.len > 0)
+		r = err_msg(e, kind, 0, "Error response from daemon: %s", msg ?: sbuf_str(&body));
+	else
+		r = err_msg(e, kind, 0, "Error response from daemon: request returned HTTP status %d", status);
+	api_release(c, h);
+	return r;
+}
+
+static int broken(struct cli *c, int r, struct err *e)
+{
+	return err_msg(e, ERR_SYSTEM, r, "error during connect: the daemon at %s did not answer: %s", c->host,
+		       strerror(-r));
+}
+
+int api_answer(struct cli *c, struct httpc *h, const struct http_head **ret_head, struct err *e)
+{
+	const struct http_head *head;
+	int r = httpc_recv_head(h, &head);
+
+	if (r < 0) {
+		httpc_free(h);
+		return broken(c, r, e);
+	}
+	if (head->status >= 400)
+		return daemon_error(c, h, head, e);
+	if (ret_head)
+		*ret_head = head;
+	return 0;
+}
+
+int api_open(struct cli *c, const struct httpc_request *req, struct httpc **ret, const struct http_head **ret_head,
+	     struct err *e)
+{
+	for (;;) {
+		struct httpc *h = TAKE_PTR(c->idle);
+		bool reused = h;
+		const struct http_head *head;
+		int r = h ? 0 : cli_connect(c, &h, e);
+
+		if (r < 0)
+			return r;
+		r = httpc_send(h, req);
+		if (r >= 0 && req->chunked) {
+			*ret = h;
+			return 0;
+		}
+		r = httpc_recv_head(h, &head);
+		/* An idle connection may have been closed meanwhile (the daemon was restarted): once more. */
+		if (r < 0 && reused) {
+			httpc_free(h);
+			continue;
+		}
+		if (r < 0) {
+			httpc_free(h);
+			return broken(c, r, e);
+		}
+		if (head->status >= 400)
+			return daemon_error(c, h, head, e);
+		*ret = h;
+		if (ret_head)
+			*ret_head = head;
+		return 0;
+	}
+}
+
+void api_release(struct cli *c, struct httpc *h)
+{
+	if (h && !c->idle && httpc_reusable(h))
+		c->idle = h;
+	else
+		httpc_free(h);
+}
+
+int api_call(struct cli *c, const char *method, const char *target, const struct json *body,
+	     struct json **ret_json, struct err *e)
+{
+	_cleanup_free_ char *text = body ? json_dump(body) : NULL;
+	struct httpc_request req = {
+		.method = method, .target = target, .body = text, .body_len = text ? strlen(text) : 0,
+		.content_type = text ? "application/json" : NULL,
+	};
+	_cleanup_sbuf_ struct sbuf answer = SBUF_INIT_MAX(ANSWER_MAX);
+	struct json *j = NULL;
+	struct httpc *h;
+	int r = api_open(c, &req, &h, NULL, e);
+
+	if (r < 0)
+		return r;
+	r = httpc_read_all(h, &answer);
+	api_release(c, h);
+	if (r < 0)
+		return broken(c, r, e);
+	if (!ret_json)
+		return 0;
+	if (answer.len > 0) {
+		r = json_parse(answer.buf, answer.len, &j, e);
+		if (r < 0)
+			return err_wrap(e, r, "%s %s: the daemon's answer", method, target);
+	}
+	*ret_json = j;
+	return 0;
+}
+
+/* The length of the first complete JSON value in p (objects only; strings are honoured), 0 if it is not complete. */
+static size_t value_length(const char *p, size_t n)
+{
+	bool in_string = false;
+	size_t depth = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		char ch = p[i];
+
+		if (in_string) {
+			if (ch == '\\')
+				i++;
+			else if (ch == '"')
+				in_string = false;
+		} else if (ch == '"') {
+			in_string = true;
+		} else if (ch == '{' || ch == '[') {
+			depth++;
+		} else if ((ch == '}' || ch == ']') && depth > 0 && --depth == 0) {
+			return i + 1;
+		}
+	}
+	return 0;
+}
+
+int api_objects(struct httpc *h, api_object_fn fn, void *userdata, struct err *e)
+{
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT_MAX(16u << 20);
+
+	for (;;) {
+		char buf[16384];
+		size_t n;
+		ssize_t k = httpc_read(h, buf, sizeof(buf));
+
+		if (k <= 0)
+			return k < 0 ? err_set(e, ERR_SYSTEM, k, "reading the daemon's answer") : 0;
+		sbuf_add(&b, buf, k);
+		if (!sbuf_ok(&b))
+			return err_set(e, ERR_SYSTEM, -EFBIG, "reading the daemon's answer");
+		while ((n = value_length(b.buf, b.len)) > 0) {
+			_cleanup_json_ struct json *j = NULL;
+			int r = json_parse(b.buf, n, &j, e);
+
+			if (r >= 0)
+				r = fn(j, userdata, e);
+			if (r < 0)
+				return r;
+			sbuf_consume(&b, n);
+		}
+	}
+}
+
+void url_query(struct sbuf *url, const char *key, const char *value)
+{
+	_cleanup_free_ char *escaped = value ? http_url_encode(value) : NULL;
+
+	if (value)
+		sbuf_printf(url, "%c%s=%s", strchr(sbuf_str(url), '?') ? '&' : '?', key, escaped);
+}
+
+char *url_path(const char *prefix, const char *name, const char *suffix)
+{
+	_cleanup_free_ char *escaped = http_url_encode(name);
+
+	return xasprintf("%s%s%s", prefix, escaped, suffix);
+}

@@ -1,0 +1,47 @@
+/* The verbs: one file each (cmd_<verb>.c); registered in main.c. */
+#pragma once
+
+#include "cli/cli.h"
+
+int cmd_attach(struct cli *c, int argc, char **argv);
+int cmd_create(struct cli *c, int argc, char **argv);
+int cmd_events(struct cli *c, int argc, char **argv);
+int cmd_exec(struct cli *c, int argc, char **argv);
+int cmd_history(struct cli *c, int argc, char **argv);
+int cmd_images(struct cli *c, int argc, char **argv);
+int cmd_import(struct cli *c, int argc, char **argv);
+int cmd_info(struct cli *c, int argc, char **argv);
+int cmd_inspect(struct cli *c, int argc, char **argv);
+int cmd_inspect_container(struct cli *c, int argc, char **argv);
+int cmd_inspect_image(struct cli *c, int argc, char **argv);
+int cmd_inspect_network(struct cli *c, int argc, char **argv);
+int cmd_inspect_volume(struct cli *c, int argc, char **argv);
+int cmd_kill(struct cli *c, int argc, char **argv);
+int cmd_load(struct cli *c, int argc, char **argv);
+int cmd_logs(struct cli *c, int argc, char **argv);
+int cmd_network_ls(struct cli *c, int argc, char **argv);
+int cmd_port(struct cli *c, int argc, char **argv);
+int cmd_ps(struct cli *c, int argc, char **argv);
+int cmd_pull(struct cli *c, int argc, char **argv);
+int cmd_rename(struct cli *c, int argc, char **argv);
+int cmd_restart(struct cli *c, int argc, char **argv);
+int cmd_rm(struct cli *c, int argc, char **argv);
+int cmd_rmi(struct cli *c, int argc, char **argv);
+int cmd_run(struct cli *c, int argc, char **argv);
+int cmd_start(struct cli *c, int argc, char **argv);
+int cmd_stop(struct cli *c, int argc, char **argv);
+int cmd_system_df(struct cli *c, int argc, char **argv);
+int cmd_tag(struct cli *c, int argc, char **argv);
+int cmd_top(struct cli *c, int argc, char **argv);
+int cmd_version(struct cli *c, int argc, char **argv);
+int cmd_vm_prepare(struct cli *c, int argc, char **argv);
+int cmd_vm_status(struct cli *c, int argc, char **argv);
+int cmd_volume_create(struct cli *c, int argc, char **argv);
+int cmd_volume_ls(struct cli *c, int argc, char **argv);
+int cmd_volume_rm(struct cli *c, int argc, char **argv);
+int cmd_wait(struct cli *c, int argc, char **argv);
+
+/* cmd_ps.c: the row of a container in lists; size: the sizes were asked for. Also for `system df -v`. */
+struct json *container_row(const struct json *ctr, bool no_trunc);
+/* cmd_pull.c: pulls ref, showing progress on f unless quiet. 0 or -errno and e. */
+int pull_image(struct cli *c, const char *ref, const char *platform, bool quiet, FILE *f, struct err *e);

@@ -1,0 +1,85 @@
+#include "cli/env.h"
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/strv.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define FILE_MAX (16u << 20)
+
+static void add(char ***v, const char *s, bool from_environment)
+{
+	const char *value;
+
+	if (!from_environment || strchr(s, '=')) {
+		strv_add(v, s);
+		return;
+	}
+	value = getenv(s);
+	if (value)
+		strv_addf(v, "%s=%s", s, value);
+}
+
+/* One NAME=value per line; blank lines and lines that begin with # are skipped. */
+static int read_lines(const char *path, bool from_environment, char ***v, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t n;
+	char *save = NULL;
+	int r = fs_read(AT_FDCWD, path, FILE_MAX, &text, &n);
+
+	if (r < 0) {
+		const char *why = strerror(-r);
+
+		return err_msg(e, ERR_INVALID, r, "open %s: %c%s", path, tolower((unsigned char)*why), why + 1);
+	}
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		size_t len;
+
+		while (isspace((unsigned char)*line))
+			line++;
+		len = strlen(line);
+		if (len > 0 && line[len - 1] == '\r')
+			line[--len] = 0;
+		if (!len || *line == '#')
+			continue;
+		if (*line == '=')
+			return err_msg(e, ERR_INVALID, 0, "no variable name on line '%s'", line);
+		for (const char *p = line; *p && *p != '='; p++)
+			if (isspace((unsigned char)*p))
+				return err_msg(e, ERR_INVALID, 0, "variable '%.*s' contains whitespaces",
+					       (int)strcspn(line, "="), line);
+		add(v, line, from_environment);
+	}
+	return 0;
+}
+
+static int collect(char *const *files, char *const *list, bool from_environment, char ***ret, struct err *e)
+{
+	_cleanup_strv_ char **v = NULL;
+
+	for (; files && *files; files++) {
+		int r = read_lines(*files, from_environment, &v, e);
+
+		if (r < 0)
+			return r;
+	}
+	for (; list && *list; list++)
+		add(&v, *list, from_environment);
+	*ret = TAKE_PTR(v);
+	return 0;
+}
+
+int env_collect(char *const *files, char *const *list, char ***ret_env, struct err *e)
+{
+	return collect(files, list, true, ret_env, e);
+}
+
+int labels_collect(char *const *files, char *const *list, char ***ret_labels, struct err *e)
+{
+	return collect(files, list, false, ret_labels, e);
+}

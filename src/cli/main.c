@@ -1,0 +1,209 @@
+/* insula: the command line. docker's commands, options, output and exit codes, plus `insula vm`. */
+#include "cli/cmds.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CTR "CONTAINER [CONTAINER...]"
+
+const struct verb verbs[] = {
+	{ "container run|run", cmd_run, "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create and run a new container from an image", true },
+	{ "container exec|exec", cmd_exec, "[OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container", true },
+	{ "container ls|container list|container ps|ps", cmd_ps, "[OPTIONS]", "List containers", true },
+	{ "image pull|pull", cmd_pull, "[OPTIONS] NAME[:TAG|@DIGEST]", "Download an image from a registry", true },
+	{ "image ls|image list|images", cmd_images, "[OPTIONS] [REPOSITORY[:TAG]]", "List images", true },
+	{ "version", cmd_version, "[OPTIONS]", "Show the insula version information", true },
+	{ "system info|info", cmd_info, "[OPTIONS]", "Display system-wide information", true },
+
+	{ "container attach|attach", cmd_attach, "[OPTIONS] CONTAINER", "Attach local standard input, output, and error streams to a running container" },
+	{ "container create|create", cmd_create, "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container" },
+	{ "container inspect", cmd_inspect_container, "[OPTIONS] " CTR, "Display detailed information on one or more containers" },
+	{ "container kill|kill", cmd_kill, "[OPTIONS] " CTR, "Kill one or more running containers" },
+	{ "container logs|logs", cmd_logs, "[OPTIONS] CONTAINER", "Fetch the logs of a container" },
+	{ "container port|port", cmd_port, "CONTAINER [PRIVATE_PORT[/PROTO]]", "List port mappings or a specific mapping for the container" },
+	{ "container rename|rename", cmd_rename, "CONTAINER NEW_NAME", "Rename a container" },
+	{ "container restart|restart", cmd_restart, "[OPTIONS] " CTR, "Restart one or more containers" },
+	{ "container rm|container remove|rm", cmd_rm, "[OPTIONS] " CTR, "Remove one or more containers" },
+	{ "container start|start", cmd_start, "[OPTIONS] " CTR, "Start one or more stopped containers" },
+	{ "container stop|stop", cmd_stop, "[OPTIONS] " CTR, "Stop one or more running containers" },
+	{ "container top|top", cmd_top, "CONTAINER [ps OPTIONS]", "Display the running processes of a container" },
+	{ "container wait|wait", cmd_wait, CTR, "Block until one or more containers stop, then print their exit codes" },
+
+	{ "image history|history", cmd_history, "[OPTIONS] IMAGE", "Show the history of an image" },
+	{ "image import|import", cmd_import, "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]", "Import the contents from a tarball to create a filesystem image" },
+	{ "image inspect", cmd_inspect_image, "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images" },
+	{ "image load|load", cmd_load, "[OPTIONS]", "Load an image from a tar archive or STDIN" },
+	{ "image rm|image remove|rmi", cmd_rmi, "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images" },
+	{ "image tag|tag", cmd_tag, "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE" },
+
+	{ "network inspect", cmd_inspect_network, "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks" },
+	{ "network ls|network list", cmd_network_ls, "[OPTIONS]", "List networks" },
+	{ "volume create", cmd_volume_create, "[OPTIONS] [VOLUME]", "Create a volume" },
+	{ "volume inspect", cmd_inspect_volume, "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes" },
+	{ "volume ls|volume list", cmd_volume_ls, "[OPTIONS]", "List volumes" },
+	{ "volume rm|volume remove", cmd_volume_rm, "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes" },
+
+	{ "inspect", cmd_inspect, "[OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on insula objects" },
+	{ "system df", cmd_system_df, "[OPTIONS]", "Show insula disk usage" },
+	{ "system events|events", cmd_events, "[OPTIONS]", "Get real time events from the server" },
+	{ "vm prepare", cmd_vm_prepare, "[OPTIONS]", "Fetch the guest kernel and make what hyperv containers boot" },
+	{ "vm status", cmd_vm_status, "", "Show whether and how hyperv isolation works here" },
+	{ NULL },
+};
+
+/* docker has them; insula will. */
+static const char *const later[] = {
+	"build", "builder", "buildx", "checkpoint", "commit", "compose", "config", "context", "cp", "diff", "export",
+	"login", "logout", "manifest", "node", "pause", "plugin", "push", "save", "search", "secret", "service", "stack",
+	"stats", "swarm", "trust", "unpause", "update",
+	"container commit", "container cp", "container diff", "container export", "container pause", "container prune",
+	"container stats", "container unpause", "container update", "image build", "image prune", "image push",
+	"image save", "network connect", "network create", "network disconnect", "network prune", "network rm",
+	"system prune", "system dial-stdio", "volume prune", "volume update", NULL
+};
+
+static int unknown(const char *path)
+{
+	if (strv_has((char *const *)later, path))
+		fprintf(stderr, "insula: '%s' is not yet supported\n", path);
+	else
+		fprintf(stderr, "insula: '%s' is not an insula command.\nSee 'insula --help'\n", path);
+	return 1;
+}
+
+static int run_verb(struct cli *c, const char *path, int argc, char **argv)
+{
+	c->path = path;
+	c->verb = verb_find(path);
+	return c->verb->fn(c, argc, argv);
+}
+
+/* argv[0] is the first word behind the global options. */
+int cli_dispatch(struct cli *c, int argc, char **argv)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (verb_find(argv[0]))
+		return run_verb(c, argv[0], argc, argv);
+	if (!cli_is_group(argv[0]))
+		return unknown(argv[0]);
+	if (argc < 2 || streq(argv[1], "--help") || streq(argv[1], "-h") || streq(argv[1], "help")) {
+		cli_help_group(argv[0]);
+		return 0;
+	}
+	path = xasprintf("%s %s", argv[0], argv[1]);
+	return verb_find(path) ? run_verb(c, path, argc - 1, argv + 1) : unknown(path);
+}
+
+/* __complete WORD...: what may stand in place of the last word, one a line. */
+static int complete(struct cli *c, int argc, char **argv)
+{
+	const char *last = argc > 0 ? argv[argc - 1] : "";
+
+	c->complete = true;
+	if (argc >= 2 && *last == '-')
+		return cli_dispatch(c, argc, argv);
+	if (argc <= 1)
+		cli_list_names(NULL);
+	else if (argc == 2 && cli_is_group(argv[0]))
+		cli_list_names(argv[0]);
+	return 0;
+}
+
+static int help(struct cli *c, int argc, char **argv)
+{
+	char *words[4] = { NULL };
+	char dashes[] = "--help";
+	int n = 0;
+
+	if (argc < 2) {
+		cli_help_top(stdout);
+		return 0;
+	}
+	for (; n < argc - 1 && n < 2; n++)
+		words[n] = argv[n + 1];
+	if (!verb_find(words[0]) && !cli_is_group(words[0])) {
+		fprintf(stderr, "unknown help topic: %s\n", words[0]);
+		return 1;
+	}
+	words[n] = dashes;
+	return cli_dispatch(c, n + 1, words);
+}
+
+static int usage_error(const char *error)
+{
+	fprintf(stderr, "%s\n\nUsage:  insula [OPTIONS] COMMAND [ARG...]\n\nRun 'insula --help' for more information\n", error);
+	return 125;
+}
+
+struct globals {
+	char *host, *context, *config, *log_level;
+	bool debug, help, version;
+};
+
+static int run(struct cli *c, const struct globals *g, char **args)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+	int argc = strv_len(args);
+
+	if (g->version) {
+		printf("insula version %s\n", INSULA_VERSION);
+		return 0;
+	}
+	if (g->help || argc == 0) {
+		cli_help_top(stdout);
+		return 0;
+	}
+	if (g->config)
+		setenv("DOCKER_CONFIG", g->config, 1);
+	c->debug = g->debug;
+	if (streq(args[0], "__complete"))
+		return complete(c, argc - 1, args + 1);
+	if (streq(args[0], "help"))
+		return help(c, argc, args);
+	if (cli_resolve_host(c, g->host, g->context, &e) < 0)
+		return cli_fail(&e);
+	return cli_dispatch(c, argc, args);
+}
+
+int main(int argc, char **argv)
+{
+	struct globals g = {0};
+	struct cli c = {0};
+	_cleanup_free_ char **args = NULL, *error = NULL;
+	int code;
+	const struct opt opts[] = {
+		{ 0, "config", OPT_STR, &g.config, "string" },
+		{ 'c', "context", OPT_STR, &g.context, "string" },
+		{ 'D', "debug", OPT_BOOL, &g.debug },
+		{ 'H', "host", OPT_STR, &g.host, "list" },
+		{ 'l', "log-level", OPT_STR, &g.log_level, "string" },
+		{ 'v', "version", OPT_BOOL, &g.version },
+		{ 'h', "help", OPT_BOOL, &g.help },
+		OPT_END
+	};
+
+	signal(SIGPIPE, SIG_DFL);
+	log_init("insula", LOG_LVL_WARN);
+	if (opt_parse(opts, argc, argv, true, &args, &error) < 0)
+		code = usage_error(error);
+	else
+		code = run(&c, &g, args);
+	httpc_free(c.idle);
+	free(c.host);
+	free(c.socket);
+	free(c.context);
+	free(g.host);
+	free(g.context);
+	free(g.config);
+	free(g.log_level);
+	if (fflush(stdout) != 0 && code == 0)
+		code = 1;
+	return code;
+}

@@ -1,0 +1,14 @@
+/* The progress stream of pull, load and import: plain lines, or lines redrawn in place on a terminal. */
+#pragma once
+
+#include "cli/cli.h"
+
+struct progress {
+	FILE *out;		/* NULL: show nothing */
+	bool tty;
+	char **ids;		/* one screen line each */
+};
+
+/* api_object_fn with a struct progress * as userdata. An {"error": ...} in the stream becomes e. */
+int progress_object(struct json *j, void *userdata, struct err *e);
+void progress_done(struct progress *p);
