@@ -60,8 +60,9 @@ struct pending {
 int boot(struct agent *a);
 /* Netlink socket of kernel device events, opened before the modules are loaded. Returns the fd or -errno. */
 int uevent_open(void);
-/* Reads all events that are there; turns on the processors among them. */
-void uevent_drain(int fd);
+/* Reads all events that are there and turns on the processors among them. Whether virtio devices have
+ * come or changed: what exactly is asked from sysfs, so lost events do no harm. */
+bool uevent_drain(int fd);
 /* Blocks until the next event or the deadline (CLOCK_MONOTONIC, microseconds): -ETIMEDOUT. */
 int uevent_wait(int fd, uint64_t deadline_us);
 
@@ -75,7 +76,7 @@ void pending_reply(struct pending *p, int r, const struct err *e, const void *pa
 /* guest.c */
 /* The request GUEST: entropy, clock, host name, new devices, network. Answers by itself. */
 void guest_request(struct agent *a, uint32_t seq, const struct frame *f);
-/* A device event came. */
+/* Virtio devices came: binds added memory, and what a waiting GUEST needs. */
 void guest_poke(struct agent *a);
 
 /* disk.c */

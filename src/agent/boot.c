@@ -149,9 +149,10 @@ static void cpu_online(const char *event)
 		log_warn("processor %s does not come online", event + strlen(prefix));
 }
 
-/* Otherwise events only say that something changed, and sysfs says what: their loss does not matter. */
-void uevent_drain(int fd)
+bool uevent_drain(int fd)
 {
+	bool devices = false;
+
 	for (;;) {
 		char buf[1024];
 		ssize_t n = recv(fd, buf, sizeof(buf) - 1, MSG_DONTWAIT);
@@ -159,8 +160,11 @@ void uevent_drain(int fd)
 		if (n > 0) {
 			buf[n] = 0;
 			cpu_online(buf);
-		} else if (n == 0 || (errno != ENOBUFS && errno != EINTR)) {
-			return;
+			devices |= strstr(buf, "/virtio") != NULL;
+		} else if (n < 0 && errno == ENOBUFS) {
+			devices = true;		/* some were lost */
+		} else if (n == 0 || errno != EINTR) {
+			return devices;
 		}
 	}
 }
@@ -178,7 +182,7 @@ int uevent_wait(int fd, uint64_t deadline_us)
 		if (r < 0 && errno != EINTR)
 			return -errno;
 		if (r > 0) {
-			uevent_drain(fd);
+			(void)uevent_drain(fd);
 			return 0;
 		}
 	}

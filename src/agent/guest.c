@@ -238,6 +238,8 @@ void guest_poke(struct agent *a)
 	_cleanup_err_ struct err e = ERR_INIT;
 	int r = 0;
 
+	while (bind_next(VIRTIO_ID_MEM))
+		;
 	if (!a->wait || !bind_missing(a, &a->wait->m))
 		return;
 	if (wants_net(&a->wait->m)) {
@@ -290,8 +292,6 @@ void guest_request(struct agent *a, uint32_t seq, const struct frame *f)
 		wait_end(a, r, NULL);
 		return;
 	}
-	while (bind_next(VIRTIO_ID_MEM))
-		;
 	if (!bind_missing(a, &m))
 		(void)fs_write(AT_FDCWD, "/sys/bus/pci/rescan", "1");
 	guest_poke(a);

@@ -52,8 +52,8 @@ static void on_uevent(struct loop_source *s, int fd, uint32_t events, void *user
 {
 	struct agent *a = userdata;
 
-	uevent_drain(fd);
-	guest_poke(a);
+	if (uevent_drain(fd))
+		guest_poke(a);
 }
 
 /* The console is the serial line, if there is one: its reader is the host's log. */
