@@ -93,7 +93,10 @@ int rootfs_umount(void *userdata, const char *ctr, struct err *e);
 char *rootfs_bundle(void *userdata, const struct msg_create *m);
 /* Unmounts all root file systems, scratch disks and shares, for the end of the machine. */
 void rootfs_umount_all(struct agent *a);
-/* Replaces mount sources "tag:NAME[/sub]" of an OCI config by paths in the guest. -ENODATA: nothing to replace. */
+
+/* spec.c */
+/* Fits an OCI config to the guest: mount sources "tag:NAME[/sub]" become paths here, the program for
+ * --init is the guest's, sysctls get their namespace. -ENODATA: nothing to change. */
 int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct err *e);
 
 /* task.c */

@@ -61,6 +61,23 @@ static int mount_all(void)
 	return 0;
 }
 
+/* The console is the serial line, if there is one: its reader is the host's log. Without one the kernel
+ * has left 0, 1 and 2 closed, so this comes before anything else is opened. */
+static void init_stdio(void)
+{
+	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+
+	if (fd < 0)
+		fd = open("/dev/null", O_RDWR);
+	if (fd < 0)
+		return;
+	for (int i = 0; i < 3; i++)
+		if (fd != i)
+			(void)dup2(fd, i);
+	if (fd > 2)
+		(void)close(fd);
+}
+
 /* All controllers for the groups of containers. */
 static void enable_controllers(const char *dir)
 {
@@ -84,6 +101,13 @@ static void module_loaded(const char *name)
 {
 	if (streq(name, "virtio_console.ko"))
 		(void)fs_write(AT_FDCWD, "/sys/bus/virtio/drivers_autoprobe", "0");
+}
+
+/* What Docker sets in every network namespace that it makes; here the container's is the machine's. */
+static void set_net_defaults(void)
+{
+	(void)fs_write(AT_FDCWD, "/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+	(void)fs_write(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
 }
 
 static int load_modules(void)
@@ -199,6 +223,7 @@ int boot(struct agent *a)
 	r = mount_all();
 	if (r < 0)
 		return r;
+	init_stdio();
 	(void)symlink("/proc/self/fd", "/dev/fd");
 	r = fs_mkdir_p(AGENT_RUN, 0700);
 	if (r < 0)
@@ -214,5 +239,6 @@ int boot(struct agent *a)
 	if (r < 0)
 		return r;
 	enable_controllers("/sys/fs/cgroup/insula");
+	set_net_defaults();
 	return loopback_up();
 }

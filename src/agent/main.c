@@ -56,22 +56,6 @@ static void on_uevent(struct loop_source *s, int fd, uint32_t events, void *user
 		guest_poke(a);
 }
 
-/* The console is the serial line, if there is one: its reader is the host's log. */
-static void init_stdio(void)
-{
-	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
-
-	if (fd < 0)
-		fd = open("/dev/null", O_RDWR);
-	if (fd < 0)
-		return;
-	for (int i = 0; i < 3; i++)
-		if (fd != i)
-			(void)dup2(fd, i);
-	if (fd > 2)
-		(void)close(fd);
-}
-
 static void init_log(void)
 {
 	_cleanup_free_ char *cmdline = NULL;
@@ -135,7 +119,6 @@ int main(void)
 		return 1;
 	}
 	r = boot(&agent);
-	init_stdio();
 	init_log();
 	init_limits();
 	signal(SIGPIPE, SIG_IGN);

@@ -1,10 +1,10 @@
 /* Root file systems in the guest: an overlay of the image's layers, which are read-only erofs disks
  * shared by all containers of this machine, and of the upper directory on the container's own ext4
- * scratch disk. Volumes are virtiofs shares.
+ * scratch disk.
  *
  *	/run/insula/layers/SERIAL	one layer, mounted while a container uses it
  *	/run/insula/CTR			the bundle: rootfs/, scratch/{upper,work}, hosts, ...
- *	/run/insula/shares/TAG		a share, mounted from the first use on */
+ *	/run/insula/shares/TAG		a share, mounted from the first use on (spec.c) */
 #include "agent/agent.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -12,7 +12,6 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/strv.h"
-#include "lib/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -243,66 +242,4 @@ void rootfs_umount_all(struct agent *a)
 		(void)umount2(dir, MNT_DETACH);
 	}
 	sync();
-}
-
-/* "NAME[/sub/path]" -> path in the guest. The sub path is resolved inside the share, so a symbolic
- * link that a container left there does not lead out of it. */
-static int share_path(struct agent *a, const char *source, char **ret, struct err *e)
-{
-	_cleanup_free_ char *tag = xstrndup(source, strcspn(source, "/")), *dir = NULL;
-	const char *sub = source + strlen(tag);
-	_cleanup_close_ int root = -EBADF, fd = -EBADF;
-	char buf[4096];
-	ssize_t n;
-	int r;
-
-	r = share_mount(a, tag);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "mount share '%s' in the guest", tag);
-	dir = xasprintf(AGENT_RUN "/shares/%s", tag);
-	if (!*sub) {
-		*ret = TAKE_PTR(dir);
-		return 0;
-	}
-	root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	fd = root < 0 ? -errno : fs_open_in_root(root, sub, O_PATH, 0);
-	if (fd < 0)
-		return err_set(e, ERR_SYSTEM, fd, "open '%s' in share '%s'", sub, tag);
-	n = readlink(fd_proc_path(fd).s, buf, sizeof(buf) - 1);
-	if (n < 0 || n == sizeof(buf) - 1)
-		return err_set(e, ERR_SYSTEM, n < 0 ? -errno : -ENAMETOOLONG, "open '%s' in share '%s'", sub, tag);
-	*ret = xstrndup(buf, (size_t)n);
-	return 0;
-}
-
-int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct err *e)
-{
-	_cleanup_json_ struct json *j = NULL;
-	struct json *list;
-	bool changed = false;
-	int r;
-
-	if (!memmem(spec->p, spec->n, "\"tag:", 5))
-		return -ENODATA;
-	r = json_parse((const char *)spec->p, spec->n, &j, e);
-	if (r < 0)
-		return r;
-	list = json_get(j, "mounts");
-	for (size_t i = 0; i < json_len(list); i++) {
-		struct json *m = json_at(list, i);
-		const char *source = json_get_str(m, "source");
-		_cleanup_free_ char *path = NULL;
-
-		if (!source || !str_starts(source, "tag:"))
-			continue;
-		r = share_path(a, source + 4, &path, e);
-		if (r < 0)
-			return r;
-		json_set_str(m, "source", path);
-		changed = true;
-	}
-	if (!changed)
-		return -ENODATA;
-	*ret = json_dump(j);
-	return 0;
 }

@@ -93,6 +93,9 @@ static void input_flow(struct task *t)
 	struct backend *b = t->a->backend;
 	size_t n;
 
+	/* An exec has no stdin before it is started. */
+	if (*t->exec && t->state < TASK_RUNNING)
+		return;
 	if (t->input.len) {
 		/* Nobody reads any more: take and forget, so that the peer is not stuck. */
 		n = t->state == TASK_EXITED || t->input_closed ? t->input.len :
@@ -303,8 +306,10 @@ static void done_start(void *userdata, int r, const struct err *e, const void *p
 			t->state = TASK_RUNNING;
 	}
 	pending_reply(p, r, e, payload, n);
-	if (t && r >= 0)
+	if (t && r >= 0) {
+		input_flow(t);
 		task_tell(t);
+	}
 }
 
 static void done_delete(void *userdata, int r, const struct err *e, const void *payload, size_t n)
