@@ -1,0 +1,283 @@
+/* Theory of operation.
+ *
+ * The parent makes the machine's cgroups and clones a child into new namespaces. The child joins the
+ * cgroups by writing "0" into each itself (a single thread moving itself takes no global lock), builds
+ * a root of read-only bind mounts on a tmpfs, pivots into it, places its descriptors, gives up uid,
+ * groups, capabilities and the way to new ones, and executes QEMU. QEMU's own seccomp filter closes
+ * what is left. It is process 1 of its pid namespace: it sees nobody, and dies with vmwp. */
+#include "vm/jail.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+/* What QEMU opens: itself, the loader and libraries, its firmware. Those a host lacks are left out. */
+static const char *const binds[] = {
+	"/usr/bin/qemu-system-x86_64", "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/qemu", "/usr/share/seabios",
+	"/etc/ld.so.cache", "/dev/null", "/dev/urandom",
+};
+
+static const char *const hierarchies[] = { "memory", "cpu", "cpuacct", "pids", "freezer", "unified" };
+
+int drop_capabilities(uint64_t keep)
+{
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct d[2] = { 0 };
+
+	for (int c = 0; c < 64; c++)
+		if (!(keep >> c & 1) && prctl(PR_CAPBSET_DROP, c) < 0 && errno != EINVAL)
+			return -errno;
+	for (int i = 0; i < 2; i++)
+		d[i].effective = d[i].permitted = (uint32_t)(keep >> (32 * i));
+	if (syscall(SYS_capset, &h, d) < 0)
+		return -errno;
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/* --- cgroups --- */
+
+static void cgroup_dir(char *buf, size_t n, const char *hierarchy, const char *path)
+{
+	snprintf(buf, n, "/sys/fs/cgroup%s%s%s", *hierarchy ? "/" : "", hierarchy, path);
+}
+
+static bool cgroup_v2(void)
+{
+	return fs_exists("/sys/fs/cgroup/cgroup.controllers");
+}
+
+static void cgroup_setting(const char *dir, const char *file, const char *value)
+{
+	_cleanup_free_ char *path = path_join(dir, file);
+	int r = fs_exists(path) ? fs_write(AT_FDCWD, path, value) : 0;
+
+	if (r < 0)
+		log_warn("limit the virtual machine: write %s: %s", path, strerror(-r));
+}
+
+/* Makes the directory in one hierarchy and sets what belongs there. */
+static void cgroup_make(const char *hierarchy, const struct jail_args *a)
+{
+	char dir[512], top[128], max[32];
+
+	cgroup_dir(top, sizeof top, hierarchy, "");
+	cgroup_dir(dir, sizeof dir, hierarchy, a->cgroup);
+	if (!fs_exists(top) || fs_mkdir_p(dir, 0755) < 0)
+		return;
+	if (!a->memory_max)
+		return;
+	snprintf(max, sizeof max, "%llu", (unsigned long long)a->memory_max);
+	cgroup_setting(dir, *hierarchy && strcmp(hierarchy, "unified") ? "memory.limit_in_bytes" : "memory.max", max);
+}
+
+static void each_hierarchy(void (*fn)(const char *, const struct jail_args *), const struct jail_args *a)
+{
+	if (!a->cgroup)
+		return;
+	if (cgroup_v2()) {
+		fn("", a);
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(hierarchies); i++)
+		fn(hierarchies[i], a);
+}
+
+static void cgroup_join(const char *hierarchy, const struct jail_args *a)
+{
+	bool v1 = *hierarchy && strcmp(hierarchy, "unified");
+	char path[512];
+	size_t n;
+
+	cgroup_dir(path, sizeof path, hierarchy, a->cgroup);
+	n = strlen(path);
+	snprintf(path + n, sizeof path - n, "/%s", v1 ? "tasks" : "cgroup.procs");
+	(void)fs_write(AT_FDCWD, path, "0");
+}
+
+static void cgroup_remove(const char *hierarchy, const struct jail_args *a)
+{
+	char dir[512];
+
+	cgroup_dir(dir, sizeof dir, hierarchy, a->cgroup);
+	/* The kernel lets go of the last process a moment after we have reaped it. */
+	for (int i = 0; i < 100 && rmdir(dir) < 0 && errno == EBUSY; i++)
+		usleep(2000);
+}
+
+void jail_cgroup_remove(const char *cgroup)
+{
+	struct jail_args a = { .cgroup = cgroup };
+
+	each_hierarchy(cgroup_remove, &a);
+}
+
+/* --- the child --- */
+
+static int bind_one(const char *path)
+{
+	char target[256];
+	struct stat st;
+	char link[256];
+	ssize_t n;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	snprintf(target, sizeof target, "/tmp/%s", path + 1);
+	for (char *p = target + 5; (p = strchr(p, '/')); p++) {
+		*p = 0;
+		if (mkdir(target, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		*p = '/';
+	}
+	if (S_ISLNK(st.st_mode)) {
+		n = readlink(path, link, sizeof link - 1);
+		if (n < 0)
+			return -errno;
+		link[n] = 0;
+		return symlink(link, target) < 0 && errno != EEXIST ? -errno : 0;
+	}
+	if (S_ISDIR(st.st_mode)) {
+		if (mkdir(target, 0755) < 0 && errno != EEXIST)
+			return -errno;
+	} else {
+		int fd = open(target, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+
+		if (fd < 0)
+			return -errno;
+		close(fd);
+	}
+	if (mount(path, target, NULL, MS_BIND, NULL) < 0)
+		return -errno;
+	if (S_ISCHR(st.st_mode))
+		return 0;
+	return mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0 ? -errno : 0;
+}
+
+/* The new root is built on a tmpfs over /tmp, which exists everywhere. */
+static int enter_root(const struct jail_args *a)
+{
+	int r = 0;
+
+	if (mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
+	    mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID, "size=1m,mode=755") < 0)
+		return -errno;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(binds); i++)
+		r = bind_one(binds[i]);
+	if (r == 0 && a->kvm)
+		r = bind_one("/dev/kvm");
+	if (r < 0)
+		return r;
+	if (chdir("/tmp") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return -errno;
+	return mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID, NULL) < 0 ? -errno : 0;
+}
+
+static int place_fds(const struct jail_args *a)
+{
+	int tmp[64], r;
+
+	if (a->n_fds > ARRAY_SIZE(tmp))
+		return -E2BIG;
+	for (size_t i = 0; i < a->n_fds; i++) {
+		tmp[i] = fcntl(a->fds[i].from, F_DUPFD_CLOEXEC, 200);
+		if (tmp[i] < 0)
+			return -errno;
+	}
+	for (size_t i = 0; i < a->n_fds; i++)
+		if (dup2(tmp[i], a->fds[i].to) < 0)
+			return -errno;
+	r = fd_cloexec_from(3);
+	for (size_t i = 0; r == 0 && i < a->n_fds; i++)
+		if (a->fds[i].to > 2)
+			r = fd_set_cloexec(a->fds[i].to, false);
+	return r;
+}
+
+static int give_up_rights(const struct jail_args *a)
+{
+	struct rlimit none = { 0, 0 };
+
+	(void)setrlimit(RLIMIT_CORE, &none);
+	if (setgroups(0, NULL) < 0 || setresgid(a->uid, a->uid, a->uid) < 0)
+		return -errno;
+	/* Bounding set first: that still takes a capability. */
+	for (int c = 0; c < 64; c++)
+		if (prctl(PR_CAPBSET_DROP, c) < 0 && errno != EINVAL)
+			return -errno;
+	if (setresuid(a->uid, a->uid, a->uid) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	/* Changing the uid has cleared it. */
+	return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
+}
+
+static _noreturn_ void child(const struct jail_args *a, int report)
+{
+	char *envp[] = { (char *)"PATH=/usr/bin", NULL };
+	int r, high = fcntl(report, F_DUPFD_CLOEXEC, 500);
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	each_hierarchy(cgroup_join, a);
+	r = high < 0 ? -errno : 0;
+	if (r == 0)
+		r = enter_root(a);
+	if (r == 0)
+		r = place_fds(a);
+	if (r == 0)
+		r = give_up_rights(a);
+	if (r == 0) {
+		execve(a->argv[0], a->argv, envp);
+		r = -errno;
+	}
+	(void)!write(high, &r, sizeof r);
+	_exit(127);
+}
+
+int jail_spawn(const struct jail_args *a, struct proc *ret)
+{
+	_cleanup_close_ int report_r = -EBADF, report_w = -EBADF;
+	int p[2], pidfd = -EBADF, child_err = 0, r;
+	struct clone_args ca = {
+		.flags = CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
+		.pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD,
+	};
+	pid_t pid;
+
+	r = fd_pipe(p, 0);
+	if (r < 0)
+		return r;
+	report_r = p[0];
+	report_w = p[1];
+	each_hierarchy(cgroup_make, a);
+	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
+	if (pid == 0)
+		child(a, report_w);
+	if (pid < 0)
+		return -errno;
+	fd_close(&report_w);
+	*ret = (struct proc){ pid, pidfd };
+	if (fd_read_full(report_r, &child_err, sizeof child_err) == sizeof child_err) {
+		(void)proc_wait(ret, NULL);
+		proc_done(ret);
+		jail_cgroup_remove(a->cgroup);
+		return child_err;
+	}
+	return 0;
+}

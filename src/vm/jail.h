@@ -1,0 +1,23 @@
+/* The jail of QEMU: what a guest that has broken out of its device models finds itself in. */
+#pragma once
+
+#include "base/proc.h"
+#include <stdbool.h>
+
+struct jail_args {
+	char *const *argv;		/* argv[0] = program */
+	const struct fd_map *fds;
+	size_t n_fds;
+	uint32_t uid;			/* and gid */
+	const char *cgroup;		/* path below each hierarchy; NULL = stay */
+	uint64_t memory_max;		/* bytes for the cgroup; 0 = none */
+	bool kvm;			/* /dev/kvm is needed */
+};
+
+/* Starts the program in namespaces of its own (mount, pid, net, ipc, uts), on a tiny read-only root with
+ * its libraries and firmware, under its own uid, without capabilities, no_new_privs, dying with us. */
+int jail_spawn(const struct jail_args *a, struct proc *ret);
+/* Removes the machine's cgroups, empty by now. */
+void jail_cgroup_remove(const char *cgroup);
+/* Gives up every capability but those in the mask (bit n = capability n), for good, and sets no_new_privs. */
+int drop_capabilities(uint64_t keep);

@@ -1,0 +1,17 @@
+/* Volumes of a VM: one virtiofsd per share, sandboxed, serving one directory. */
+#pragma once
+
+#include "base/err.h"
+#include "base/proc.h"
+#include <stdbool.h>
+
+struct share {
+	struct proc proc;
+	int fd;			/* connected vhost-user socket, for QEMU */
+};
+#define SHARE_INIT {.proc = PROC_INIT, .fd = -EBADF}
+
+/* Serves path. A single file is served as a directory that holds it alone, under its own name. Read-only
+ * shares are read-only here, on the host's side, whatever the guest says. */
+int share_start(struct share *s, const char *path, bool read_only, struct err *e);
+void share_stop(struct share *s);

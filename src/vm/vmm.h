@@ -1,0 +1,60 @@
+/* A virtual machine, whatever runs it. QEMU is the one driver today (qemu/); a monitor of our own may
+ * stand behind the same table later.
+ *
+ * Life: start() makes the machine, stopped. Devices are added to it while it stands, and later too
+ * (disks of further containers). go() lets it run; the guest finds devices by a bus rescan, so the
+ * same order serves a cold boot and a restored template. All calls are asynchronous where the monitor
+ * is asked: done runs exactly once. */
+#pragma once
+
+#include "base/err.h"
+#include "base/loop.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vmm;
+
+typedef void (*vmm_done_fn)(void *userdata, int r, const struct err *e);
+
+struct vmm_config {
+	const char *accel;		/* "kvm" or "tcg" */
+	const char *kernel, *initrd, *cmdline;
+	uint64_t memory;		/* bytes */
+	unsigned vcpus;
+	const char *cgroup;		/* path below each hierarchy for the machine's process */
+	int tap_fd;			/* -EBADF = no NIC */
+	const char *mac;
+	const int *share_fds;		/* connected vhost-user sockets, one per share */
+	char *const *share_tags;
+	size_t n_shares;
+	int link_fd;			/* the agent's port; taken over by start() */
+	bool debug;
+};
+
+struct vmm_events {
+	/* The machine is gone; text says why as far as is known. Runs once. */
+	void (*gone)(void *userdata, const char *text);
+};
+
+struct vmm_ops {
+	/* Starts the machine, stopped, with NIC and shares. */
+	void (*start)(struct vmm *v, const struct vmm_config *c, vmm_done_fn done, void *ud);
+	/* Adds a raw disk; fd is borrowed during the call. serial: at most 20 characters. */
+	void (*add_disk)(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud);
+	void (*go)(struct vmm *v, vmm_done_fn done, void *ud);
+	/* Ends the machine now. gone() still runs. */
+	void (*kill)(struct vmm *v);
+	/* The last lines of the serial console, for messages. Borrowed. */
+	const char *(*console)(struct vmm *v);
+	void (*free)(struct vmm *v);	/* ends it if need be and reaps its process */
+};
+
+struct vmm {
+	const struct vmm_ops *ops;
+	const struct vmm_events *events;
+	void *userdata;
+};
+
+int qemu_new(struct loop *l, struct vmm **ret);
+/* The QEMU program of this host, NULL if there is none. */
+const char *qemu_program(void);
