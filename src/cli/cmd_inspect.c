@@ -45,10 +45,16 @@ static int find(struct cli *c, const char *type, const char *name, bool size, st
 			return r;
 		}
 	}
-	if (type)
-		return err_msg(e, ERR_INVALID, 0, "unknown type: \"%s\": must be one of \"container\", \"image\", "
-			       "\"network\", \"volume\"", type);
-	return err_msg(e, ERR_NOT_FOUND, 0, "error: no such object: %s", name);
+	return err_msg(e, ERR_NOT_FOUND, 0, "Error: No such object: %s", name);
+}
+
+static bool known_type(const char *type)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (streq(type, kinds[i].name))
+			return true;
+	fprintf(stderr, "unknown type: \"%s\": must be one of \"container\", \"image\", \"network\", \"volume\"\n", type);
+	return false;
 }
 
 /* The template's result for one object. Docker shows its errors as errors of that object. */
@@ -125,8 +131,11 @@ static int run(struct cli *c, int argc, char **argv, const char *type, bool has_
 	opts[n] = (struct opt)OPT_END;
 	if (!cli_parse(c, opts, argc, argv, 0, 1, ARGS_ANY, &args))
 		return c->exit_code;
-	if (!str_empty(wanted))
+	if (!str_empty(wanted)) {
 		type = wanted;
+		if (!known_type(type))
+			return 1;
+	}
 	return inspect(c, type, args, format, size);
 }
 

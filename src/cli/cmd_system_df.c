@@ -170,6 +170,28 @@ static void verbose_volumes(const struct json *list)
 	print_table(&b);
 }
 
+static void verbose_build_cache(const struct json *list)
+{
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+	_cleanup_free_ char *all = NULL;
+	int64_t total = 0;
+
+	sbuf_puts(&b, "CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED\n");
+	for (size_t i = 0; i < json_len(list); i++) {
+		const struct json *r = json_at(list, i);
+		int64_t size = json_get_int(r, "Size", 0);
+		_cleanup_free_ char *text = text_size4(size);
+
+		total += size;
+		sbuf_printf(&b, "%.12s\t%s\t%s\t\t\t%lld\t%s\n", json_get_str(r, "ID") ?: "", json_get_str(r, "Type") ?: "",
+			    text, (long long)json_get_int(r, "UsageCount", 0),
+			    json_get_bool(r, "Shared", false) ? "true" : "false");
+	}
+	all = text_size4(total);
+	printf("\nBuild cache usage: %s\n\n", all);
+	print_table(&b);
+}
+
 int cmd_system_df(struct cli *c, int argc, char **argv)
 {
 	static const struct list_spec spec = {
@@ -197,6 +219,7 @@ int cmd_system_df(struct cli *c, int argc, char **argv)
 		verbose_images(json_get(df, "Images"));
 		verbose_containers(json_get(df, "Containers"));
 		verbose_volumes(json_get(df, "Volumes"));
+		verbose_build_cache(json_get(df, "BuildCache"));
 		return 0;
 	}
 	rows = json_array();

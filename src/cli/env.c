@@ -11,21 +11,21 @@
 
 #define FILE_MAX (16u << 20)
 
-static void add(char ***v, const char *s, bool from_environment)
-{
-	const char *value;
+/* What a bare NAME means. */
+enum bare { BARE_IS_EMPTY /* labels */, BARE_OR_SKIP /* files of variables */, BARE_OR_UNSET /* -e: takes it away */ };
 
-	if (!from_environment || strchr(s, '=')) {
-		strv_add(v, s);
-		return;
-	}
-	value = getenv(s);
+static void add(char ***v, const char *s, enum bare bare)
+{
+	const char *value = bare == BARE_IS_EMPTY || strchr(s, '=') ? NULL : getenv(s);
+
 	if (value)
 		strv_addf(v, "%s=%s", s, value);
+	else if (bare != BARE_OR_SKIP || strchr(s, '='))
+		strv_add(v, s);
 }
 
 /* One NAME=value per line; blank lines and lines that begin with # are skipped. */
-static int read_lines(const char *path, bool from_environment, char ***v, struct err *e)
+static int read_lines(const char *path, enum bare bare, char ***v, struct err *e)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t n;
@@ -53,33 +53,33 @@ static int read_lines(const char *path, bool from_environment, char ***v, struct
 			if (isspace((unsigned char)*p))
 				return err_msg(e, ERR_INVALID, 0, "variable '%.*s' contains whitespaces",
 					       (int)strcspn(line, "="), line);
-		add(v, line, from_environment);
+		add(v, line, bare);
 	}
 	return 0;
 }
 
-static int collect(char *const *files, char *const *list, bool from_environment, char ***ret, struct err *e)
+static int collect(char *const *files, char *const *list, enum bare in_file, enum bare in_list, char ***ret, struct err *e)
 {
 	_cleanup_strv_ char **v = NULL;
 
 	for (; files && *files; files++) {
-		int r = read_lines(*files, from_environment, &v, e);
+		int r = read_lines(*files, in_file, &v, e);
 
 		if (r < 0)
 			return r;
 	}
 	for (; list && *list; list++)
-		add(&v, *list, from_environment);
+		add(&v, *list, in_list);
 	*ret = TAKE_PTR(v);
 	return 0;
 }
 
 int env_collect(char *const *files, char *const *list, char ***ret_env, struct err *e)
 {
-	return collect(files, list, true, ret_env, e);
+	return collect(files, list, BARE_OR_SKIP, BARE_OR_UNSET, ret_env, e);
 }
 
 int labels_collect(char *const *files, char *const *list, char ***ret_labels, struct err *e)
 {
-	return collect(files, list, false, ret_labels, e);
+	return collect(files, list, BARE_IS_EMPTY, BARE_IS_EMPTY, ret_labels, e);
 }

@@ -161,7 +161,10 @@ int object_format_print(const struct tmpl *t, const char *go_type, struct json *
 	_cleanup_free_ char *error = NULL;
 
 	if (tmpl_exec(t, &env, doc, &out, &error) < 0) {
-		fprintf(stderr, "\n%s\n", error);
+		/* What was written until then is shown. */
+		printf("%s\n", sbuf_str(&out));
+		fflush(stdout);
+		fprintf(stderr, "%s\n", error);
 		return 1;
 	}
 	printf("%s\n", sbuf_str(&out));

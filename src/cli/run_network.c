@@ -69,7 +69,7 @@ static int endpoint_options(const struct run_opts *o, const char *name, struct j
 		json_set_str(parse_sub(ep, "IPAMConfig"), "IPv6Address", o->ip6);
 	if (o->link_local_ips)
 		json_set_strv(parse_sub(ep, "IPAMConfig"), "LinkLocalIPs", o->link_local_ips);
-	if (o->links)
+	if (o->links && is_user_defined(name))
 		json_set_strv(ep, "Links", o->links);
 	if (o->mac && !is_mac(o->mac))
 		return err_msg(e, ERR_INVALID, 0, "%s is not a valid mac address", o->mac);

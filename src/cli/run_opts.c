@@ -26,9 +26,9 @@ static const struct row {
 	{ 0, "annotation", OPT_STRV, AT(annotations), "map", "Add an annotation to the container (passed through to the OCI runtime) (default map[])" },
 	{ 'a', "attach", OPT_CALL, AT(attach), "list", "Attach to STDIN, STDOUT or STDERR", parse_attach },
 	{ 0, "blkio-weight", OPT_INT, AT(blkio_weight), "uint16", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)" },
-	{ 0, "blkio-weight-device", OPT_STRV, AT(weights), "list", "Block IO weight (relative device weight) (default [])" },
-	{ 0, "cap-add", OPT_STRV, AT(cap_add), "list", "Add Linux capabilities" },
-	{ 0, "cap-drop", OPT_STRV, AT(cap_drop), "list", "Drop Linux capabilities" },
+	{ 0, "blkio-weight-device", OPT_CALL, AT(weights), "list", "Block IO weight (relative device weight) (default [])", parse_weight },
+	{ 0, "cap-add", OPT_CALL, AT(cap_add), "list", "Add Linux capabilities", parse_capability },
+	{ 0, "cap-drop", OPT_CALL, AT(cap_drop), "list", "Drop Linux capabilities", parse_capability },
 	{ 0, "cgroup-parent", OPT_STR, AT(cgroup_parent), "string", "Optional parent cgroup for the container" },
 	{ 0, "cgroupns", OPT_STR, AT(cgroupns_mode), "string", "Cgroup namespace to use (host|private)" },
 	{ 0, "cidfile", OPT_STR, AT(cidfile), "string", "Write the container ID to the file" },
@@ -46,10 +46,10 @@ static const struct row {
 	{ 0, "detach-keys", OPT_STR, AT(detach_keys), "string", "Override the key sequence for detaching a container", .run_only = true },
 	{ 0, "device", OPT_STRV, AT(devices), "list", "Add a host device to the container" },
 	{ 0, "device-cgroup-rule", OPT_STRV, AT(device_rules), "list", "Add a rule to the cgroup allowed devices list" },
-	{ 0, "device-read-bps", OPT_STRV, AT(read_bps), "list", "Limit read rate (bytes per second) from a device (default [])" },
-	{ 0, "device-read-iops", OPT_STRV, AT(read_iops), "list", "Limit read rate (IO per second) from a device (default [])" },
-	{ 0, "device-write-bps", OPT_STRV, AT(write_bps), "list", "Limit write rate (bytes per second) to a device (default [])" },
-	{ 0, "device-write-iops", OPT_STRV, AT(write_iops), "list", "Limit write rate (IO per second) to a device (default [])" },
+	{ 0, "device-read-bps", OPT_CALL, AT(read_bps), "list", "Limit read rate (bytes per second) from a device (default [])", parse_rate_bytes },
+	{ 0, "device-read-iops", OPT_CALL, AT(read_iops), "list", "Limit read rate (IO per second) from a device (default [])", parse_rate_ios },
+	{ 0, "device-write-bps", OPT_CALL, AT(write_bps), "list", "Limit write rate (bytes per second) to a device (default [])", parse_rate_bytes },
+	{ 0, "device-write-iops", OPT_CALL, AT(write_iops), "list", "Limit write rate (IO per second) to a device (default [])", parse_rate_ios },
 	{ 0, "disable-content-trust", OPT_BOOL, AT(content_trust), NULL, NULL },
 	{ 0, "dns", OPT_CALL, AT(dns), "list", "Set custom DNS servers", parse_dns },
 	{ 0, "dns-opt", OPT_STRV, AT(dns_options), "list", NULL },
@@ -154,18 +154,37 @@ void run_opts_table(struct run_opts *o, bool run, struct opt *table)
 	table[n] = (struct opt)OPT_END;
 }
 
+/* What an option's target is, where it is not what its type says. */
+enum kind { KIND_PLAIN, KIND_NUMBER, KIND_DOCUMENT };
+
+static enum kind kind_of(const struct row *r)
+{
+	static int (*const numbers[])(const struct opt *, const char *, char **) = {
+		parse_cpus, parse_duration, parse_ram, parse_ram_swap,
+	}, (*const documents[])(const struct opt *, const char *, char **) = {
+		parse_mount, parse_ulimit, parse_rate_bytes, parse_rate_ios, parse_weight,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (r->call == numbers[i])
+			return KIND_NUMBER;
+	for (size_t i = 0; i < ARRAY_SIZE(documents); i++)
+		if (r->call == documents[i])
+			return KIND_DOCUMENT;
+	return KIND_PLAIN;
+}
+
 void run_opts_done(struct run_opts *o)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		const struct row *r = &rows[i];
-		bool numeric = r->call == parse_cpus || r->call == parse_duration || r->call == parse_ram ||
-			       r->call == parse_ram_swap;
+		enum kind kind = kind_of(r);
 
-		if (r->call == parse_mount || r->call == parse_ulimit)
+		if (kind == KIND_DOCUMENT)
 			json_freep(at(o, r->offset));
 		else if (r->type == OPT_STR)
 			freep(at(o, r->offset));
-		else if (r->type == OPT_STRV || (r->type == OPT_CALL && !numeric))
+		else if (r->type == OPT_STRV || (r->type == OPT_CALL && kind == KIND_PLAIN))
 			strv_freep(at(o, r->offset));
 	}
 }
@@ -219,6 +238,14 @@ static const struct { const char *key; size_t offset; } config_strings[] = {
 	{ "GroupAdd", offsetof(struct run_opts, group_add) },
 	{ "Links", offsetof(struct run_opts, links) },
 	{ "DeviceCgroupRules", offsetof(struct run_opts, device_rules) },
+}, host_documents[] = {
+	{ "Mounts", offsetof(struct run_opts, mounts) },
+	{ "Ulimits", offsetof(struct run_opts, ulimits) },
+	{ "BlkioDeviceReadBps", offsetof(struct run_opts, read_bps) },
+	{ "BlkioDeviceWriteBps", offsetof(struct run_opts, write_bps) },
+	{ "BlkioDeviceReadIOps", offsetof(struct run_opts, read_iops) },
+	{ "BlkioDeviceWriteIOps", offsetof(struct run_opts, write_iops) },
+	{ "BlkioWeightDevice", offsetof(struct run_opts, weights) },
 }, host_maps[] = {
 	{ "Sysctls", offsetof(struct run_opts, sysctls) },
 	{ "StorageOpt", offsetof(struct run_opts, storage_opts) },
@@ -269,10 +296,9 @@ static void set_plain(const struct run_opts *o, struct json *body, struct json *
 		json_set_bool(host, "ReadonlyRootfs", true);
 	if (o->oom_kill_disable)
 		json_set_bool(host, "OomKillDisable", true);
-	if (o->mounts)
-		json_set(host, "Mounts", json_ref(o->mounts));
-	if (o->ulimits)
-		json_set(host, "Ulimits", json_ref(o->ulimits));
+	for (size_t i = 0; i < ARRAY_SIZE(host_documents); i++)
+		if (*(struct json **)at(o, host_documents[i].offset))
+			json_set(host, host_documents[i].key, json_ref(*(struct json **)at(o, host_documents[i].offset)));
 	if (o->log_driver || o->log_opts) {
 		struct json *log = json_set(host, "LogConfig", json_object());
 
@@ -385,28 +411,6 @@ static int set_ports(const struct run_opts *o, struct json *body, struct json *h
 	return r;
 }
 
-static int set_throttles(const struct run_opts *o, struct json *host, struct err *e)
-{
-	const struct { char **list; const char *key, *field; bool bytes; } kinds[] = {
-		{ o->read_bps, "BlkioDeviceReadBps", "Rate", true },
-		{ o->write_bps, "BlkioDeviceWriteBps", "Rate", true },
-		{ o->read_iops, "BlkioDeviceReadIOps", "Rate", false },
-		{ o->write_iops, "BlkioDeviceWriteIOps", "Rate", false },
-		{ o->weights, "BlkioWeightDevice", "Weight", false },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		for (char **s = kinds[i].list; s && *s; s++) {
-			struct json *d = parse_throttle(*s, kinds[i].field, kinds[i].bytes, e);
-
-			if (!d)
-				return -EINVAL;
-			json_add(json_get(host, kinds[i].key) ?: json_set(host, kinds[i].key, json_array()), d);
-		}
-	}
-	return 0;
-}
-
 static int set_devices(const struct run_opts *o, struct json *host, struct err *e)
 {
 	for (char **s = o->devices; s && *s; s++) {
@@ -432,7 +436,7 @@ static int set_devices(const struct run_opts *o, struct json *host, struct err *
 		json_set_int(r, "Count", n);
 		json_add_str(json_add(json_set(r, "Capabilities", json_array()), json_array()), "gpu");
 	}
-	return set_throttles(o, host, e);
+	return 0;
 }
 
 static int set_config(const struct run_opts *o, char *const *args, struct json *body, struct err *e)

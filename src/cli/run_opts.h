@@ -31,8 +31,8 @@ struct run_opts {
 	char **cap_add, **cap_drop, **dns, **dns_options, **dns_search, **extra_hosts, **group_add, **security_opts;
 	char **devices, **device_rules, **sysctls, **storage_opts, **log_opts, **publish, **expose, **links;
 	char **networks, **aliases, **link_local_ips;
-	char **read_bps, **write_bps, **read_iops, **write_iops, **weights;
-	struct json *mounts, *ulimits;		/* already in the API's form */
+	/* already in the API's form */
+	struct json *mounts, *ulimits, *read_bps, *write_bps, *read_iops, *write_iops, *weights;
 };
 
 enum { RUN_OPTS_MAX = 128 };
@@ -45,12 +45,16 @@ struct json *run_opts_body(const struct run_opts *o, char *const *args, struct e
 /* run_parse.c, run_ports.c, run_mount.c, run_network.c: forms that are more than a string. All give -EINVAL and the cause in *why (heap) or e. */
 int parse_mount(const struct opt *o, const char *value, char **why);		/* OPT_CALL, target struct json ** */
 int parse_ulimit(const struct opt *o, const char *value, char **why);
+int parse_rate_bytes(const struct opt *o, const char *value, char **why);	/* --device-read-bps */
+int parse_rate_ios(const struct opt *o, const char *value, char **why);	/* --device-read-iops */
+int parse_weight(const struct opt *o, const char *value, char **why);		/* --blkio-weight-device */
 int parse_ram(const struct opt *o, const char *value, char **why);		/* target int64_t * */
 int parse_ram_swap(const struct opt *o, const char *value, char **why);	/* -1 allowed */
 int parse_cpus(const struct opt *o, const char *value, char **why);
 int parse_duration(const struct opt *o, const char *value, char **why);
 int parse_env(const struct opt *o, const char *value, char **why);		/* target char *** */
 int parse_label(const struct opt *o, const char *value, char **why);
+int parse_capability(const struct opt *o, const char *value, char **why);
 int parse_attach(const struct opt *o, const char *value, char **why);
 int parse_dns(const struct opt *o, const char *value, char **why);
 int parse_extra_host(const struct opt *o, const char *value, char **why);
@@ -64,8 +68,6 @@ char *absolute_bind(const char *spec);
 struct json *parse_device(const char *spec, struct err *e);
 /* --security-opt: seccomp=FILE becomes the file's content. Heap. */
 char *parse_security_opt(const char *s, struct err *e);
-/* "path:value" of the --device-read-bps kind; bytes: value is a size. */
-struct json *parse_throttle(const char *s, const char *key, bool bytes, struct err *e);
 /* --network, --ip, --network-alias...: sets HostConfig.NetworkMode and NetworkingConfig. */
 int parse_networks(const struct run_opts *o, struct json *body, struct json *host, struct err *e);
 /* Shared by those files. */

@@ -87,6 +87,22 @@ int parse_label(const struct opt *o, const char *value, char **why)
 	return -EINVAL;
 }
 
+int parse_capability(const struct opt *o, const char *value, char **why)
+{
+	_cleanup_free_ char *name = NULL;
+	char ***list = o->target;
+
+	if (!strcasecmp(value, "all"))
+		name = xstrdup("ALL");
+	else
+		name = strncasecmp(value, "CAP_", 4) ? xasprintf("CAP_%s", value) : xstrdup(value);
+	for (char *p = name; *p; p++)
+		*p = toupper((unsigned char)*p);
+	if (!strv_has(*list, name))
+		strv_add(list, name);
+	return 0;
+}
+
 int parse_attach(const struct opt *o, const char *value, char **why)
 {
 	static const char *const names[] = { "stdin", "stdout", "stderr" };
@@ -258,7 +274,7 @@ char *parse_security_opt(const char *s, struct err *e)
 	int r;
 
 	if (!eq && !streq(s, "no-new-privileges")) {
-		err_msg(e, ERR_INVALID, 0, "invalid --security-opt: \"%s\"", s);
+		err_msg(e, ERR_INVALID, 0, "Invalid --security-opt: \"%s\"", s);
 		return NULL;
 	}
 	if (!str_starts(s, "seccomp") || eq != s + 7 || streq(eq + 1, "unconfined") || streq(eq + 1, "builtin"))
@@ -279,31 +295,49 @@ char *parse_security_opt(const char *s, struct err *e)
 	return xasprintf("seccomp=%s", compact);
 }
 
-struct json *parse_throttle(const char *s, const char *key, bool bytes, struct err *e)
+/* "/dev/path:value" as {"Path", key}, appended to the target. */
+static int throttle(const struct opt *o, const char *s, const char *key, bool bytes, char **why)
 {
+	struct json **list = o->target, *d;
 	const char *colon = strrchr(s, ':');
 	uint64_t n = 0;
 	int64_t size;
-	struct json *d;
 
 	if (!colon || colon == s) {
-		err_msg(e, ERR_INVALID, 0, "bad format: %s", s);
-		return NULL;
+		*why = xasprintf("bad format: %s", s);
+		return -EINVAL;
 	}
 	if (*s != '/') {
-		err_msg(e, ERR_INVALID, 0, "bad format for device path: %s", s);
-		return NULL;
+		*why = xasprintf("bad format for device path: %s", s);
+		return -EINVAL;
 	}
-	if (bytes && size_parse_ram(colon + 1, false, &size) >= 0)
+	if (bytes && size_parse_ram(colon + 1, false, &size) >= 0) {
 		n = size;
-	else if (bytes || str_to_u64(colon + 1, &n) < 0) {
-		err_msg(e, ERR_INVALID, 0, "invalid rate for device: %s. The correct format is <device-path>:<number>%s. "
-			"Number must be a positive integer%s", s, bytes ? "[<unit>]" : "",
-			bytes ? ". Unit is optional and can be kb, mb, or gb" : "");
-		return NULL;
+	} else if (bytes || str_to_u64(colon + 1, &n) < 0) {
+		*why = xasprintf("invalid rate for device: %s. The correct format is <device-path>:<number>%s. "
+				 "Number must be a positive integer%s", s, bytes ? "[<unit>]" : "",
+				 bytes ? ". Unit is optional and can be kb, mb, or gb" : "");
+		return -EINVAL;
 	}
-	d = json_object();
+	if (!*list)
+		*list = json_array();
+	d = json_add(*list, json_object());
 	json_set(d, "Path", json_new_strn(s, colon - s));
 	json_set_int(d, key, n);
-	return d;
+	return 0;
+}
+
+int parse_rate_bytes(const struct opt *o, const char *value, char **why)
+{
+	return throttle(o, value, "Rate", true, why);
+}
+
+int parse_rate_ios(const struct opt *o, const char *value, char **why)
+{
+	return throttle(o, value, "Rate", false, why);
+}
+
+int parse_weight(const struct opt *o, const char *value, char **why)
+{
+	return throttle(o, value, "Weight", false, why);
 }

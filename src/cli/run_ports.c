@@ -54,7 +54,8 @@ int parse_expose(const char *spec, struct json *exposed, struct err *e)
 	if (strchr(s, ':'))
 		return err_msg(e, ERR_INVALID, 0, "invalid port format for --expose: %s", spec);
 	if (port_range(s, &first, &last) < 0)
-		return err_msg(e, ERR_INVALID, 0, "invalid range format for --expose: %s", spec);
+		return err_msg(e, ERR_INVALID, 0, "invalid range format for --expose: %s, error: "
+			       "strconv.ParseUint: parsing \"%s\": invalid syntax", s, s);
 	for (unsigned p = first; p <= last; p++) {
 		_cleanup_free_ char *key = xasprintf("%u/%s", p, proto);
 

@@ -25,7 +25,7 @@ struct parser {
 };
 
 static struct node *parse_list(struct parser *p);
-static struct pipe *parse_pipe(struct parser *p, bool in_paren);
+static struct pipe *parse_pipe(struct parser *p, const char *what, bool in_paren);
 
 static void pipe_free(struct pipe *pipe);
 
@@ -219,7 +219,9 @@ static bool operand_start(struct parser *p, struct operand *o)
 {
 	char c = *p->p;
 
-	if (c == '.' && !isdigit((unsigned char)p->p[1])) {
+	if (!c) {
+		fail(p, "unclosed action");
+	} else if (c == '.' && !isdigit((unsigned char)p->p[1])) {
 		o->kind = OP_DOT;
 		if (!is_word(p->p[1]))
 			p->p++;
@@ -251,7 +253,7 @@ static bool operand_start(struct parser *p, struct operand *o)
 		if (++p->depth > DEPTH_MAX)
 			fail(p, "template nested too deeply");
 		else
-			o->paren = parse_pipe(p, true);
+			o->paren = parse_pipe(p, "parenthesized pipeline", true);
 		p->depth--;
 		if (!p->error && *p->p++ != ')')
 			fail(p, "unclosed left paren");
@@ -265,8 +267,6 @@ static bool operand_start(struct parser *p, struct operand *o)
 		o->name = take_word(p);
 		if (!tmpl_func_exists(o->name))
 			fail(p, "function \"%s\" not defined", o->name);
-	} else if (!c) {
-		fail(p, "unclosed action");
 	} else {
 		fail(p, "unexpected \"%c\" in operand", c);
 	}
@@ -299,11 +299,14 @@ static struct operand *parse_operand(struct parser *p)
 	return o;
 }
 
-static struct command *parse_command(struct parser *p, bool in_paren)
+static struct command *parse_command(struct parser *p, const char *what, bool in_paren)
 {
 	struct command *c = new0(struct command);
+	const char *start, *end;
 	struct operand **tail = &c->operands;
 
+	skip_space(p);
+	start = end = p->p;
 	for (;;) {
 		skip_space(p);
 		if (action_end(p) || *p->p == '|' || (in_paren && *p->p == ')'))
@@ -312,6 +315,7 @@ static struct command *parse_command(struct parser *p, bool in_paren)
 		if (!*tail)
 			return c;
 		tail = &(*tail)->next;
+		end = p->p;
 		if (*p->p && !strchr(" \t\r\n|)", *p->p) && !str_starts(p->p, "}}")) {
 			fail(p, "unexpected \"%c\" in operand", *p->p);
 			return c;
@@ -321,8 +325,13 @@ static struct command *parse_command(struct parser *p, bool in_paren)
 			return c;
 		}
 	}
-	if (!c->operands)
-		fail(p, "missing value for command");
+	if (!c->operands) {
+		fail(p, "missing value for %s", what);
+	} else if (c->operands->kind == OP_FUNC) {
+		/* Messages about a call show all of it. */
+		free(c->operands->text);
+		c->operands->text = xstrndup(start, end - start);
+	}
 	return c;
 }
 
@@ -357,7 +366,7 @@ static void parse_declaration(struct parser *p, struct pipe *pipe)
 	free(names[1]);
 }
 
-static struct pipe *parse_pipe(struct parser *p, bool in_paren)
+static struct pipe *parse_pipe(struct parser *p, const char *what, bool in_paren)
 {
 	struct pipe *pipe = new0(struct pipe);
 	struct command **tail = &pipe->commands;
@@ -365,7 +374,7 @@ static struct pipe *parse_pipe(struct parser *p, bool in_paren)
 	skip_space(p);
 	parse_declaration(p, pipe);
 	while (!p->error) {
-		*tail = parse_command(p, in_paren);
+		*tail = parse_command(p, what, in_paren);
 		tail = &(*tail)->next;
 		if (p->error || *p->p != '|')
 			break;
@@ -389,7 +398,7 @@ static void end_action(struct parser *p)
 }
 
 /* The rest of {{if PIPE}}...{{else}}...{{end}}; "else if" nests. */
-static void parse_control(struct parser *p, struct node *n)
+static void parse_control(struct parser *p, const char *word, struct node *n)
 {
 	size_t scope = strv_len(p->vars);
 
@@ -397,7 +406,7 @@ static void parse_control(struct parser *p, struct node *n)
 		fail(p, "template nested too deeply");
 		return;
 	}
-	n->pipe = parse_pipe(p, false);
+	n->pipe = parse_pipe(p, word, false);
 	end_action(p);
 	p->loops += n->kind == NODE_RANGE;
 	if (!p->error)
@@ -408,7 +417,7 @@ static void parse_control(struct parser *p, struct node *n)
 		if (take_keyword(p, "if") || take_keyword(p, "with")) {
 			n->otherwise = new0(struct node);
 			n->otherwise->kind = p->p[-1] == 'f' ? NODE_IF : NODE_WITH;
-			parse_control(p, n->otherwise);
+			parse_control(p, n->otherwise->kind == NODE_IF ? "if" : "with", n->otherwise);
 		} else {
 			end_action(p);
 			if (!p->error)
@@ -468,11 +477,11 @@ static struct node *parse_action(struct parser *p, bool *ret_stop)
 				fail(p, "{{%s}} outside {{range}}", controls[i].word);
 			end_action(p);
 		} else {
-			parse_control(p, n);
+			parse_control(p, controls[i].word, n);
 		}
 		return n;
 	}
-	n->pipe = parse_pipe(p, false);
+	n->pipe = parse_pipe(p, "command", false);
 	end_action(p);
 	return n;
 }

@@ -32,7 +32,7 @@ static const char *nil_text(const char *field)
 	};
 	static const char *const pointers[] = {
 		"MemorySwappiness", "OomKillDisable", "PidsLimit", "Init", "Healthcheck", "Health", "StopTimeout",
-		"IPAMConfig", "UsageData", "Resources", "BridgeNfIptables", "ImageManifestDescriptor",
+		"IPAMConfig", "UsageData", "Platform", "Resources", "BridgeNfIptables", "ImageManifestDescriptor",
 	};
 
 	/* A key that a map of labels lacks. */
@@ -141,6 +141,43 @@ static char *text_of(const struct json *v)
 	return xstrdup(sbuf_str(&b));
 }
 
+/* Go writes maps with their keys sorted, structs in their own order; the keys of structs begin in upper case. */
+static struct json *sorted(const struct json *v)
+{
+	size_t len = json_len(v), n = 0;
+	_cleanup_free_ const char **keys = NULL;
+	struct json_iter it = {0};
+	struct json *out;
+	bool upper = false;
+
+	if (json_type(v) == JSON_ARRAY) {
+		out = json_array();
+		for (size_t i = 0; i < len; i++)
+			json_add(out, sorted(json_at(v, i)));
+		return out;
+	}
+	if (json_type(v) != JSON_OBJECT)
+		return json_copy(v);
+	keys = new_array(const char *, len + 1);
+	while (json_next(v, &it)) {
+		upper |= isupper((unsigned char)it.key[0]) != 0;
+		keys[n++] = it.key;
+	}
+	if (!upper)
+		qsort(keys, n, sizeof(*keys), by_name);
+	out = json_object();
+	for (size_t i = 0; i < n; i++)
+		json_set(out, keys[i], sorted(json_get(v, keys[i])));
+	return out;
+}
+
+static char *dump_sorted(const struct json *v)
+{
+	_cleanup_json_ struct json *copy = sorted(v);
+
+	return json_dump(copy);
+}
+
 static char *dump_row(const struct json *row)
 {
 	_cleanup_json_ struct json *copy = json_copy(row);
@@ -166,7 +203,7 @@ static int f_json(const struct func_call *f, struct json **ret, char **why)
 		*ret = json_ref(f->args[0]);
 		return 0;
 	}
-	s = f->env->row && json_type(f->args[0]) == JSON_OBJECT ? dump_row(f->args[0]) : json_dump(f->args[0]);
+	s = f->env->row && json_type(f->args[0]) == JSON_OBJECT ? dump_row(f->args[0]) : dump_sorted(f->args[0]);
 	*ret = json_new_str(s);
 	return 0;
 }
