@@ -80,6 +80,8 @@ void guest_request(struct agent *a, uint32_t seq, const struct frame *f);
 void guest_poke(struct agent *a);
 
 /* disk.c */
+/* Reads the serials of all disks into a->disks. */
+void disk_scan(struct agent *a);
 /* "/dev/vdX" (heap) of the virtio-blk device with this serial: -ENODEV if there is none (yet). */
 int disk_find(struct agent *a, const char *serial, char **ret);
 /* At most 20 characters (VIRTIO_BLK_ID_BYTES) of [A-Za-z0-9_.-], not starting with '.'. */

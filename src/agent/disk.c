@@ -36,11 +36,14 @@ static bool disk_has_serial(const char *dev, const char *serial)
 	return fs_read_line(AT_FDCWD, path, &line) >= 0 && streq(line, serial);
 }
 
-static void disk_scan(struct agent *a)
+void disk_scan(struct agent *a)
 {
 	DIR *d = opendir("/sys/block");
+	struct hmap_iter it = {0};
 	struct dirent *de;
 
+	while (hmap_next(&a->disks, &it))
+		free(hmap_remove(&a->disks, it.entry->key));
 	if (!d)
 		return;
 	while ((de = readdir(d))) {
@@ -51,7 +54,8 @@ static void disk_scan(struct agent *a)
 		path = xasprintf("%s/serial", de->d_name);
 		if (fs_read_line(dirfd(d), path, &line) < 0 || str_empty(line))
 			continue;
-		free(hmap_remove(&a->disks, line));
+		if (hmap_get(&a->disks, line))
+			continue;
 		hmap_set(&a->disks, line, xstrdup(de->d_name));
 	}
 	(void)closedir(d);

@@ -90,17 +90,20 @@ static bool wants_net(const struct msg_guest *m)
 	return !str_empty(m->mac) || !str_empty(m->address);
 }
 
-/* What is still missing: the virtio type of the device, 0 if all is there; its name for the message. */
-static unsigned missing(struct agent *a, const struct msg_guest *m, char **ret_name)
+/* What is still missing: the virtio type, 0 if all is there; how many of it, and the name of one. */
+static unsigned missing(struct agent *a, const struct msg_guest *m, size_t *ret_n, char **ret_name)
 {
-	for (size_t i = 0; i < strv_len(m->disks); i++) {
-		_cleanup_free_ char *dev = NULL;
+	size_t n = 0;
 
-		if (disk_find(a, m->disks[i], &dev) < 0 || !fs_exists(dev)) {
+	if (m->disks)
+		disk_scan(a);
+	for (size_t i = 0; i < strv_len(m->disks); i++)
+		if (!hmap_get(&a->disks, m->disks[i]) && !n++)
 			*ret_name = xasprintf("disk '%s'", m->disks[i]);
-			return VIRTIO_ID_BLOCK;
-		}
-	}
+	*ret_n = n;
+	if (n)
+		return VIRTIO_ID_BLOCK;
+	*ret_n = 1;
 	for (size_t i = 0; i < strv_len(m->tags); i++)
 		if (share_mount(a, m->tags[i]) < 0) {
 			*ret_name = xasprintf("share '%s'", m->tags[i]);
@@ -137,24 +140,24 @@ static size_t virtio_devices(unsigned *ret, size_t max)
 	return n;
 }
 
-/* Binds the next device of this virtio type that has no driver. False if there is none. */
-static bool bind_next(unsigned type)
+/* Binds up to max devices of this virtio type that have no driver. How many it were. */
+static size_t bind_devices(unsigned type, size_t max)
 {
 	unsigned numbers[256];
-	size_t n = virtio_devices(numbers, ARRAY_SIZE(numbers));
+	size_t n = virtio_devices(numbers, ARRAY_SIZE(numbers)), bound = 0;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && bound < max; i++) {
 		_cleanup_free_ char *name = xasprintf("virtio%u", numbers[i]), *line = NULL;
 		_cleanup_free_ char *driver = xasprintf(VIRTIO_DEVICES "/%s/driver", name);
 		_cleanup_free_ char *id = xasprintf(VIRTIO_DEVICES "/%s/device", name);
 
 		if (fs_exists(driver) || fs_read_line(AT_FDCWD, id, &line) < 0 || strtoul(line, NULL, 16) != type)
 			continue;
-		/* EINVAL: its driver refused it. Try the next one. */
-		if (fs_write(AT_FDCWD, "/sys/bus/virtio/drivers_probe", name) >= 0 && fs_exists(driver))
-			return true;
+		/* A device that its driver refuses is passed over. */
+		(void)fs_write(AT_FDCWD, "/sys/bus/virtio/drivers_probe", name);
+		bound += fs_exists(driver);
 	}
-	return false;
+	return bound;
 }
 
 /* True once all that the request names is there. */
@@ -162,11 +165,12 @@ static bool bind_missing(struct agent *a, const struct msg_guest *m)
 {
 	for (;;) {
 		_cleanup_free_ char *name = NULL;
-		unsigned type = missing(a, m, &name);
+		size_t n = 0;
+		unsigned type = missing(a, m, &n, &name);
 
 		if (!type)
 			return true;
-		if (!bind_next(type))
+		if (!bind_devices(type, n))
 			return false;
 	}
 }
@@ -238,8 +242,7 @@ void guest_poke(struct agent *a)
 	_cleanup_err_ struct err e = ERR_INIT;
 	int r = 0;
 
-	while (bind_next(VIRTIO_ID_MEM))
-		;
+	(void)bind_devices(VIRTIO_ID_MEM, SIZE_MAX);
 	if (!a->wait || !bind_missing(a, &a->wait->m))
 		return;
 	if (wants_net(&a->wait->m)) {
@@ -256,8 +259,9 @@ static void on_deadline(struct loop_source *s, void *userdata)
 	struct agent *a = userdata;
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_free_ char *name = NULL;
+	size_t n;
 
-	if (missing(a, &a->wait->m, &name))
+	if (missing(a, &a->wait->m, &n, &name))
 		wait_end(a, err_set(&e, ERR_SYSTEM, -ETIMEDOUT, "%s did not appear in the guest", name), &e);
 	else
 		guest_poke(a);

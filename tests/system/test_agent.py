@@ -394,10 +394,6 @@ def test_boot_time(guest, link):
     assert guest.hello_after < 30
 
 
-def test_request_before_hello_is_refused(guest, link):
-    pass    # the link fixture holds the port: covered by test_reconnect's fresh session
-
-
 def test_run_output_and_code(link):
     assert run(link, ["sh", "-c", "echo out; echo err >&2; exit 7"]) == (7, "out\n", "err\n")
 
@@ -551,26 +547,48 @@ def test_orphans_keep_exit_codes(link, running):
         assert execute(link, ["sh", "-c", f"(sleep 0.1 &) ; exit {i + 20}"])[0] == i + 20
 
 
-def test_reconnect(guest, link, request):
+def test_reconnect(guest, link):
     """The host's end closes and comes back: tasks live on, their states are told again, no output is lost."""
     t = container(link, ["sh", "-c", "read x; echo got $x; while read y; do echo $y; done; exit 4"], flags=STDIN)
     t.start()
-    link.sock.close()
-    time.sleep(1)
+    link.close()
+    time.sleep(0.5)
     fresh = Link(guest.tmp / "agent", epoch=link.epoch + 1)
-    fresh.seq = 1000
-    with pytest.raises(AgentError):
-        fresh.epoch = 2     # the old session's epoch: still accepted frames, but no HELLO yet
-        fresh.request("PS", sandbox=SANDBOX, ctr=CTR, timeout=2) if False else (_ for _ in ()).throw(AgentError)
-    fresh.epoch = link.epoch + 1
-    fresh.hello()
-    assert fresh.state(RUNNING)["pid"] > 0
+    fresh.seq = link.seq
     link.__dict__.update(fresh.__dict__)
+    link.send(TABLE["PS"][0], encode("PS", sandbox=SANDBOX, ctr=CTR), 88888)
+    link.hello()
+    assert link.state(RUNNING)["pid"] > 0
+    assert 88888 not in link.replies    # nothing is answered before HELLO
     link.send(DATA, b"hello\nthere\n", stream=t.stream)
     t.see("got hello\nthere\n")
     link.send(EOF, stream=t.stream)
     assert t.wait() == 4
     t.delete()
+
+
+def test_exit_while_disconnected(guest, link):
+    t = container(link, ["sh", "-c", "read x; sleep 0.5; echo late; exit 6"], flags=STDIN)
+    t.start()
+    link.send(DATA, b"go\n", stream=t.stream)
+    time.sleep(0.2)
+    link.close()
+    time.sleep(1.5)
+    fresh = Link(guest.tmp / "agent", epoch=link.epoch + 1)
+    fresh.seq = link.seq
+    link.__dict__.update(fresh.__dict__)
+    link.hello()
+    assert t.wait() == 6 and t.out() == "late\n"
+    t.delete()
+
+
+def test_old_epoch_is_dropped(link):
+    epoch, link.epoch = link.epoch, link.epoch - 1
+    link.send(TABLE["PS"][0], encode("PS", sandbox=SANDBOX, ctr=CTR), 99999)
+    link.epoch = epoch
+    with pytest.raises(AgentError):
+        link.request("PS", sandbox=SANDBOX, ctr="0" * 64)
+    assert 99999 not in link.replies
 
 
 def test_missing_device_is_named(link):
