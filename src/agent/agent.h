@@ -24,8 +24,8 @@ struct agent {
 	struct backend *backend;
 	struct local_hooks hooks;
 
+	int port_fd;
 	struct loop_source *port_wait;	/* the port while no host is connected to it */
-	int port_fd;			/* owned while port_wait is set; else the connection owns it */
 	struct conn *conn;
 	struct streams *streams;
 	unsigned session;		/* counts HELLOs: answers of an older one are dropped */
@@ -67,7 +67,9 @@ bool uevent_drain(int fd);
 int uevent_wait(int fd, uint64_t deadline_us);
 
 /* link.c */
-/* Opens the port and waits, without using the processor, for a host to talk on it. */
+/* Opens the port, as soon as it is there. */
+int link_open(struct agent *a);
+/* Waits, without using the processor, for a host to talk on the port. */
 int link_listen(struct agent *a);
 struct pending *pending_new(struct agent *a, uint32_t seq, uint16_t type, const char *ctr, const char *exec);
 /* Answers and frees p. */

@@ -2,8 +2,9 @@
  *
  * The port shows a disconnected host as a permanent hang-up, so it must not stand in a level-triggered
  * epoll then. While nobody is connected it is watched edge-triggered: the first event is the hang-up
- * itself, the next one comes when the host has written something. Only then a connection is made on it.
- * After the host has gone the port is closed and opened again, which also drops bytes of the old session. */
+ * itself, the next one comes when the host has written something. Only then a connection is made on a
+ * duplicate of the descriptor. The port itself stays open: it takes one opener only, and a process of a
+ * container that has not executed its program yet would still hold it. */
 #include "agent/agent.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -143,17 +144,31 @@ static void on_frame(struct conn *c, const struct frame *f, int *fds, size_t n_f
 
 static const struct conn_ops link_ops = {.on_frame = on_frame, .on_close = on_close};
 
+static bool host_gone(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
+static bool host_talks(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLIN | POLLHUP)) == POLLIN;
+}
+
 static void on_port(struct loop_source *s, int fd, uint32_t events, void *userdata)
 {
 	struct agent *a = userdata;
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int r;
+	int r, copy;
 
-	if (poll(&p, 1, 0) < 1 || !(p.revents & POLLIN) || (p.revents & POLLHUP))
+	if (!host_talks(fd))
 		return;
 	loop_source_free(a->port_wait);
 	a->port_wait = NULL;
-	r = conn_new(a->loop, TAKE_FD(a->port_fd), false, &link_ops, a, &a->conn);
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	r = copy < 0 ? -errno : conn_new(a->loop, copy, false, &link_ops, a, &a->conn);
 	if (r < 0) {
 		log_error("link: %s", strerror(-r));
 		loop_exit(a->loop, r);
@@ -191,23 +206,26 @@ static int port_open(int *ret)
 	return r;
 }
 
-int link_listen(struct agent *a)
+int link_open(struct agent *a)
 {
 	uint64_t deadline = now_mono_us() + PORT_DEADLINE_US;
-	_cleanup_close_ int fd = -EBADF;
 	int r;
 
-	/* Only at boot the port can be missing: its name comes by a message of the device. */
-	while ((r = port_open(&fd)) == -ENODEV) {
+	/* The port's name comes by a message of the device. */
+	while ((r = port_open(&a->port_fd)) == -ENODEV) {
 		r = uevent_wait(a->uevent_fd, deadline);
 		if (r < 0)
 			return r == -ETIMEDOUT ? -ENODEV : r;
 	}
-	if (r < 0)
-		return r;
-	r = loop_add_io(a->loop, fd, EPOLLIN | EPOLLET, on_port, a, &a->port_wait);
-	if (r < 0)
-		return r;
-	a->port_fd = TAKE_FD(fd);
-	return 0;
+	return r;
+}
+
+int link_listen(struct agent *a)
+{
+	char rest[512];
+
+	/* What the host of the last session wrote and nobody read. */
+	while (host_gone(a->port_fd) && read(a->port_fd, rest, sizeof(rest)) > 0)
+		;
+	return loop_add_io(a->loop, a->port_fd, EPOLLIN | EPOLLET, on_port, a, &a->port_wait);
 }
