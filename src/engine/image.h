@@ -14,13 +14,34 @@ struct image {
 
 int images_open(struct engine *e, struct err *err);	/* sets e->images, collects orphans */
 void images_close(struct engine *e);
+/* All images, oldest first: borrowed array. */
+struct image *const *images_all(struct engine *e, size_t *ret_n);
 /* By reference (tag defaults to latest), full id, or unique id prefix. Borrowed; 404 "No such image: busybox:latest". */
 int image_find(struct engine *e, const char *ref, struct image **ret, struct err *err);
 /* Directories of the layers, top first (overlay's lowerdir order). Heap vector. */
 char **image_layer_dirs(struct engine *e, const struct image *i);
+/* Moves or adds a tag. */
+int image_tag(struct engine *e, struct image *i, const char *repo, const char *tag, struct err *err);
+/* `rmi`: removes the tag that ref names, and the image with its last one (or by id). ret: Docker's array of
+ * {"Untagged": x} and {"Deleted": x}. ERR_CONFLICT while a container uses it. */
+int image_remove(struct engine *e, const char *ref, bool force, struct json **ret, struct err *err);
+
+/* load and import: bytes go to insula-puller as they come. */
+struct image_load;
+struct image_load_ops {
+	void (*room)(void *ud);			/* the puller takes bytes again */
+	/* Ends it, once. images: ids of what was loaded; said: what to tell ("Loaded image: x:y"). */
+	void (*done)(void *ud, int r, const struct err *e, char *const *ids, char *const *said);
+};
+/* config: NULL = load; else the document of an image to be imported under `tag` ("" = none). */
+int image_load_begin(struct engine *e, const struct json *config, const char *tag, const struct image_load_ops *ops, void *ud,
+		     struct image_load **ret, struct err *err);
+size_t image_load_write(struct image_load *l, const void *p, size_t n);	/* bytes taken */
+void image_load_eof(struct image_load *l);
+void image_load_cancel(struct image_load *l);		/* done does not run; the store is as before */
+
 /* hyperv: makes sure every layer has its erofs disk (mkfs.erofs in workers, once per layer; more than 16
  * layers: the lower ones merged into one), then calls done; result = char ** of paths, top first (borrowed). */
 void image_disks_prepare(struct engine *e, const struct image *i, engine_done_fn done, void *ud);
 /* hyperv: a fresh sparse scratch disk (ext4, from a formatted template, data extents only) at path; asynchronous. */
 void scratch_disk_create(struct engine *e, const char *path, engine_done_fn done, void *ud);
-/* While a container uses an image it is not removed: the engine asks containers_use_image() (container.h). */

@@ -1,0 +1,278 @@
+/* Theory of operation.
+ *
+ * A VM sees an image as block devices. Each layer becomes one read-only erofs disk, made once, on the
+ * first hyperv use, and shared by all machines: one page cache. Whiteouts and opaque marks are kept, so
+ * overlay in the guest shows what overlay on the host shows. A machine's bus has room for
+ * DISKS_MAX layers; of deeper images the lower layers are merged into one disk, named after the chain
+ * they end with. Requests are served one after the other, so a disk is never made twice.
+ *
+ * The writable layer is a sparse copy of a formatted template: only its data extents are copied. */
+#include "engine/image_int.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/id.h"
+#include "base/proc.h"
+#include "base/strv.h"
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#define DISKS_MAX 16
+#define SCRATCH_MAX (10ull << 30)
+#define SCRATCH_MIN (64ull << 20)
+
+static const char *const mkfs_erofs[] = { "/usr/bin/mkfs.erofs", "/usr/sbin/mkfs.erofs", "/sbin/mkfs.erofs", NULL };
+static const char *const mkfs_ext4[] = { "/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4", NULL };
+
+static int run_tool(const char *const *places, char *const *args, char *const *env, const char *package, struct err *e)
+{
+	_cleanup_strv_ char **argv = NULL;
+	_cleanup_proc_ struct proc p = PROC_INIT;
+	const char *path = NULL;
+	int r, code = 0;
+
+	for (; *places && !path; places++)
+		if (fs_exists(*places))
+			path = *places;
+	if (!path)
+		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, "hyperv isolation needs %s: install %s", path_basename(places[-1]), package);
+	strv_add(&argv, path_basename(path));
+	strv_extend(&argv, args);
+	struct spawn_args a = { .path = path, .argv = argv, .envp = env, .keep_stderr = true };
+
+	r = proc_spawn(&a, &p);
+	if (r == 0)
+		r = proc_wait(&p, &code);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "run %s", path);
+	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s failed with exit code %d (is the disk full?)", path, code) : 0;
+}
+
+/* --- layers --- */
+
+struct disk_job {
+	struct list link;
+	struct engine *engine;
+	char **lower;			/* layer directories, top first */
+	char **chains;			/* their chain ids */
+	char **paths;			/* disks, top first */
+	char **merged;			/* the directories of the merged disk, NULL if none */
+	engine_done_fn done;
+	void *ud;
+};
+
+/* The disk of a layer has a uuid that says whose it is, so that the image is the same every time. */
+static char *uuid_of(const char *hex)
+{
+	return xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+}
+
+static int make_erofs(const char *dir, const char *path, struct err *e)
+{
+	const char *base = path_basename(path), *hex = str_starts(base, "m-") ? base + 2 : base;
+	_cleanup_free_ char *tmp = xasprintf("%s.%d", path, getpid()), *uuid = uuid_of(hex);
+	_cleanup_close_ int fd = -EBADF;
+	/* mkfs clamps file times to this: far ahead, so that none is changed. */
+	char *env[] = { (char *)"SOURCE_DATE_EPOCH=4102444800", (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	char *args[] = { (char *)"--quiet", (char *)"-U", uuid, tmp, (char *)dir, NULL };
+	int r = run_tool(mkfs_erofs, args, env, "erofs-utils", e);
+
+	if (r == 0) {
+		fd = open(tmp, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || fsync(fd) < 0 || chmod(tmp, 0600) < 0 || rename(tmp, path) < 0)
+			r = err_set(e, ERR_SYSTEM, -errno, "write disk '%s'", path);
+	}
+	if (r < 0)
+		(void)unlink(tmp);
+	return r;
+}
+
+/* In a mount namespace of the worker's own: gone with it. */
+static int make_merged(const struct disk_job *j, const char *path, struct err *e)
+{
+	_cleanup_free_ char *dir = xasprintf("%s.mnt", path), *lower = strv_join(j->merged, ":"), *opts = NULL;
+	int r = 0;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
+	    (mkdir(dir, 0700) < 0 && errno != EEXIST))
+		return err_set(e, ERR_SYSTEM, -errno, "merge layers");
+	opts = xasprintf("lowerdir=%s", lower);
+	if (j->merged[1] ? mount("overlay", dir, "overlay", MS_RDONLY, opts) < 0 : mount(j->merged[0], dir, NULL, MS_BIND, NULL) < 0)
+		r = err_set(e, ERR_SYSTEM, -errno, "merge layers");
+	if (r == 0)
+		r = make_erofs(dir, path, e);
+	(void)umount2(dir, MNT_DETACH);
+	(void)rmdir(dir);
+	return r;
+}
+
+static int disk_worker(void *arg, struct sbuf *out, struct err *e)
+{
+	struct disk_job *j = arg;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && j->paths[i]; i++) {
+		if (fs_exists(j->paths[i]))
+			continue;
+		if (j->merged && !j->paths[i + 1])
+			r = make_merged(j, j->paths[i], e);
+		else
+			r = make_erofs(j->lower[i], j->paths[i], e);
+	}
+	return r;
+}
+
+static void next_job(struct images *im);
+
+static void job_done(void *ud, int r, const struct err *e, const struct sbuf *out)
+{
+	struct disk_job *j = ud;
+	struct images *im = j->engine->images;
+
+	list_remove(&j->link);
+	im->disk_busy = false;
+	j->done(j->ud, r, e, j->paths);
+	strv_free(j->lower);
+	strv_free(j->chains);
+	strv_free(j->paths);
+	strv_free(j->merged);
+	free(j);
+	next_job(im);
+}
+
+static bool complete(const struct disk_job *j)
+{
+	for (char **p = j->paths; *p; p++)
+		if (!fs_exists(*p))
+			return false;
+	return true;
+}
+
+static void next_job(struct images *im)
+{
+	struct disk_job *j;
+
+	while (!im->disk_busy && (j = list_first(&im->disk_jobs, struct disk_job, link))) {
+		_cleanup_err_ struct err e = ERR_INIT;
+		int r = 0;
+
+		im->disk_busy = true;
+		if (!complete(j)) {
+			r = worker_run(im->engine->loop, disk_worker, j, job_done, j);
+			if (r == 0)
+				return;
+			err_set(&e, ERR_SYSTEM, r, "make the image's disks");
+		}
+		job_done(j, r, &e, NULL);
+	}
+}
+
+void image_disks_prepare(struct engine *e, const struct image *i, engine_done_fn done, void *ud)
+{
+	struct disk_job *j = new0(struct disk_job);
+	size_t n = strv_len(i->chain_ids);
+
+	*j = (struct disk_job){ .engine = e, .lower = image_layer_dirs(e, i), .done = done, .ud = ud };
+	for (size_t k = 0; k < MIN(n, (size_t)(n > DISKS_MAX ? DISKS_MAX - 1 : DISKS_MAX)); k++)
+		strv_addf(&j->paths, "%s/disks/%s.erofs", e->cfg.data_root, digest_hex(i->chain_ids[n - 1 - k]));
+	if (n > DISKS_MAX) {
+		strv_addf(&j->paths, "%s/disks/m-%s.erofs", e->cfg.data_root, digest_hex(i->chain_ids[n - DISKS_MAX]));
+		for (size_t k = DISKS_MAX - 1; k < n; k++)
+			strv_add(&j->merged, j->lower[k]);
+	}
+	if (!j->paths)
+		j->paths = new_array(char *, 1);
+	list_append(&e->images->disk_jobs, &j->link);
+	next_job(e->images);
+}
+
+/* --- scratch --- */
+
+struct scratch { struct engine *engine; char *template, *path; engine_done_fn done; void *ud; };
+
+static uint64_t scratch_size(const char *path)
+{
+	_cleanup_free_ char *dir = xstrndup(path, (size_t)(path_basename(path) - path));
+	struct statvfs s;
+	uint64_t total;
+
+	if (statvfs(dir, &s) < 0)
+		return SCRATCH_MIN;
+	total = (uint64_t)s.f_blocks * s.f_frsize;
+	total = MIN(total, SCRATCH_MAX);
+	return MAX(total & ~((1ull << 20) - 1), SCRATCH_MIN);
+}
+
+static int make_template(const char *path, struct err *e)
+{
+	_cleanup_free_ char *tmp = xasprintf("%s.%d", path, getpid());
+	_cleanup_close_ int fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	char *args[] = { (char *)"-q", (char *)"-F", (char *)"-m", (char *)"0", (char *)"-L", (char *)"insula-scratch", (char *)"-J",
+			 (char *)"size=8", (char *)"-E", (char *)"lazy_itable_init=1,lazy_journal_init=1,nodiscard", tmp, NULL };
+	int r;
+
+	if (fd < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "create '%s'", tmp);
+	if (ftruncate(fd, (off_t)scratch_size(path)) < 0)
+		r = err_set(e, ERR_SYSTEM, -errno, "size '%s'", tmp);
+	else
+		r = run_tool(mkfs_ext4, args, env, "e2fsprogs", e);
+	if (r == 0 && (fsync(fd) < 0 || rename(tmp, path) < 0))
+		r = err_set(e, ERR_SYSTEM, -errno, "write '%s'", path);
+	if (r < 0)
+		(void)unlink(tmp);
+	return r;
+}
+
+static int scratch_worker(void *arg, struct sbuf *out, struct err *e)
+{
+	struct scratch *s = arg;
+	_cleanup_close_ int from = -EBADF, to = -EBADF;
+	int r = fs_exists(s->template) ? 0 : make_template(s->template, e);
+
+	if (r < 0)
+		return r;
+	from = open(s->template, O_RDONLY | O_CLOEXEC);
+	to = from < 0 ? -1 : open(s->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	r = to < 0 ? -errno : fs_copy_sparse(from, to);
+	if (r < 0) {
+		if (to >= 0)
+			(void)unlink(s->path);
+		return err_set(e, ERR_SYSTEM, r, "create scratch disk '%s'", s->path);
+	}
+	return 0;
+}
+
+static void scratch_done(void *ud, int r, const struct err *e, const struct sbuf *out)
+{
+	struct scratch *s = ud;
+
+	s->done(s->ud, r, e, NULL);
+	free(s->template);
+	free(s->path);
+	free(s);
+}
+
+void scratch_disk_create(struct engine *e, const char *path, engine_done_fn done, void *ud)
+{
+	struct scratch *s = new0(struct scratch);
+	int r;
+
+	*s = (struct scratch){ e, path_join(e->cfg.data_root, "disks/scratch.ext4"), xstrdup(path), done, ud };
+	r = worker_run(e->loop, scratch_worker, s, scratch_done, s);
+	if (r < 0) {
+		_cleanup_err_ struct err err = ERR_INIT;
+
+		err_set(&err, ERR_SYSTEM, r, "create scratch disk '%s'", path);
+		scratch_done(s, r, &err, NULL);
+	}
+}

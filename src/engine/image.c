@@ -1,0 +1,372 @@
+/* The store: images in memory and in the database, references, tags, removal. */
+#include "engine/image_int.h"
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/strv.h"
+#include "base/timefmt.h"
+#include "engine/container.h"
+#include "engine/db.h"
+#include "engine/events.h"
+#include "engine/worker.h"
+#include "oci/ref.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+
+const char *digest_hex(const char *digest)
+{
+	const char *colon = strchr(digest, ':');
+
+	return colon ? colon + 1 : digest;
+}
+
+static void image_free(struct image *i)
+{
+	free(i->id);
+	json_free(i->config);
+	strv_free(i->chain_ids);
+	strv_free(i->tags);
+	free(i);
+}
+
+struct image *image_by_id(struct engine *e, const char *id)
+{
+	for (size_t k = 0; k < e->images->n; k++)
+		if (streq(e->images->v[k]->id, id))
+			return e->images->v[k];
+	return NULL;
+}
+
+struct image *const *images_all(struct engine *e, size_t *ret_n)
+{
+	*ret_n = e->images->n;
+	return e->images->v;
+}
+
+void image_insert(struct images *im, struct image *i)
+{
+	im->v = xrealloc(im->v, im->n + 1, sizeof *im->v);
+	im->v[im->n++] = i;
+}
+
+void image_drop(struct images *im, struct image *i)
+{
+	for (size_t k = 0; k < im->n; k++)
+		if (im->v[k] == i) {
+			memmove(&im->v[k], &im->v[k + 1], (im->n - k - 1) * sizeof *im->v);
+			im->n--;
+			break;
+		}
+	image_free(i);
+}
+
+void image_event(struct engine *e, const struct image *i, const char *action, const char *ref)
+{
+	struct json *a = json_object();
+
+	json_set_str(a, "name", ref ? ref : i->tags ? i->tags[0] : i->id);
+	event_emit(e, "image", action, i->id, a);
+}
+
+/* --- opening --- */
+
+static int load_tags(struct engine *e, struct image *i, struct err *err)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+	int r = db_query(e->db, &s, err, "SELECT ref FROM image_tags WHERE image_id = ? ORDER BY ref", "s", i->id);
+
+	while (r == 0 && (r = stmt_step(s, err)) > 0) {
+		strv_add(&i->tags, stmt_str(s, 0));
+		r = 0;
+	}
+	return r;
+}
+
+static int load_images(struct engine *e, struct err *err)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+	int r = db_query(e->db, &s, err, "SELECT id, config, created_ns, size, chain_ids FROM images ORDER BY created_ns", "");
+
+	if (r < 0)
+		return r;
+	while ((r = stmt_step(s, err)) > 0) {
+		_cleanup_json_ struct json *chains = json_object(), *list = NULL;
+		struct image *i = new0(struct image);
+
+		i->id = xstrdup(stmt_str(s, 0));
+		i->created_ns = (uint64_t)stmt_int(s, 2);
+		i->size = (uint64_t)stmt_int(s, 3);
+		r = json_parse(stmt_str(s, 1), strlen(stmt_str(s, 1)), &i->config, err);
+		if (r == 0)
+			r = json_parse(stmt_str(s, 4), strlen(stmt_str(s, 4)), &list, err);
+		if (r < 0) {
+			image_free(i);
+			return err_wrap(err, r, "image in the database");
+		}
+		json_set(chains, "ids", json_ref(list));
+		i->chain_ids = json_get_strv(chains, "ids");
+		image_insert(e->images, i);
+	}
+	for (size_t k = 0; r == 0 && k < e->images->n; k++)
+		r = load_tags(e, e->images->v[k], err);
+	return r;
+}
+
+static bool chain_used(struct images *im, const char *hex)
+{
+	for (size_t k = 0; k < im->n; k++)
+		for (char **c = im->v[k]->chain_ids; c && *c; c++)
+			if (streq(digest_hex(*c), hex))
+				return true;
+	return false;
+}
+
+/* What a crash or a removal has left without an image: layers and disks that no chain names. Merged disks
+ * are called m-HEX after the chain they end with. */
+static void collect(struct engine *e, const char *folder, const char *suffix)
+{
+	_cleanup_free_ char *dir = path_join(e->cfg.data_root, folder);
+	DIR *d = opendir(dir);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *name = xstrdup(de->d_name), *path = path_join(dir, de->d_name);
+		char *hex = str_starts(name, "m-") ? name + 2 : name;
+
+		if (!str_ends(hex, suffix) || strlen(hex) != ID_LEN + strlen(suffix))
+			continue;
+		hex[ID_LEN] = 0;
+		if (is_hex(hex) && !chain_used(e->images, hex))
+			trash(e, path);
+	}
+	if (d)
+		closedir(d);
+}
+
+static void collect_staging(struct engine *e)
+{
+	_cleanup_free_ char *dir = path_join(e->cfg.data_root, "tmp");
+	DIR *d = opendir(dir);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *path = path_join(dir, de->d_name);
+
+		if (!streq(de->d_name, ".") && !streq(de->d_name, ".."))
+			trash(e, path);
+	}
+	if (d)
+		closedir(d);
+}
+
+int images_open(struct engine *e, struct err *err)
+{
+	int r;
+
+	e->images = new0(struct images);
+	e->images->engine = e;
+	list_init(&e->images->disk_jobs);
+	r = load_images(e, err);
+	if (r < 0)
+		return r;
+	collect(e, "layers", "");
+	collect(e, "disks", ".erofs");
+	collect_staging(e);
+	return 0;
+}
+
+void images_close(struct engine *e)
+{
+	while (e->images->n)
+		image_drop(e->images, e->images->v[0]);
+	free(e->images->v);
+	free(e->images);
+	e->images = NULL;
+}
+
+/* --- finding --- */
+
+static struct image *by_tag(struct engine *e, const char *familiar)
+{
+	for (size_t k = 0; k < e->images->n; k++)
+		if (strv_has(e->images->v[k]->tags, familiar))
+			return e->images->v[k];
+	return NULL;
+}
+
+/* ID, or the beginning of just one. */
+static int by_prefix(struct engine *e, const char *s, struct image **ret, struct err *err)
+{
+	struct image *found = NULL;
+
+	if (str_starts(s, "sha256:"))
+		s += 7;
+	if (!is_hex(s) || strlen(s) > ID_LEN)
+		return -ENOENT;
+	for (size_t k = 0; k < e->images->n; k++)
+		if (str_starts(digest_hex(e->images->v[k]->id), s)) {
+			if (found)
+				return err_msg(err, ERR_INVALID, -EEXIST, "ambiguous image id prefix: %s", s);
+			found = e->images->v[k];
+		}
+	*ret = found;
+	return found ? 0 : -ENOENT;
+}
+
+int image_find(struct engine *e, const char *s, struct image **ret, struct err *err)
+{
+	_cleanup_ref_ struct ref ref = { 0 };
+	_cleanup_free_ char *familiar = NULL;
+	_cleanup_err_ struct err bad = ERR_INIT;
+	struct image *i = NULL;
+	int r = ref_parse(s, &ref, &bad);
+
+	if (r == 0) {
+		familiar = ref_familiar(&ref);
+		i = by_tag(e, familiar);
+	}
+	if (!i) {
+		int p = by_prefix(e, s, &i, err);
+
+		if (p == -EEXIST)
+			return p;
+	}
+	if (i) {
+		*ret = i;
+		return 0;
+	}
+	if (r < 0 && !is_hex(s) && !str_starts(s, "sha256:")) {
+		err_move(err, &bad);
+		return r;
+	}
+	return err_msg(err, ERR_NOT_FOUND, 0, "No such image: %s", familiar && r == 0 ? familiar : s);
+}
+
+char **image_layer_dirs(struct engine *e, const struct image *i)
+{
+	char **v = NULL;
+
+	for (size_t k = strv_len(i->chain_ids); k-- > 0;)
+		strv_addf(&v, "%s/layers/%s", e->cfg.data_root, digest_hex(i->chain_ids[k]));
+	return v;
+}
+
+/* --- tags and removal --- */
+
+static void tag_remove(struct image *i, const char *familiar)
+{
+	char **keep = NULL;
+
+	for (char **t = i->tags; t && *t; t++)
+		if (!streq(*t, familiar))
+			strv_add(&keep, *t);
+	strv_free(i->tags);
+	i->tags = keep;
+}
+
+int image_tag(struct engine *e, struct image *i, const char *repo, const char *tag, struct err *err)
+{
+	_cleanup_free_ char *text = str_empty(tag) ? xstrdup(repo) : xasprintf("%s:%s", repo, tag), *familiar = NULL;
+	_cleanup_ref_ struct ref ref = { 0 };
+	struct image *old;
+	int r = ref_parse(text, &ref, err);
+
+	if (r < 0)
+		return r;
+	if (ref.digest)
+		return err_msg(err, ERR_INVALID, 0, "refusing to create a tag with a digest reference");
+	familiar = ref_familiar(&ref);
+	r = db_run(e->db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss", familiar, i->id);
+	if (r < 0)
+		return r;
+	old = by_tag(e, familiar);
+	if (old)
+		tag_remove(old, familiar);
+	strv_add(&i->tags, familiar);
+	image_event(e, i, "tag", familiar);
+	return 0;
+}
+
+static void remember(struct json *list, const char *what, const char *value)
+{
+	json_set_str(json_add(list, json_object()), what, value);
+}
+
+static int untag(struct engine *e, struct image *i, const char *familiar, struct json *list, struct err *err)
+{
+	int r = db_run(e->db, err, "DELETE FROM image_tags WHERE ref = ?", "s", familiar);
+
+	if (r < 0)
+		return r;
+	remember(list, "Untagged", familiar);
+	image_event(e, i, "untag", familiar);
+	tag_remove(i, familiar);
+	return 0;
+}
+
+static int delete_image(struct engine *e, struct image *i, struct json *list, struct err *err)
+{
+	_cleanup_strv_ char **chains = strv_copy(i->chain_ids), **tags = strv_copy(i->tags);
+	int r = 0;
+
+	for (char **t = tags; r == 0 && t && *t; t++)
+		r = untag(e, i, *t, list, err);
+	if (r == 0)
+		r = db_run(e->db, err, "DELETE FROM images WHERE id = ?", "s", i->id);
+	if (r < 0)
+		return r;
+	image_event(e, i, "delete", NULL);
+	remember(list, "Deleted", i->id);
+	_cleanup_free_ char *blob = xasprintf("%s/blobs/sha256/%s", e->cfg.data_root, digest_hex(i->id));
+
+	(void)unlink(blob);
+	image_drop(e->images, i);
+	for (size_t k = strv_len(chains); k-- > 0;)
+		if (!chain_used(e->images, digest_hex(chains[k])))
+			remember(list, "Deleted", chains[k]);
+	collect(e, "layers", "");
+	collect(e, "disks", ".erofs");
+	return 0;
+}
+
+int image_remove(struct engine *e, const char *s, bool force, struct json **ret, struct err *err)
+{
+	_cleanup_json_ struct json *list = json_array();
+	_cleanup_ref_ struct ref ref = { 0 };
+	_cleanup_free_ char *familiar = NULL;
+	const struct container *user;
+	struct image *i;
+	bool by_name, last;
+	int r = image_find(e, s, &i, err);
+
+	if (r < 0)
+		return r;
+	by_name = ref_parse(s, &ref, NULL) == 0 && strv_has(i->tags, familiar = ref_familiar(&ref));
+	user = containers_use_image(e, i->id);
+	last = strv_len(i->tags) <= 1;
+	if (!by_name && strv_len(i->tags) > 1 && !force)
+		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (must be forced) - image is referenced in "
+			       "multiple repositories", digest_hex(i->id));
+	if (user && (container_running(user) || !force) && (last || !by_name)) {
+		if (by_name && !(container_running(user) && force))
+			return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to remove repository reference \"%s\" (must force) - "
+				       "container %.12s is using its referenced image %.12s", s, container_id(user), digest_hex(i->id));
+		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (%s) - image is being used by %s container %.12s",
+			       digest_hex(i->id), container_running(user) ? "cannot be forced" : "must be forced",
+			       container_running(user) ? "running" : "stopped", container_id(user));
+	}
+	/* A container, even a stopped one, keeps its layers: only the names can go. */
+	if (by_name && (!last || user))
+		r = untag(e, i, familiar, list, err);
+	else if (user)
+		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (cannot be forced) - image is being used by "
+			       "stopped container %.12s", digest_hex(i->id), container_id(user));
+	else
+		r = delete_image(e, i, list, err);
+	if (r == 0)
+		*ret = TAKE_PTR(list);
+	return r;
+}

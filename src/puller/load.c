@@ -1,0 +1,229 @@
+/* `load`: what docker save writes (manifest.json, of any age) or an OCI layout, as one archive. */
+#include "puller/puller.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "lib/digest.h"
+#include "oci/image_spec.h"
+#include "oci/ref.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define DOCUMENT_MAX (8u << 20)
+
+struct loading {
+	int staging, archive;
+	struct json *images, *layers;
+};
+
+/* A regular file of the archive; links inside it are followed inside it. */
+static int open_member(struct loading *l, const char *name, struct err *e)
+{
+	_cleanup_close_ int fd = fs_open_in_root(l->archive, name, O_RDONLY | O_NONBLOCK, 0);
+	struct stat st;
+
+	if (fd < 0)
+		return err_msg(e, ERR_INVALID, fd, "invalid archive: open %s: %s", name, strerror(-fd));
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return err_msg(e, ERR_INVALID, -EINVAL, "invalid archive: %s is no file", name);
+	return TAKE_FD(fd);
+}
+
+static int read_member(struct loading *l, const char *name, char **ret, size_t *ret_n, struct err *e)
+{
+	_cleanup_close_ int fd = open_member(l, name, e);
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT_MAX(DOCUMENT_MAX);
+	char chunk[16 << 10];
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	while ((n = RETRY(read(fd, chunk, sizeof chunk))) > 0)
+		sbuf_add(&b, chunk, (size_t)n);
+	if (n < 0 || !sbuf_ok(&b))
+		return err_msg(e, ERR_INVALID, n < 0 ? -errno : -EFBIG, "invalid archive: %s cannot be read or is too large", name);
+	*ret_n = b.len;
+	*ret = sbuf_steal(&b);
+	return 0;
+}
+
+static int read_document(struct loading *l, const char *name, struct json **ret, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t n;
+	int r = read_member(l, name, &text, &n, e);
+
+	if (r == 0)
+		r = json_parse(text, n, ret, e);
+	return r < 0 ? err_wrap(e, r, "%s", name) : 0;
+}
+
+static bool has_member(struct loading *l, const char *name)
+{
+	_cleanup_close_ int fd = fs_open_in_root(l->archive, name, O_PATH, 0);
+
+	return fd >= 0;
+}
+
+/* One image: its config file and its layers' files, bottom first. */
+static int load_image(struct loading *l, const char *config_name, char *const *layers, char *const *tags, struct err *e)
+{
+	_cleanup_json_ struct json *config = NULL;
+	_cleanup_free_ char *text = NULL, *chain = NULL;
+	_cleanup_strv_ char **diff_ids = NULL, **chains = NULL;
+	char hex[65];
+	size_t n;
+	int r = read_member(l, config_name, &text, &n, e);
+
+	if (r == 0)
+		r = json_parse(text, n, &config, e);
+	if (r == 0)
+		r = image_config_diff_ids(config, &diff_ids, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", config_name);
+	if (strv_len(diff_ids) != strv_len(layers))
+		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid manifest, layers length mismatch: expected %zu, got %zu",
+			       strv_len(layers), strv_len(diff_ids));
+	for (size_t i = 0; layers && layers[i]; i++) {
+		_cleanup_close_ int fd = open_member(l, layers[i], e);
+
+		if (fd < 0)
+			return fd;
+		r = layer_stage(l->staging, fd, diff_ids[i], &chain, NULL, l->layers, e);
+		if (r < 0)
+			return r;
+		strv_add(&chains, chain);
+	}
+	sha256_hex(text, n, hex);
+	_cleanup_free_ char *id = xasprintf("sha256:%s", hex);
+	struct json *o = json_add(l->images, json_object());
+
+	json_set_str(o, "id", id);
+	json_set(o, "config", json_new_strn(text, n));
+	json_set_strv(o, "chains", chains);
+	json_set_strv(o, "tags", tags);
+	return 0;
+}
+
+static int load_docker(struct loading *l, struct err *e)
+{
+	_cleanup_json_ struct json *manifest = NULL;
+	int r = read_document(l, "manifest.json", &manifest, e);
+
+	if (r == 0 && json_type(manifest) != JSON_ARRAY)
+		r = json_expected(e, "manifest.json", "array");
+	for (size_t i = 0; r == 0 && i < json_len(manifest); i++) {
+		const struct json *m = json_at(manifest, i);
+		_cleanup_strv_ char **layers = json_get_strv(m, "Layers"), **tags = json_get_strv(m, "RepoTags");
+
+		if (!json_get_str(m, "Config"))
+			return err_msg(e, ERR_INVALID, -EBADMSG, "invalid manifest: image %zu has no Config", i);
+		r = load_image(l, json_get_str(m, "Config"), layers, tags, e);
+	}
+	return r;
+}
+
+/* blobs/sha256/HEX of a descriptor, whose digest must be what the file has. */
+static int blob_path(struct loading *l, const struct json *descriptor, char **ret, struct err *e)
+{
+	const char *digest = json_get_str(descriptor, "digest");
+	_cleanup_free_ char *path = NULL;
+	_cleanup_close_ int fd = -EBADF;
+	char hex[65];
+	int r;
+
+	if (!digest || !digest_valid(digest))
+		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid digest in the layout's index");
+	path = xasprintf("blobs/sha256/%s", digest + 7);
+	fd = open_member(l, path, e);
+	if (fd < 0)
+		return fd;
+	r = sha256_fd(fd, hex);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "read %s", path);
+	if (!streq(hex, digest + 7))
+		return err_msg(e, ERR_INVALID, -EBADMSG, "filesystem layer verification failed for digest %s", digest);
+	*ret = TAKE_PTR(path);
+	return 0;
+}
+
+static int load_oci_manifest(struct loading *l, const struct json *descriptor, char *const *tags, unsigned depth, struct err *e)
+{
+	_cleanup_free_ char *path = NULL, *config = NULL;
+	_cleanup_json_ struct json *doc = NULL;
+	_cleanup_strv_ char **layers = NULL;
+	int r = blob_path(l, descriptor, &path, e);
+
+	if (r == 0)
+		r = read_document(l, path, &doc, e);
+	if (r < 0)
+		return r;
+	if (json_get(doc, "manifests")) {
+		const struct json *one = depth < 4 ? image_index_select(doc) : NULL;
+
+		if (!one)
+			return err_msg(e, ERR_INVALID, -ENOENT, "no matching manifest for linux/%s in the manifest list entries",
+				       image_architecture());
+		return load_oci_manifest(l, one, tags, depth + 1, e);
+	}
+	r = blob_path(l, json_get(doc, "config"), &config, e);
+	for (size_t i = 0; r == 0 && i < json_len(json_get(doc, "layers")); i++) {
+		char *layer;
+
+		r = blob_path(l, json_at(json_get(doc, "layers"), i), &layer, e);
+		if (r == 0)
+			strv_take(&layers, layer);
+	}
+	return r < 0 ? r : load_image(l, config, layers, tags, e);
+}
+
+static int load_oci(struct loading *l, struct err *e)
+{
+	_cleanup_json_ struct json *index = NULL;
+	int r = read_document(l, "index.json", &index, e);
+	const struct json *list = json_get(index, "manifests");
+
+	for (size_t i = 0; r == 0 && i < json_len(list); i++) {
+		const struct json *d = json_at(list, i), *a = json_get(d, "annotations");
+		const char *name = json_get_str(a, "io.containerd.image.name");
+		_cleanup_strv_ char **tags = NULL;
+
+		if (!name)
+			name = json_get_str(a, "org.opencontainers.image.ref.name");
+		if (name)
+			strv_add(&tags, name);
+		r = load_oci_manifest(l, d, tags, 0, e);
+	}
+	return r;
+}
+
+int load_archive(int staging, int fd, struct json *result, struct err *e)
+{
+	struct loading l = { .staging = staging, .archive = -EBADF };
+	struct unpack u = { .files_only = true };
+	int r;
+
+	l.images = json_set(result, "images", json_array());
+	l.layers = json_set(result, "layers", json_array());
+	if (mkdirat(staging, "archive", 0700) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "make the staging directory");
+	l.archive = openat(staging, "archive", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l.archive < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "open the staging directory");
+	u.root = l.archive;
+	r = unpack(&u, fd, e);
+	unpack_done(&u);
+	if (r == 0 && has_member(&l, "manifest.json"))
+		r = load_docker(&l, e);
+	else if (r == 0 && has_member(&l, "index.json"))
+		r = load_oci(&l, e);
+	else if (r == 0)
+		r = err_msg(e, ERR_INVALID, -ENOENT, "invalid archive: it contains no image (neither manifest.json nor index.json)");
+	if (r == 0 && !json_len(l.images))
+		r = err_msg(e, ERR_INVALID, -ENOENT, "invalid archive: it contains no image");
+	fd_close(&l.archive);
+	return r;
+}

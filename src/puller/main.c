@@ -1,0 +1,66 @@
+#include "puller/puller.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define FD_STAGING 3
+#define FD_CONFIG 4
+#define CONFIG_MAX (1u << 20)
+
+static int read_config(struct json **ret, struct err *e)
+{
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT_MAX(CONFIG_MAX);
+	char chunk[4096];
+	ssize_t n;
+
+	while ((n = RETRY(read(FD_CONFIG, chunk, sizeof chunk))) > 0)
+		sbuf_add(&b, chunk, (size_t)n);
+	if (n < 0 || !sbuf_ok(&b))
+		return err_msg(e, ERR_INVALID, -EBADMSG, "the image's config cannot be read");
+	return json_parse(sbuf_str(&b), b.len, ret, e);
+}
+
+static int run(const char *mode, struct json *result, struct err *e)
+{
+	_cleanup_json_ struct json *config = NULL;
+	bool import = streq(mode, "import");
+	int r = import ? read_config(&config, e) : 0;
+
+	if (r == 0)
+		r = sandbox_enter(FD_STAGING, e);
+	if (r < 0)
+		return r;
+	return import ? import_archive(FD_STAGING, STDIN_FILENO, config, result, e)
+		      : load_archive(FD_STAGING, STDIN_FILENO, result, e);
+}
+
+int main(int argc, char **argv)
+{
+	_cleanup_json_ struct json *result = json_object();
+	_cleanup_err_ struct err e = ERR_INIT;
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	log_init("insula-puller", LOG_LVL_INFO);
+	if (argc != 2 || (!streq(argv[1], "load") && !streq(argv[1], "import"))) {
+		fprintf(stderr, "usage: insula-puller load|import (started by insulad only)\n");
+		return 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	umask(0);
+	r = run(argv[1], result, &e);
+	if (r < 0) {
+		json_set_str(result, "error", err_text(&e));
+		json_set_int(result, "kind", e.kind);
+		json_set_int(result, "errno", -r);
+	}
+	text = json_dump(result);
+	if (fd_write_full(STDOUT_FILENO, text, strlen(text)) < 0)
+		return 1;
+	return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,39 @@
+/* insula-puller: the only program that parses the bytes of images.
+ *
+ * Started by insulad with: 0 the archive, 1 the result (one JSON document), 2 the daemon's log, 3 an
+ * empty staging directory, and for `import` 4 the image's config. It shuts itself in before the first byte
+ * is read (sandbox.c) and leaves in the staging directory: archive/ (what `load` was given, taken apart) and
+ * layers/CHAINHEX/ (unpacked, whiteouts as overlayfs has them). Opaque directories are only reported:
+ * marking them takes rights it does not have. */
+#pragma once
+
+#include "base/err.h"
+#include "base/strv.h"
+#include "lib/json.h"
+
+/* sandbox.c */
+/* chroot into dirfd, no network, no capability but those that unpacking takes, no new privileges, seccomp. */
+int sandbox_enter(int dirfd, struct err *e);
+
+/* unpack.c */
+struct unpack {
+	int root;		/* where to: borrowed */
+	bool layer;		/* whiteouts have their meaning; else every name is an ordinary one */
+	bool files_only;	/* regular files, directories and symlinks; devices and fifos are refused */
+	/* results */
+	char **opaque;		/* directories, relative to root */
+	uint64_t size;		/* bytes of regular files */
+	char diff_id[72];	/* "sha256:HEX" of the uncompressed archive */
+};
+int unpack(struct unpack *u, int fd, struct err *e);
+void unpack_done(struct unpack *u);
+
+/* layer.c */
+/* Unpacks fd as the next layer of a chain in staging/layers, unless that chain is staged already. *chain: the
+ * parent's chain id or NULL; replaced by the new one. want: the diff id it must have, NULL = any. Adds its
+ * description to layers. */
+int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers, struct err *e);
+
+/* load.c, import.c: fill result. */
+int load_archive(int staging, int fd, struct json *result, struct err *e);
+int import_archive(int staging, int fd, const struct json *config, struct json *result, struct err *e);

@@ -1,0 +1,92 @@
+#include "puller/puller.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "lib/seccomp.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+/* Why each: files of any owner and mode are made (CHOWN, FOWNER, FSETID, DAC_OVERRIDE), device nodes
+ * (MKNOD), file capabilities (SETFCAP). */
+static const int kept[] = { CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_SETFCAP };
+
+/* What reading a pipe, making files and allocating memory takes; the rest ends the process. */
+static const char *const syscalls[] = {
+	"read", "write", "readv", "writev", "pread64", "pwrite64", "close", "lseek", "fstat", "newfstatat", "statx",
+	"openat", "openat2", "mkdirat", "mknodat", "symlinkat", "linkat", "unlinkat", "renameat", "renameat2", "fchown", "fchownat",
+	"fchmod", "fchmodat", "fchmodat2", "utimensat", "fsetxattr", "setxattr", "lsetxattr", "setxattrat", "ftruncate",
+	"fallocate", "getdents64", "dup", "dup2", "dup3", "fcntl", "fchdir", "readlinkat", "faccessat", "faccessat2", "ioctl",
+	"brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "futex", "clock_gettime", "gettimeofday", "getrandom",
+	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "exit", "exit_group", "getpid", "gettid", "tgkill",
+	"getuid", "geteuid", "getgid", "getegid", "poll", "ppoll", "select", "pselect6", "restart_syscall", "sched_yield",
+	"prlimit64", "getrlimit", "sysinfo", "uname", "rseq", "set_robust_list", "membarrier", "readlink", "fsync", "umask", "time",
+};
+
+static int load_filter(struct err *e)
+{
+	_cleanup_json_ struct json *profile = json_object();
+	_cleanup_seccomp_ struct seccomp_prog prog = { 0 };
+	struct json *rule, *names;
+	int r;
+
+	json_set_str(profile, "defaultAction", "SCMP_ACT_KILL_PROCESS");
+	rule = json_add(json_set(profile, "syscalls", json_array()), json_object());
+	names = json_set(rule, "names", json_array());
+	for (size_t i = 0; i < ARRAY_SIZE(syscalls); i++)
+		json_add_str(names, syscalls[i]);
+	json_set_str(rule, "action", "SCMP_ACT_ALLOW");
+	r = seccomp_prog_compile(profile, NULL, &prog, e);
+	if (r < 0)
+		return r;
+	r = seccomp_prog_load(&prog);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "load the system call filter") : 0;
+}
+
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct d[2] = { 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+		d[kept[i] / 32].effective = d[kept[i] / 32].permitted |= 1u << (kept[i] % 32);
+	for (int c = 0; c < 64; c++) {
+		bool keep = false;
+
+		for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+			keep |= kept[i] == c;
+		if (!keep && prctl(PR_CAPBSET_DROP, c) < 0 && errno != EINVAL)
+			return -errno;
+	}
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
+}
+
+int sandbox_enter(int dirfd, struct err *e)
+{
+	struct rlimit core = { 0, 0 }, memory = { 2ull << 30, 2ull << 30 };
+	int r;
+
+	if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "leave the host's namespaces");
+	if (fchdir(dirfd) < 0 || chroot(".") < 0 || chdir("/") < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "enter the staging directory");
+	(void)setrlimit(RLIMIT_CORE, &core);
+#ifndef __SANITIZE_ADDRESS__
+	(void)setrlimit(RLIMIT_AS, &memory);
+#else
+	(void)memory;
+#endif
+	r = drop_capabilities();
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "drop capabilities");
+#ifdef __SANITIZE_ADDRESS__
+	return 0;	/* the sanitizer's runtime makes calls of its own */
+#else
+	return load_filter(e);
+#endif
+}
