@@ -62,7 +62,6 @@ struct disk_job {
 	struct list link;
 	struct engine *engine;
 	char **lower;			/* layer directories, top first */
-	char **chains;			/* their chain ids */
 	char **paths;			/* disks, top first */
 	char **merged;			/* the directories of the merged disk, NULL if none */
 	engine_done_fn done;
@@ -141,7 +140,6 @@ static void job_done(void *ud, int r, const struct err *e, const struct sbuf *ou
 	im->disk_busy = false;
 	j->done(j->ud, r, e, j->paths);
 	strv_free(j->lower);
-	strv_free(j->chains);
 	strv_free(j->paths);
 	strv_free(j->merged);
 	free(j);

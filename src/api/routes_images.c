@@ -1,0 +1,454 @@
+#include "api/server.h"
+#include "base/alloc.h"
+#include "base/id.h"
+#include "base/strv.h"
+#include "base/timefmt.h"
+#include "engine/container.h"
+#include "engine/filters.h"
+#include "engine/image.h"
+#include "oci/image_spec.h"
+#include "oci/ref.h"
+
+#include <fnmatch.h>
+#include <string.h>
+
+/* --- list --- */
+
+static bool dangling(const struct image *i)
+{
+	return !i->tags;
+}
+
+/* before=/since=: an image named by reference bounds the time of creation. */
+static int time_bound(struct engine *e, const struct filters *f, const char *key, uint64_t def, uint64_t *ret, struct err *err)
+{
+	_cleanup_strv_ char **v = filters_values(f, key);
+	struct image *i;
+	int r;
+
+	*ret = def;
+	if (!v)
+		return 0;
+	r = image_find(e, v[0], &i, err);
+	if (r == 0)
+		*ret = i->created_ns;
+	return r;
+}
+
+/* reference=: a name with or without tag, with * and ? as path.Match has them. */
+static bool reference_matches(const char *pattern, const char *tag)
+{
+	const char *colon = strrchr(tag, ':');
+	_cleanup_free_ char *name = colon && !strchr(colon, '/') ? xstrndup(tag, (size_t)(colon - tag)) : xstrdup(tag);
+
+	return fnmatch(pattern, tag, FNM_PATHNAME) == 0 || fnmatch(pattern, name, FNM_PATHNAME) == 0;
+}
+
+static bool any_reference(const struct image *i, const struct filters *f)
+{
+	_cleanup_strv_ char **v = filters_values(f, "reference");
+
+	if (!v)
+		return true;
+	for (char **p = v; *p; p++)
+		for (char **t = i->tags; t && *t; t++)
+			if (reference_matches(*p, *t))
+				return true;
+	return false;
+}
+
+static struct json *summary(const struct image *i)
+{
+	struct json *o = json_object();
+	struct json *labels = json_get(json_get(i->config, "config"), "Labels");
+
+	json_set_str(o, "Id", i->id);
+	json_set_str(o, "ParentId", "");
+	json_set_strv(o, "RepoTags", i->tags);
+	json_set(o, "RepoDigests", json_array());
+	json_set_int(o, "Created", (int64_t)(i->created_ns / 1000000000));
+	json_set_int(o, "Size", (int64_t)i->size);
+	json_set_int(o, "SharedSize", -1);
+	json_set_int(o, "VirtualSize", (int64_t)i->size);
+	json_set(o, "Labels", labels ? json_ref(labels) : NULL);
+	json_set_int(o, "Containers", -1);
+	return o;
+}
+
+static void list_images(struct request *r, struct engine *e)
+{
+	static const char *const allowed[] = { "before", "dangling", "label", "label!", "reference", "since", "until", NULL };
+	_cleanup_filters_ struct filters f = { 0 };
+	_cleanup_err_ struct err err = ERR_INIT;
+	struct json *out;
+	uint64_t before, since;
+	bool want = false;
+	size_t n;
+
+	if (filters_parse(http_query_get(&r->query, "filters"), allowed, &f, &err) < 0 ||
+	    filters_bool(&f, "dangling", false, &want, &err) < 0 || time_bound(e, &f, "before", UINT64_MAX, &before, &err) < 0 ||
+	    time_bound(e, &f, "since", 0, &since, &err) < 0) {
+		resp_error(r, &err);
+		return;
+	}
+	out = json_array();
+	struct image *const *all = images_all(e, &n);
+
+	/* Newest first, as Docker lists them. */
+	for (size_t k = n; k-- > 0;) {
+		const struct image *i = all[k];
+
+		if ((filters_has(&f, "dangling") && dangling(i) != want) || !any_reference(i, &f) ||
+		    !filters_match_labels(&f, "label", json_get(json_get(i->config, "config"), "Labels")) ||
+		    (filters_has(&f, "before") && i->created_ns >= before) || (filters_has(&f, "since") && i->created_ns <= since))
+			continue;
+		json_add(out, summary(i));
+	}
+	resp_json(r, 200, out);
+}
+
+/* --- inspect, history --- */
+
+static struct image *find(struct request *r, struct engine *e)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	struct image *i;
+
+	if (image_find(e, req_param(r, 0), &i, &err) == 0)
+		return i;
+	resp_error(r, &err);
+	return NULL;
+}
+
+static void copy(struct json *to, const char *name, const struct json *from, const char *key)
+{
+	struct json *v = json_get(from, key);
+
+	json_set(to, name, v ? json_copy(v) : json_new_str(""));
+}
+
+static struct json *graph_driver(struct engine *e, const struct image *i)
+{
+	_cleanup_strv_ char **dirs = image_layer_dirs(e, i);
+	_cleanup_free_ char *lower = strv_len(dirs) > 1 ? strv_join(dirs + 1, ":") : NULL;
+	struct json *g = json_object(), *data = json_set(g, "Data", json_object());
+
+	if (lower)
+		json_set_str(data, "LowerDir", lower);
+	if (dirs)
+		json_set_str(data, "UpperDir", dirs[0]);
+	json_set_str(g, "Name", "overlay2");
+	return g;
+}
+
+static void inspect_image(struct request *r, struct engine *e)
+{
+	const struct image *i = find(r, e);
+	_cleanup_strv_ char **diff_ids = NULL;
+	struct json *o, *config, *fs;
+
+	if (!i)
+		return;
+	_cleanup_free_ char *created = time_rfc3339(i->created_ns);
+
+	o = json_object();
+	json_set_str(o, "Id", i->id);
+	json_set_strv(o, "RepoTags", i->tags);
+	json_set(o, "RepoDigests", json_array());
+	json_set_str(o, "Parent", "");
+	copy(o, "Comment", i->config, "comment");
+	json_set_str(o, "Created", created);
+	copy(o, "DockerVersion", i->config, "docker_version");
+	copy(o, "Author", i->config, "author");
+	config = json_get(i->config, "config");
+	json_set(o, "Config", config ? json_copy(config) : json_object());
+	copy(o, "Architecture", i->config, "architecture");
+	copy(o, "Os", i->config, "os");
+	json_set_int(o, "Size", (int64_t)i->size);
+	json_set_int(o, "VirtualSize", (int64_t)i->size);
+	json_set(o, "GraphDriver", graph_driver(e, i));
+	fs = json_set(o, "RootFS", json_object());
+	json_set_str(fs, "Type", "layers");
+	(void)image_config_diff_ids(i->config, &diff_ids, NULL);
+	json_set_strv(fs, "Layers", diff_ids);
+	json_set_str(json_set(o, "Metadata", json_object()), "LastTagTime", "0001-01-01T00:00:00Z");
+	resp_json(r, 200, o);
+}
+
+static struct json *history_entry(const struct image *i, const struct json *h, bool newest)
+{
+	struct json *o = json_object();
+	const char *created = json_get_str(h, "created");
+	uint64_t ns = 0;
+
+	if (created)
+		(void)time_parse_rfc3339(created, &ns);
+	json_set_str(o, "Id", newest ? i->id : "<missing>");
+	json_set_int(o, "Created", (int64_t)(ns / 1000000000));
+	copy(o, "CreatedBy", h, "created_by");
+	if (newest)
+		json_set_strv(o, "Tags", i->tags);
+	else
+		json_set_null(o, "Tags");
+	/* Sizes of single layers are not kept; a one-layer image's is the image's. */
+	json_set_int(o, "Size", json_get_bool(h, "empty_layer", false) || strv_len(i->chain_ids) != 1 ? 0 : (int64_t)i->size);
+	copy(o, "Comment", h, "comment");
+	return o;
+}
+
+static void image_history(struct request *r, struct engine *e)
+{
+	const struct image *i = find(r, e);
+	const struct json *h;
+	struct json *out;
+
+	if (!i)
+		return;
+	out = json_array();
+	h = json_get(i->config, "history");
+	for (size_t k = json_len(h); k-- > 0;)
+		json_add(out, history_entry(i, json_at(h, k), k + 1 == json_len(h)));
+	resp_json(r, 200, out);
+}
+
+/* --- tag, remove, prune --- */
+
+static void tag_image(struct request *r, struct engine *e)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	struct image *i = find(r, e);
+	const char *repo = http_query_get(&r->query, "repo");
+
+	if (!i)
+		return;
+	if (str_empty(repo))
+		resp_errorf(r, ERR_INVALID, "repository name must have at least one component");
+	else if (image_tag(e, i, repo, http_query_get(&r->query, "tag"), &err) < 0)
+		resp_error(r, &err);
+	else
+		resp_status(r, 201);
+}
+
+static void remove_image(struct request *r, struct engine *e)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	struct json *list;
+
+	if (image_remove(e, req_param(r, 0), http_query_bool(&r->query, "force", false), &list, &err) < 0)
+		resp_error(r, &err);
+	else
+		resp_json(r, 200, list);
+}
+
+static void prune_images(struct request *r, struct engine *e)
+{
+	static const char *const allowed[] = { "dangling", "label", "label!", "until", NULL };
+	_cleanup_filters_ struct filters f = { 0 };
+	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_strv_ char **ids = NULL;
+	struct json *out, *deleted;
+	bool only_dangling = true;
+	uint64_t freed = 0;
+	size_t n;
+
+	if (filters_parse(http_query_get(&r->query, "filters"), allowed, &f, &err) < 0 ||
+	    filters_bool(&f, "dangling", true, &only_dangling, &err) < 0) {
+		resp_error(r, &err);
+		return;
+	}
+	struct image *const *all = images_all(e, &n);
+
+	for (size_t k = 0; k < n; k++)
+		if ((!only_dangling || dangling(all[k])) && !containers_use_image(e, all[k]->id) &&
+		    filters_match_labels(&f, "label", json_get(json_get(all[k]->config, "config"), "Labels")))
+			strv_add(&ids, all[k]->id);
+	out = json_object();
+	deleted = json_set(out, "ImagesDeleted", json_array());
+	for (char **id = ids; id && *id; id++) {
+		struct image *i;
+		_cleanup_json_ struct json *list = NULL;
+		uint64_t size = image_find(e, *id, &i, NULL) == 0 ? i->size : 0;
+
+		if (image_remove(e, *id, true, &list, NULL) < 0)
+			continue;
+		freed += size;
+		for (size_t k = 0; k < json_len(list); k++)
+			json_add(deleted, json_ref(json_at(list, k)));
+	}
+	json_set_int(out, "SpaceReclaimed", (int64_t)freed);
+	resp_json(r, 200, out);
+}
+
+/* --- load, import --- */
+
+/* A body on its way to the puller. */
+struct upload {
+	struct request *r;
+	struct image_load *load;
+	struct sbuf held;		/* what the puller has not taken yet; the client waits meanwhile */
+	bool import, ended;
+};
+
+static void upload_free(struct upload *u)
+{
+	sbuf_done(&u->held);
+	free(u);
+}
+
+static void say(struct request *r, const char *key, const char *text)
+{
+	_cleanup_json_ struct json *o = json_object();
+	_cleanup_free_ char *line = NULL, *full = NULL;
+
+	json_set_str(o, key, text);
+	line = json_dump(o);
+	full = xasprintf("%s\r\n", line);
+	resp_stream_write(r, full, strlen(full));
+}
+
+static void upload_done(void *ud, int res, const struct err *e, char *const *ids, char *const *said)
+{
+	struct upload *u = ud;
+	struct request *r = u->r;
+
+	r->gone = NULL;
+	if (res < 0) {
+		resp_error(r, e);
+	} else {
+		resp_stream_begin(r, 200, "application/json");
+		if (u->import)
+			say(r, "status", ids[0]);
+		for (char *const *s = u->import ? NULL : said; s && *s; s++) {
+			_cleanup_free_ char *line = xasprintf("%s\n", *s);
+
+			say(r, "stream", line);
+		}
+		resp_stream_end(r);
+	}
+	upload_free(u);
+}
+
+static void upload_room(void *ud)
+{
+	struct upload *u = ud;
+
+	sbuf_consume(&u->held, image_load_write(u->load, u->held.buf, u->held.len));
+	if (u->held.len)
+		return;
+	if (u->ended)
+		image_load_eof(u->load);
+	else
+		req_body_resume(u->r);
+}
+
+static const struct image_load_ops upload_ops = { upload_room, upload_done };
+
+static bool upload_bytes(struct request *r, const void *p, ssize_t n)
+{
+	struct upload *u = r->userdata;
+	size_t taken;
+
+	if (n <= 0) {
+		u->ended = true;
+		if (!u->held.len)
+			image_load_eof(u->load);
+		return true;
+	}
+	taken = image_load_write(u->load, p, (size_t)n);
+	sbuf_add(&u->held, (const char *)p + taken, (size_t)n - taken);
+	return !u->held.len;
+}
+
+static void upload_gone(struct request *r)
+{
+	struct upload *u = r->userdata;
+
+	image_load_cancel(u->load);
+	upload_free(u);
+}
+
+static void upload_begin(struct request *r, struct engine *e, const struct json *config, const char *tag)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	struct upload *u = new0(struct upload);
+
+	*u = (struct upload){ .r = r, .import = config != NULL };
+	if (image_load_begin(e, config, tag, &upload_ops, u, &u->load, &err) < 0) {
+		upload_free(u);
+		resp_error(r, &err);
+		return;
+	}
+	r->userdata = u;
+	r->gone = upload_gone;
+	req_body_read(r, upload_bytes);
+}
+
+static void load_images(struct request *r, struct engine *e)
+{
+	upload_begin(r, e, NULL, NULL);
+}
+
+static int import_config(struct request *r, struct json **ret, struct err *err)
+{
+	_cleanup_json_ struct json *doc = json_object();
+	_cleanup_free_ char *now = time_rfc3339(now_real_ns());
+	const char *message = http_query_get(&r->query, "message");
+	struct json *config = json_object(), *h;
+	int res = 0;
+
+	json_set_str(doc, "architecture", image_architecture());
+	json_set_str(doc, "os", "linux");
+	json_set_str(doc, "created", now);
+	if (!str_empty(message))
+		json_set_str(doc, "comment", message);
+	json_set(doc, "config", config);
+	for (size_t i = 0; res == 0 && r->query.keys && r->query.keys[i]; i++)
+		if (streq(r->query.keys[i], "changes") && *r->query.values[i])
+			res = image_change_apply(config, r->query.values[i], err);
+	h = json_add(json_set(doc, "history", json_array()), json_object());
+	json_set_str(h, "created", now);
+	json_set_str(h, "comment", str_empty(message) ? "Imported from -" : message);
+	if (res == 0)
+		*ret = TAKE_PTR(doc);
+	return res;
+}
+
+static void create_image(struct request *r, struct engine *e)
+{
+	const char *src = http_query_get(&r->query, "fromSrc"), *image = http_query_get(&r->query, "fromImage");
+	const char *repo = http_query_get(&r->query, "repo"), *tag = http_query_get(&r->query, "tag");
+	_cleanup_json_ struct json *config = NULL;
+	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_free_ char *name = NULL;
+	_cleanup_ref_ struct ref ref = { 0 };
+
+	if (!str_empty(image)) {
+		_cleanup_ref_ struct ref from = { 0 };
+		_cleanup_free_ char *shown = ref_parse(image, &from, NULL) == 0 ? ref_familiar_name(&from) : xstrdup(image);
+
+		resp_errorf(r, ERR_NOT_IMPLEMENTED, "cannot pull %s%s%s: this version has no registry client; use load or import",
+			    shown, str_empty(tag) ? "" : ":", str_empty(tag) ? "" : tag);
+		return;
+	}
+	if (!streq(src, "-")) {
+		resp_errorf(r, ERR_NOT_IMPLEMENTED, "cannot import from a URL: send the archive itself (fromSrc=-)");
+		return;
+	}
+	name = str_empty(repo) ? xstrdup("") : str_empty(tag) ? xstrdup(repo) : xasprintf("%s:%s", repo, tag);
+	if ((*name && ref_parse(name, &ref, &err) < 0) || import_config(r, &config, &err) < 0)
+		resp_error(r, &err);
+	else
+		upload_begin(r, e, config, name);
+}
+
+const struct route routes_images[] = {
+	{ "GET", "/images/json", list_images },
+	{ "POST", "/images/load", load_images, BODY_STREAM },
+	{ "POST", "/images/create", create_image, BODY_STREAM },
+	{ "POST", "/images/prune", prune_images },
+	{ "GET", "/images/{name...}/json", inspect_image },
+	{ "GET", "/images/{name...}/history", image_history },
+	{ "POST", "/images/{name...}/tag", tag_image },
+	{ "DELETE", "/images/{name...}", remove_image },
+	{ NULL },
+};
