@@ -36,11 +36,15 @@ int nl_open(struct nl **ret)
 {
 	struct sockaddr_nl sa = { .nl_family = AF_NETLINK };
 	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	struct timeval patience = { .tv_sec = 10 };
 	int one = 1;
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0)
 		return -errno;
-	(void)setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof one);
+	/* The kernel has answered when send() returns; no error of its may hang us for ever. */
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0)
+		return -errno;
+	(void)setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
 	*ret = new0(struct nl);
 	(*ret)->fd = TAKE_FD(fd);
 	return 0;
@@ -120,12 +124,16 @@ static int talk(struct nl *n, struct req *r, void *reply, size_t reply_n)
 	if (RETRY(send(n->fd, r, r->h.nlmsg_len, 0)) < 0)
 		return -errno;
 	for (;;) {
-		ssize_t got = RETRY(recv(n->fd, buf, sizeof buf, 0));
+		struct sockaddr_nl from = { 0 };
+		socklen_t from_len = sizeof from;
+		ssize_t got = RETRY(recvfrom(n->fd, buf, sizeof buf, MSG_TRUNC, (struct sockaddr *)&from, &from_len));
 		size_t left;
 
 		if (got < 0)
-			return -errno;
-		left = (size_t)got;
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		if (from.nl_pid)
+			continue;	/* not the kernel */
+		left = MIN((size_t)got, sizeof buf);
 		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_seq != n->seq)
 				continue;

@@ -3,16 +3,17 @@
 
 #include "base/err.h"
 #include "proto/msg.h"
+#include "task/local.h"
 
-struct sandbox {
-	int net_ns, ipc_ns;	/* held for the containers of this sandbox */
-};
+/* sandbox.c: makes the sandbox's namespaces (into hooks->net_ns_fd and ipc_ns_fd) and plugs it in the bridge.
+ * The shim itself stays where it is. On failure nothing is left. */
+int sandbox_make(struct local_hooks *hooks, const struct msg_sandbox *m, struct err *e);
+/* Takes the sandbox off the bridge at once (its address may be given to another one right after) and lets go
+ * of the namespaces. ifname: the host's end of the veth, NULL if there is none. */
+void sandbox_end(struct local_hooks *hooks, const char *ifname);
 
-/* Makes the sandbox's namespaces and plugs it in the bridge. The shim itself stays where it is. */
-int sandbox_make(struct sandbox *s, const struct msg_sandbox *m, struct err *e);
-
-/* Gives the shim a mount namespace of its own: nothing mounted later reaches the host. */
+/* rootfs.c: gives the shim a mount namespace of its own: nothing mounted later reaches the host. */
 int rootfs_private_mounts(void);
-/* Mounts the overlay of m->lower, upper, work on <bundle>/rootfs. */
+/* Mounts the overlay of m->lower, upper, work on <bundle>/rootfs. Without upper it is read-only. */
 int rootfs_mount(const struct msg_create *m, struct err *e);
 int rootfs_umount(const char *bundle, struct err *e);

@@ -10,95 +10,167 @@
 
 int jsonlog_open(struct jsonlog *l, const char *path)
 {
-	*l = (struct jsonlog){ .fd = -EBADF, .partial = { SBUF_INIT_MAX(JSONLOG_LINE_MAX), SBUF_INIT_MAX(JSONLOG_LINE_MAX) } };
+	*l = (struct jsonlog){ .fd = -EBADF };
 	if (!path || !*path)
 		return 0;
-	l->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+	l->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640);
 	return l->fd < 0 ? -errno : 0;
 }
 
-/* A JSON string with what Go's encoder escapes; bytes that are no UTF-8 become U+FFFD. */
+/* Length of the UTF-8 sequence at s (RFC 3629: no overlong forms, no surrogates), 0 if it is none. */
+static size_t utf8_len(const unsigned char *s, size_t n)
+{
+	static const struct { unsigned char from, to, low, high; size_t len; } forms[] = {
+		{ 0x00, 0x7f, 0, 0, 1 }, { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 },
+		{ 0xe1, 0xec, 0x80, 0xbf, 3 }, { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 },
+		{ 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+	};
+
+	for (size_t f = 0; f < ARRAY_SIZE(forms); f++) {
+		if (s[0] < forms[f].from || s[0] > forms[f].to)
+			continue;
+		if (n < forms[f].len || (forms[f].len > 1 && (s[1] < forms[f].low || s[1] > forms[f].high)))
+			return 0;
+		for (size_t k = 2; k < forms[f].len; k++)
+			if ((s[k] & 0xc0) != 0x80)
+				return 0;
+		return forms[f].len;
+	}
+	return 0;
+}
+
+/* How much of a full part to write, so that no character is cut in two. */
+static size_t whole_chars(const unsigned char *s, size_t n)
+{
+	for (size_t back = 1; back <= 3 && back < n; back++) {
+		unsigned char c = s[n - back];
+
+		if ((c & 0xc0) == 0x80)
+			continue;
+		/* A head that wants more bytes than there are. */
+		if ((c >= 0xc2 && back < 2) || (c >= 0xe0 && c < 0xf5 && back < 3) || (c >= 0xf0 && c < 0xf5 && back < 4))
+			return n - back;
+		break;
+	}
+	return n;
+}
+
+static void put_escaped(struct sbuf *b, unsigned char c)
+{
+	static const char plain[] = "\"\\\n\r\t", letter[] = "\"\\nrt";
+	const char *at = c ? strchr(plain, c) : NULL;
+
+	if (at)
+		sbuf_printf(b, "\\%c", letter[at - plain]);
+	else
+		sbuf_printf(b, "\\u%04x", c);
+}
+
+/* The inside of a JSON string; bytes that are no UTF-8 become U+FFFD, as Go's encoder does it. */
 static void put_string(struct sbuf *b, const unsigned char *s, size_t n)
 {
-	for (size_t i = 0; i < n;) {
-		size_t len = 1;
+	size_t done = 0, i = 0;
 
-		if (s[i] == '"' || s[i] == '\\') {
-			sbuf_putc(b, '\\');
-			sbuf_putc(b, (char)s[i]);
-		} else if (s[i] == '\n') {
-			sbuf_puts(b, "\\n");
-		} else if (s[i] == '\r') {
-			sbuf_puts(b, "\\r");
-		} else if (s[i] == '\t') {
-			sbuf_puts(b, "\\t");
-		} else if (s[i] < 0x20) {
-			sbuf_printf(b, "\\u%04x", s[i]);
-		} else if (s[i] < 0x80) {
-			sbuf_putc(b, (char)s[i]);
-		} else {
-			len = s[i] >= 0xc2 && s[i] < 0xe0 ? 2 : (s[i] & 0xf0) == 0xe0 ? 3 : s[i] >= 0xf0 && s[i] < 0xf5 ? 4 : 0;
-			for (size_t k = 1; k < len; k++)
-				if (i + k >= n || (s[i + k] & 0xc0) != 0x80)
-					len = 0;
-			if (len)
-				sbuf_add(b, s + i, len);
-			else
-				sbuf_puts(b, "\\ufffd");
-			len = len ? len : 1;
+	while (i < n) {
+		size_t len = s[i] < 0x80 ? 1 : utf8_len(s + i, n - i);
+
+		if (len && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') {
+			i += len;
+			continue;
 		}
-		i += len;
+		sbuf_add(b, s + done, i - done);
+		if (len)
+			put_escaped(b, s[i]);
+		else
+			sbuf_puts(b, "\\ufffd");
+		done = ++i;
+	}
+	sbuf_add(b, s + done, n - done);
+}
+
+static void put_line(struct sbuf *b, int stream, const void *p, size_t n, const char *when)
+{
+	sbuf_puts(b, "{\"log\":\"");
+	put_string(b, p, n);
+	sbuf_printf(b, "\",\"stream\":\"%s\",\"time\":\"%s\"}\n", stream == 2 ? "stderr" : "stdout", when);
+}
+
+/* Whole lines or nothing: what a full disk cut off would make the next line unreadable too. */
+static void write_lines(struct jsonlog *l, const struct sbuf *b)
+{
+	size_t done = 0;
+
+	while (done < b->len) {
+		ssize_t n = RETRY(write(l->fd, b->buf + done, b->len - done));
+
+		if (n <= 0) {
+			int e = n < 0 ? errno : ENOSPC;
+			off_t end = done ? lseek(l->fd, 0, SEEK_END) : -1;
+
+			if (end >= (off_t)done)
+				(void)!ftruncate(l->fd, end - (off_t)done);
+			if (!l->lost)
+				log_warn("write container log: %s: lines are lost", strerror(e));
+			l->lost = true;
+			return;
+		}
+		done += (size_t)n;
 	}
 }
 
-static void emit(struct jsonlog *l, int stream, const void *p, size_t n)
+/* The unfinished line is full: all but a cut character is written. */
+static void put_part(struct sbuf *out, struct sbuf *part, int stream, const char *when)
 {
-	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
-	char when[40];
-	int r;
+	size_t n = whole_chars((unsigned char *)part->buf, part->len);
 
-	time_rfc3339_fixed(now_real_ns(), when);
-	sbuf_puts(&b, "{\"log\":\"");
-	put_string(&b, p, n);
-	sbuf_printf(&b, "\",\"stream\":\"%s\",\"time\":\"%s\"}\n", stream == 2 ? "stderr" : "stdout", when);
-	r = fd_write_full(l->fd, b.buf, b.len);
-	if (r < 0 && !l->lost) {
-		l->lost = true;
-		log_warn("write log: %s: lines are lost", strerror(-r));
-	}
+	put_line(out, stream, part->buf, n, when);
+	sbuf_consume(part, n);
 }
 
 void jsonlog_write(struct jsonlog *l, int stream, const void *p, size_t n)
 {
 	struct sbuf *part = &l->partial[stream == 2];
+	_cleanup_sbuf_ struct sbuf out = SBUF_INIT;
 	const char *s = p;
+	char when[40];
 
-	if (l->fd < 0)
+	if (l->fd < 0 || !n)
 		return;
+	time_rfc3339_fixed(now_real_ns(), when);
 	while (n) {
-		const char *nl = memchr(s, '\n', n);
-		size_t take = nl ? (size_t)(nl - s) + 1 : n;
+		size_t take = MIN(n, JSONLOG_LINE_MAX - part->len);
+		const char *nl = memchr(s, '\n', take);
 
-		take = MIN(take, JSONLOG_LINE_MAX - part->len);
-		if (!part->len && nl && s + take == nl + 1) {
-			emit(l, stream, s, take);
+		if (nl)
+			take = (size_t)(nl - s) + 1;
+		if (nl && !part->len) {
+			put_line(&out, stream, s, take, when);
 		} else {
 			sbuf_add(part, s, take);
-			if (part->len == JSONLOG_LINE_MAX || s[take - 1] == '\n') {
-				emit(l, stream, part->buf, part->len);
+			if (nl) {
+				put_line(&out, stream, part->buf, part->len, when);
 				sbuf_done(part);
+			} else if (part->len == JSONLOG_LINE_MAX) {
+				put_part(&out, part, stream, when);
 			}
 		}
 		s += take;
 		n -= take;
 	}
+	write_lines(l, &out);
 }
 
 void jsonlog_close(struct jsonlog *l)
 {
 	for (int i = 0; i < 2; i++) {
-		if (l->fd >= 0 && l->partial[i].len)
-			emit(l, i + 1, l->partial[i].buf, l->partial[i].len);
+		if (l->fd >= 0 && l->partial[i].len) {
+			_cleanup_sbuf_ struct sbuf out = SBUF_INIT;
+			char when[40];
+
+			time_rfc3339_fixed(now_real_ns(), when);
+			put_line(&out, i + 1, l->partial[i].buf, l->partial[i].len, when);
+			write_lines(l, &out);
+		}
 		sbuf_done(&l->partial[i]);
 	}
 	fd_close(&l->fd);

@@ -1,14 +1,26 @@
-#include "super/task.h"
+/* Theory of operation.
+ *
+ * A task's life is a table: what an event does depends on the phase it comes in, and an empty cell means
+ * that it does nothing there. Facts (exit code, end of a stream) are noted first, whatever the phase;
+ * the event then says that it is time to look at them. So an exit that overtakes the answer to START is
+ * not lost: it is noted, and STARTED finds it.
+ *
+ * The end has an order: log, clients, exit record, news. Whoever hears of an exit finds all output and
+ * the record on disk. */
+#include "super/internal.h"
 #include "base/alloc.h"
-#include "base/fs.h"
 #include "base/log.h"
 #include "base/strv.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #define DRAIN_US 2000000	/* how long output may outlive the process (a child that kept the pipe) */
+
+static const enum task_state told[_PHASE_MAX] = {
+	[PHASE_CREATING] = TASK_CREATED, [PHASE_CREATED] = TASK_CREATED, [PHASE_STARTING] = TASK_CREATED,
+	[PHASE_RUNNING] = TASK_RUNNING, [PHASE_DRAINING] = TASK_RUNNING, [PHASE_EXITED] = TASK_EXITED,
+};
 
 struct task *task_find(struct super *s, const char *ctr, const char *exec)
 {
@@ -18,19 +30,25 @@ struct task *task_find(struct super *s, const char *ctr, const char *exec)
 	return NULL;
 }
 
-struct task *task_new(struct super *s, const struct msg_create *m)
+struct task *task_new(struct super *s, const struct msg_create *m, struct err *e)
 {
-	struct task *t = new0(struct task);
-	int r;
+	struct jsonlog log;
+	struct task *t;
+	int r = jsonlog_open(&log, *m->exec ? "" : m->log_path);
 
+	/* No space is no reason not to run; anything else means that the log would never be. */
+	if (r < 0 && r != -ENOSPC && r != -EDQUOT) {
+		err_set(e, ERR_SYSTEM, r, "failed to initialize logging driver: open '%s'", m->log_path);
+		return NULL;
+	}
+	if (r < 0)
+		log_warn("open log '%s': %s: output is not recorded", m->log_path, strerror(-r));
+	t = new0(struct task);
 	*t = (struct task){ .super = s, .ctr = xstrdup(m->ctr), .exec = xstrdup(m->exec), .flags = m->flags,
-			    .state = TASK_CREATED, .error = xstrdup("") };
+			    .phase = PHASE_CREATING, .error = xstrdup(""), .log = log };
 	t->eof[TASK_STDERR] = m->flags & TASK_TTY;
 	list_init(&t->clients);
 	list_append(&s->tasks, &t->link);
-	r = jsonlog_open(&t->log, m->log_path);
-	if (r < 0)
-		log_warn("open log '%s': %s: output is not recorded", m->log_path, strerror(-r));
 	return t;
 }
 
@@ -49,22 +67,37 @@ void task_free(struct task *t)
 struct msg_task_state task_state_msg(const struct task *t)
 {
 	return (struct msg_task_state){
-		.sandbox = (char *)t->super->args->sandbox, .ctr = t->ctr, .exec = t->exec, .state = (uint8_t)t->state,
+		.sandbox = (char *)t->super->args->sandbox, .ctr = t->ctr, .exec = t->exec, .state = (uint8_t)told[t->phase],
 		.pid = t->pid, .started_ns = t->started_ns, .exited_ns = t->exited_ns, .exit_code = (uint32_t)t->exit_code,
 		.oom = t->oom, .error = t->error,
 	};
 }
 
-/* The record first, then the news: whoever hears of the exit finds it on disk too. */
-static void task_exited(struct task *t)
+bool task_told(const struct task *t)
+{
+	return t->phase != PHASE_CREATING;
+}
+
+bool task_live(const struct task *t)
+{
+	/* An exec that was never started has no process, and cannot outlive its container. */
+	if (*t->exec && (t->phase == PHASE_CREATING || t->phase == PHASE_CREATED))
+		return false;
+	return t->phase != PHASE_EXITED;
+}
+
+/* --- what events do --- */
+
+static void finish(struct task *t)
 {
 	struct msg_task_state m;
 	int r;
 
 	loop_source_free(t->drain);
 	t->drain = NULL;
-	t->state = TASK_EXITED;
+	t->phase = PHASE_EXITED;
 	jsonlog_close(&t->log);
+	clients_finish(t);
 	m = task_state_msg(t);
 	if (!*t->exec) {
 		r = exit_record_write(t->super->args->dir, &m);
@@ -72,50 +105,98 @@ static void task_exited(struct task *t)
 			log_error("write exit record of '%s': %s", t->ctr, strerror(-r));
 	}
 	super_tell_state(t);
-	clients_finish(t);
-	super_maybe_end(t->super);
+	super_check(t->super);
 }
 
 static void on_drain(struct loop_source *s, void *ud)
 {
-	struct task *t = ud;
-
-	/* A client that is behind holds the output back: that is no reason to lose it. */
-	if (t->paused)
-		(void)loop_timer_set(s, DRAIN_US, 0);
-	else
-		task_maybe_exited(t, true);
+	task_event(ud, EVENT_DEADLINE);
 }
 
-void task_maybe_exited(struct task *t, bool output_over)
+static void drain(struct task *t)
 {
-	if (!t->ended || t->state == TASK_EXITED)
+	t->phase = PHASE_DRAINING;
+	/* What is left is bounded by the pipes: a client that is behind need not hold it back any more. */
+	clients_balance(t);
+	if (t->eof[TASK_STDOUT] && t->eof[TASK_STDERR])
+		finish(t);
+	else if (loop_add_timer(t->super->loop, DRAIN_US, 0, on_drain, t, &t->drain) < 0)
+		finish(t);
+}
+
+static void created(struct task *t)
+{
+	t->phase = PHASE_CREATED;
+	super_tell_state(t);
+	if (t->ended)
+		drain(t);
+}
+
+static void starting(struct task *t)
+{
+	t->phase = PHASE_STARTING;
+	t->started_ns = now_real_ns();
+}
+
+static void running(struct task *t)
+{
+	t->phase = PHASE_RUNNING;
+	super_tell_state(t);
+	if (t->ended)
+		drain(t);
+}
+
+/* An exec that cannot start says so where its output would have been, as Docker does. */
+static void failed(struct task *t)
+{
+	if (*t->exec) {
+		_cleanup_free_ char *text = xasprintf("OCI runtime exec failed: exec failed: unable to start container process: "
+						      "%s: unknown\r\n", t->error);
+
+		clients_output(t, TASK_STDOUT, text, strlen(text));
+	}
+	t->started_ns = 0;
+	finish(t);
+}
+
+static void (*const table[_PHASE_MAX][_EVENT_MAX])(struct task *t) = {
+	[PHASE_CREATING] = { [EVENT_CREATED] = created },
+	[PHASE_CREATED]  = { [EVENT_START] = starting, [EVENT_ENDED] = drain },
+	[PHASE_STARTING] = { [EVENT_STARTED] = running, [EVENT_FAILED] = failed },
+	[PHASE_RUNNING]  = { [EVENT_ENDED] = drain },
+	[PHASE_DRAINING] = { [EVENT_SILENT] = finish, [EVENT_DEADLINE] = finish },
+	[PHASE_EXITED]   = { NULL },
+};
+
+void task_event(struct task *t, enum task_event ev)
+{
+	if (table[t->phase][ev])
+		table[t->phase][ev](t);
+}
+
+void task_ended(struct task *t, enum task_event ev, int exit_code, uint64_t when_ns, const char *error)
+{
+	/* Why it could not start says more than how its process went down after that. */
+	if (t->phase == PHASE_EXITED || (t->ended && ev != EVENT_FAILED))
 		return;
-	if (output_over || (t->eof[TASK_STDOUT] && t->eof[TASK_STDERR]))
-		task_exited(t);
-	else if (!t->drain)
-		(void)loop_add_timer(t->super->loop, DRAIN_US, 0, on_drain, t, &t->drain);
+	t->ended = true;
+	t->exit_code = exit_code;
+	t->exited_ns = when_ns;
+	str_replace(&t->error, error);
+	task_event(t, ev);
 }
 
-static char *record_path(const char *dir, const char *ctr)
+void task_output(struct task *t, enum task_stream s, const void *p, size_t n)
 {
-	return xasprintf("%s/exit-%s", dir, ctr);
+	if (t->phase == PHASE_EXITED)
+		return;
+	jsonlog_write(&t->log, s, p, n);
+	clients_output(t, s, p, n);
 }
 
-int exit_record_write(const char *dir, const struct msg_task_state *m)
+void task_output_eof(struct task *t, enum task_stream s)
 {
-	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
-	_cleanup_free_ char *path = record_path(dir, m->ctr);
-
-	msg_task_state_encode(m, &b);
-	return fs_write_atomic(AT_FDCWD, path, b.buf, b.len, 0600, false);
-}
-
-int exit_record_read(const char *dir, const char *ctr, struct msg_task_state *ret)
-{
-	_cleanup_free_ char *path = record_path(dir, ctr), *raw = NULL;
-	size_t n;
-	int r = fs_read(AT_FDCWD, path, 64 << 10, &raw, &n);
-
-	return r < 0 ? r : msg_task_state_decode(raw, n, ret);
+	t->eof[s] = true;
+	if (t->eof[TASK_STDOUT] && t->eof[TASK_STDERR])
+		task_event(t, EVENT_SILENT);
 }

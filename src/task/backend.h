@@ -45,6 +45,7 @@ struct backend_ops {
 	/* Ends everything: processes, VM. */
 	void (*shutdown)(struct backend *b, backend_done_fn done, void *ud);
 
+	/* These three report no events before they return. */
 	size_t (*stdin_write)(struct backend *b, const char *ctr, const char *exec, const void *p, size_t n); /* accepted */
 	void (*stdin_close)(struct backend *b, const char *ctr, const char *exec);
 	/* Backpressure: stop or go on reading the task's output. */

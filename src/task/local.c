@@ -16,6 +16,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 
@@ -48,6 +49,11 @@ static void ltask_free(struct ltask *t)
 {
 	list_remove(&t->link);
 	loop_source_free(t->child);
+	if (t->proc.pidfd >= 0 && !t->exited) {
+		/* Of an init that was never started, or of an exec whose container is gone: no zombie stays. */
+		(void)proc_kill(&t->proc, SIGKILL);
+		(void)proc_wait(&t->proc, NULL);
+	}
 	stdio_close(t);
 	proc_done(&t->proc);
 	oci_process_free(t->process);
@@ -268,8 +274,10 @@ static int start_exec(struct local *l, struct ltask *t, struct err *e)
 	}
 	r = rt_exec(init->rt, t->process, t->child_fd, &t->proc, &console, e);
 	stdio_close_child_ends(t);
-	if (r < 0)
+	if (r < 0) {
+		stdio_close(t);
 		return r;
+	}
 	if (console >= 0)
 		r = stdio_set_console(t, console);
 	if (r == 0)
@@ -296,9 +304,13 @@ static void op_start(struct backend *b, const char *ctr, const char *exec, backe
 		r = no_task(ctr, exec, &e);
 	else
 		r = *exec ? start_exec(l, t, &e) : rt_start(t->rt, &e);
-	if (r == 0)
+	if (r == 0) {
+		t->started = true;
 		pid = htole32((uint32_t)t->proc.pid);
+	}
 	done(ud, r, &e, &pid, r == 0 ? sizeof pid : 0);
+	/* What the parsed configuration took is not needed again. */
+	(void)malloc_trim(0);
 }
 
 /* --- the rest --- */
@@ -365,6 +377,24 @@ static void op_ps(struct backend *b, const char *ctr, backend_done_fn done, void
 	done(ud, r, &e, out.buf, r == 0 ? out.len : 0);
 }
 
+/* Deletes a container with its execs. */
+static int del_container(struct local *l, struct ltask *init, struct err *e)
+{
+	_cleanup_free_ char *ctr = xstrdup(init->ctr);
+
+	if (!init->exited) {
+		/* It was never started: its init still waits. */
+		(void)rt_kill(init->rt, SIGKILL, true, NULL);
+		(void)proc_wait(&init->proc, NULL);
+		init->exited = true;
+		(void)rt_destroy(init->rt, NULL);
+	}
+	list_for_each(t, &l->tasks, struct ltask, link)
+		if (streq(t->ctr, ctr))
+			ltask_free(t);
+	return l->hooks->rootfs_umount(l->userdata, ctr, e);
+}
+
 static void op_del(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud)
 {
 	struct local *l = local_of(b);
@@ -372,28 +402,13 @@ static void op_del(struct backend *b, const char *ctr, const char *exec, backend
 	_cleanup_err_ struct err e = ERR_INIT;
 	int r = 0;
 
-	if (t && t->proc.pidfd >= 0 && !t->exited && *exec) {
-		r = err_msg(&e, ERR_CONFLICT, -EBUSY, "delete '%s': it is running", exec);
-	} else if (t) {
-		if (!*exec) {
-			/* A container that was never started still has its waiting init. */
-			if (!t->exited) {
-				(void)rt_kill(t->rt, SIGKILL, true, NULL);
-				(void)proc_wait(&t->proc, NULL);
-				(void)rt_destroy(t->rt, NULL);
-			}
-			list_for_each(o, &l->tasks, struct ltask, link)
-				if (o != t && streq(o->ctr, ctr))
-					ltask_free(o);
-			ltask_free(t);
-			r = l->hooks->rootfs_umount(l->userdata, ctr, &e);
-		} else {
-			ltask_free(t);
-		}
-	} else if (!*exec) {
-		/* Creation failed: nothing is left of it. */
-		r = 0;
-	}
+	/* A container whose creation failed has left nothing. */
+	if (t && t->started && !t->exited)
+		r = err_msg(&e, ERR_CONFLICT, -EBUSY, "delete '%s': it is running", *exec ? exec : ctr);
+	else if (t && !*exec)
+		r = del_container(l, t, &e);
+	else if (t)
+		ltask_free(t);
 	done(ud, r, &e, NULL, 0);
 }
 
@@ -401,6 +416,7 @@ static void op_shutdown(struct backend *b, backend_done_fn done, void *ud)
 {
 	struct local *l = local_of(b);
 
+	/* Execs end with their container's cgroup; the loop reaps them. */
 	list_for_each(t, &l->tasks, struct ltask, link)
 		if (!*t->exec && t->rt && !t->exited) {
 			siginfo_t si = { 0 };
@@ -409,6 +425,8 @@ static void op_shutdown(struct backend *b, backend_done_fn done, void *ud)
 			if (RETRY(waitid(P_PIDFD, (id_t)t->proc.pidfd, &si, WEXITED)) == 0)
 				on_exit_child(NULL, &si, t);
 		}
+	if (l->hooks->shutdown)
+		l->hooks->shutdown(l->userdata);
 	done(ud, 0, NULL, NULL, 0);
 }
 
@@ -416,11 +434,6 @@ static size_t op_stdin_write(struct backend *b, const char *ctr, const char *exe
 {
 	struct ltask *t = ltask_find(local_of(b), ctr, exec);
 
-	/* Before an exec has started there is no pipe yet: the caller keeps its bytes. */
-	if (t && *exec && t->proc.pidfd < 0) {
-		t->in_short = true;
-		return 0;
-	}
 	return t ? stdio_in_write(t, p, n) : n;
 }
 

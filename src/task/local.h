@@ -14,6 +14,8 @@ struct local_hooks {
 	int (*sandbox)(void *userdata, const struct msg_sandbox *m, struct err *e);
 	/* Namespaces that containers join instead of making their own, -EBADF = none of it. */
 	int net_ns_fd, ipc_ns_fd;
+	/* Optional: undoes `sandbox`. Every container of it has ended. */
+	void (*shutdown)(void *userdata);
 };
 
 int local_new(struct loop *l, struct local_hooks *hooks /* borrowed */, void *userdata, struct backend **ret);

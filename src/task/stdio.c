@@ -16,8 +16,10 @@ int stdio_open_pipes(struct ltask *t)
 	for (int i = 0; i < 3; i++) {
 		int p[2], r;
 
-		if (i == 0 && !(t->flags & TASK_STDIN))
+		if (i == 0 && !(t->flags & TASK_STDIN)) {
+			t->in_dead = true;
 			continue;	/* /dev/null */
+		}
 		r = fd_pipe(p, 0);
 		if (r < 0)
 			return r;
@@ -85,72 +87,83 @@ static void on_output(struct loop_source *s, int fd, uint32_t events, void *ud)
 		output_over(t, i);
 }
 
+static void on_in_room(struct loop_source *s, int fd, uint32_t events, void *ud);
+
+static void in_over(struct ltask *t)
+{
+	loop_source_free(t->io[0]);
+	t->io[0] = NULL;
+	fd_close(&t->fd[0]);
+	sbuf_done(&t->in);
+	t->in_dead = true;
+}
+
 /* Writes what waits for stdin; closes it when that was asked for. */
 static void in_flush(struct ltask *t)
 {
-	struct backend *b = &t->local->b;
-
-	while (t->in.len && t->fd[0] >= 0) {
+	if (t->fd[0] < 0)
+		return;		/* an exec that is not started yet */
+	while (t->in.len) {
 		ssize_t n = RETRY(write(t->fd[0], t->in.buf, t->in.len));
 
-		if (n < 0 && errno == EAGAIN)
-			break;
+		if (n < 0 && errno == EAGAIN) {
+			if (!t->io[0] && loop_add_io(t->local->loop, t->fd[0], EPOLLOUT, on_in_room, t, &t->io[0]) < 0)
+				in_over(t);
+			return;
+		}
 		if (n < 0) {
 			/* Nobody reads any more: what comes is dropped, as a shell's pipe would break. */
-			sbuf_reset(&t->in);
-			t->in_closing = true;
-			break;
+			in_over(t);
+			return;
 		}
 		sbuf_consume(&t->in, (size_t)n);
 	}
-	if (!t->in.len) {
-		sbuf_done(&t->in);
-		loop_source_free(t->io[0]);
-		t->io[0] = NULL;
-		if (t->in_closing)
-			fd_close(&t->fd[0]);
-	}
-	if (t->in_short && t->in.len < IN_MAX / 2) {
-		t->in_short = false;
-		b->events->stdin_ready(b->userdata, t->ctr, t->exec);
-	}
+	sbuf_done(&t->in);
+	loop_source_free(t->io[0]);
+	t->io[0] = NULL;
+	if (t->in_closing)
+		in_over(t);
+}
+
+static void in_tell_room(struct ltask *t)
+{
+	struct backend *b = &t->local->b;
+
+	if (!t->in_short || t->in.len > IN_MAX / 2)
+		return;
+	t->in_short = false;
+	b->events->stdin_ready(b->userdata, t->ctr, t->exec);
 }
 
 static void on_in_room(struct loop_source *s, int fd, uint32_t events, void *ud)
 {
 	in_flush(ud);
+	in_tell_room(ud);
 }
 
 size_t stdio_in_write(struct ltask *t, const void *p, size_t n)
 {
-	size_t take = MIN(n, IN_MAX - t->in.len);
+	size_t done = 0;
 
-	if (t->fd[0] < 0 || t->in_closing)
-		return n;
-	sbuf_add(&t->in, p, take);
-	t->in_short = take < n;
-	if (!t->io[0]) {
-		bool was_short = t->in_short;
+	while (done < n && !t->in_dead && !t->in_closing) {
+		size_t take = MIN(n - done, IN_MAX - t->in.len);
 
-		t->in_short = false;	/* the caller is told by the count, not from inside the call */
-		in_flush(t);
-		if (t->in.len) {
-			t->in_short = was_short;
-			(void)loop_add_io(t->local->loop, t->fd[0], EPOLLOUT, on_in_room, t, &t->io[0]);
-		} else if (was_short) {
-			size_t more = stdio_in_write(t, (const char *)p + take, n - take);
-
-			return take + more;
+		if (!take) {
+			t->in_short = true;
+			return done;
 		}
+		sbuf_add(&t->in, (const char *)p + done, take);
+		done += take;
+		if (!t->io[0])
+			in_flush(t);
 	}
-	return take;
+	return n;
 }
 
 void stdio_in_close(struct ltask *t)
 {
 	t->in_closing = true;
-	if (!t->in.len)
-		fd_close(&t->fd[0]);
+	in_flush(t);
 }
 
 void stdio_pause(struct ltask *t, bool paused)
@@ -168,9 +181,11 @@ int stdio_watch(struct ltask *t)
 
 		if (t->fd[i] < 0 || t->io[i])
 			continue;
-		r = loop_add_io(t->local->loop, t->fd[i], EPOLLIN, on_output, t, &t->io[i]);
+		r = loop_add_io(t->local->loop, t->fd[i], t->paused ? 0 : EPOLLIN, on_output, t, &t->io[i]);
 		if (r < 0)
 			return r;
 	}
+	in_flush(t);
+	in_tell_room(t);
 	return 0;
 }
