@@ -284,7 +284,16 @@ static int start_exec(struct local *l, struct ltask *t, struct err *e)
 		r = stdio_watch(t);
 	if (r == 0)
 		r = loop_add_child(l->loop, t->proc.pidfd, on_exit_child, t, &t->child);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "watch exec '%s'", t->exec) : 0;
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "watch exec '%s'", t->exec);
+	/* What was said of stdin before there was one. */
+	if (t->in_closing)
+		stdio_in_close(t);
+	if (t->in_short) {
+		t->in_short = false;
+		l->b.events->stdin_ready(l->b.userdata, t->ctr, t->exec);
+	}
+	return 0;
 }
 
 static int no_task(const char *ctr, const char *exec, struct err *e)

@@ -128,16 +128,17 @@ void jail_cgroup_remove(const char *cgroup)
 
 /* --- the child --- */
 
-static int bind_one(const char *path)
+static int bind_one(const char *path, const char *to)
 {
 	char target[256];
 	struct stat st;
 	char link[256];
 	ssize_t n;
 
-	if (lstat(path, &st) < 0)
+	/* Links of ours into /proc are followed, those of the host's layout (/lib -> usr/lib) kept. */
+	if (fstatat(AT_FDCWD, path, &st, !strncmp(path, "/proc/", 6) ? 0 : AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
-	snprintf(target, sizeof target, "/tmp/%s", path + 1);
+	snprintf(target, sizeof target, "/tmp/%s", to + 1);
 	for (char *p = target + 5; (p = strchr(p, '/')); p++) {
 		*p = 0;
 		if (mkdir(target, 0755) < 0 && errno != EEXIST)
@@ -171,15 +172,23 @@ static int bind_one(const char *path)
 /* The new root is built on a tmpfs over /tmp, which exists everywhere. */
 static int enter_root(const struct jail_args *a)
 {
-	int r = 0;
+	int files[JAIL_BINDS_MAX], r = 0;
 
+	/* Held by descriptor first: the tmpfs may cover where they lie. */
+	for (size_t i = 0; i < a->n_binds; i++) {
+		files[i] = open(a->binds[i].from, O_PATH | O_CLOEXEC);
+		if (files[i] < 0)
+			return -errno;
+	}
 	if (mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
 	    mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID, "size=1m,mode=755") < 0)
 		return -errno;
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(binds); i++)
-		r = bind_one(binds[i]);
+		r = bind_one(binds[i], binds[i]);
 	if (r == 0 && a->kvm)
-		r = bind_one("/dev/kvm");
+		r = bind_one("/dev/kvm", "/dev/kvm");
+	for (size_t i = 0; r == 0 && i < a->n_binds; i++)
+		r = bind_one(fd_proc_path(files[i]).s, a->binds[i].to);
 	if (r < 0)
 		return r;
 	if (chdir("/tmp") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
@@ -234,6 +243,7 @@ static _noreturn_ void child(const struct jail_args *a, int report)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	umask(022);
 	each_hierarchy(cgroup_join, a);
 	r = high < 0 ? -errno : 0;
 	if (r == 0)

@@ -4,6 +4,8 @@
 #include "base/proc.h"
 #include <stdbool.h>
 
+#define JAIL_BINDS_MAX 8
+
 struct jail_args {
 	char *const *argv;		/* argv[0] = program */
 	const struct fd_map *fds;
@@ -12,6 +14,8 @@ struct jail_args {
 	const char *cgroup;		/* path below each hierarchy; NULL = stay */
 	uint64_t memory_max;		/* bytes for the cgroup; 0 = none */
 	bool kvm;			/* /dev/kvm is needed */
+	const struct jail_bind { const char *from, *to; } *binds;	/* further files it may read */
+	size_t n_binds;
 };
 
 /* Starts the program in namespaces of its own (mount, pid, net, ipc, uts), on a tiny read-only root with

@@ -25,6 +25,8 @@
 #define FD_TAP 12
 #define FD_SERIAL 13
 #define FD_SHARES 20
+#define JAIL_KERNEL "/boot/vmlinuz"	/* what the jail calls them: QEMU opens these two by name only */
+#define JAIL_INITRD "/boot/initramfs.img"
 #define SHARES_MAX 8
 #define SLOT_LINK 3
 #define SLOT_NIC 4
@@ -301,12 +303,8 @@ static char **arguments(const struct vmm_config *c)
 	strv_addf(&v, "%lluk", (unsigned long long)(c->memory >> 10));
 	strv_add(&v, "-object");
 	strv_addf(&v, "memory-backend-memfd,id=ram,size=%lluk,share=on", (unsigned long long)(c->memory >> 10));
-	strv_extend(&v, (char *[]){ "-kernel", "/dev/fdset/1", "-initrd", "/dev/fdset/2", "-append", NULL });
+	strv_extend(&v, (char *[]){ "-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD, "-append", NULL });
 	strv_add(&v, c->cmdline);
-	strv_add(&v, "-add-fd");
-	strv_addf(&v, "fd=%d,set=1", FD_SHARES + SHARES_MAX);
-	strv_add(&v, "-add-fd");
-	strv_addf(&v, "fd=%d,set=2", FD_SHARES + SHARES_MAX + 1);
 	strv_add(&v, "-chardev");
 	strv_addf(&v, "socket,id=qmp,fd=%d", FD_QMP);
 	strv_extend(&v, (char *[]){ "-mon", "chardev=qmp,mode=control", "-chardev", NULL });
@@ -333,27 +331,15 @@ static uint32_t machine_uid(void)
 	return UID_BASE + (uint32_t)getpid();
 }
 
-static int open_image(const char *path, const char *what, struct err *e)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	return fd < 0 ? err_set(e, ERR_SYSTEM, -errno, "open %s '%s'", what, path) : fd;
-}
-
 static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 {
-	_cleanup_close_ int kernel = -EBADF, initrd = -EBADF, qmp_theirs = -EBADF, serial_theirs = -EBADF;
+	const struct jail_bind files[] = { { c->kernel, JAIL_KERNEL }, { c->initrd, JAIL_INITRD } };
+	_cleanup_close_ int qmp_theirs = -EBADF, serial_theirs = -EBADF;
 	_cleanup_strv_ char **argv = arguments(c);
 	struct fd_map map[8 + SHARES_MAX];
 	int qmp_pair[2], serial_pair[2], r;
 	size_t n = 0;
 
-	kernel = open_image(c->kernel, "guest kernel", e);
-	if (kernel < 0)
-		return kernel;
-	initrd = open_image(c->initrd, "initramfs", e);
-	if (initrd < 0)
-		return initrd;
 	r = sock_pair(qmp_pair);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "open the monitor");
@@ -370,8 +356,6 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 	map[n++] = (struct fd_map){ qmp_theirs, FD_QMP };
 	map[n++] = (struct fd_map){ serial_theirs, FD_SERIAL };
 	map[n++] = (struct fd_map){ c->link_fd, FD_LINK };
-	map[n++] = (struct fd_map){ kernel, FD_SHARES + SHARES_MAX };
-	map[n++] = (struct fd_map){ initrd, FD_SHARES + SHARES_MAX + 1 };
 	map[n++] = (struct fd_map){ STDERR_FILENO, STDERR_FILENO };
 	if (c->tap_fd >= 0)
 		map[n++] = (struct fd_map){ c->tap_fd, FD_TAP };
@@ -380,6 +364,7 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 	struct jail_args a = {
 		.argv = argv, .fds = map, .n_fds = n, .uid = machine_uid(), .cgroup = c->cgroup,
 		.memory_max = c->memory + QEMU_OVERHEAD, .kvm = streq(c->accel, "kvm"),
+		.binds = files, .n_binds = ARRAY_SIZE(files),
 	};
 
 	r = jail_spawn(&a, &q->proc);
