@@ -57,24 +57,6 @@ static bool any_reference(const struct image *i, const struct filters *f)
 	return false;
 }
 
-static struct json *summary(const struct image *i)
-{
-	struct json *o = json_object();
-	struct json *labels = json_get(json_get(i->config, "config"), "Labels");
-
-	json_set_str(o, "Id", i->id);
-	json_set_str(o, "ParentId", "");
-	json_set_strv(o, "RepoTags", i->tags);
-	json_set(o, "RepoDigests", json_array());
-	json_set_int(o, "Created", (int64_t)(i->created_ns / 1000000000));
-	json_set_int(o, "Size", (int64_t)i->size);
-	json_set_int(o, "SharedSize", -1);
-	json_set_int(o, "VirtualSize", (int64_t)i->size);
-	json_set(o, "Labels", labels ? json_ref(labels) : NULL);
-	json_set_int(o, "Containers", -1);
-	return o;
-}
-
 static void list_images(struct request *r, struct engine *e)
 {
 	static const char *const allowed[] = { "before", "dangling", "label", "label!", "reference", "since", "until", NULL };
@@ -102,7 +84,7 @@ static void list_images(struct request *r, struct engine *e)
 		    !filters_match_labels(&f, "label", json_get(json_get(i->config, "config"), "Labels")) ||
 		    (filters_has(&f, "before") && i->created_ns >= before) || (filters_has(&f, "since") && i->created_ns <= since))
 			continue;
-		json_add(out, summary(i));
+		json_add(out, image_summary(i));
 	}
 	resp_json(r, 200, out);
 }

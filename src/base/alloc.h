@@ -2,7 +2,7 @@
  * Anything sized by outside input is bounded by its caller first. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdarg.h>
 
 void *xmalloc(size_t n);

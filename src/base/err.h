@@ -6,7 +6,7 @@
  * case, no full stop, or Docker's wording where Docker has one. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 
 enum err_kind {

@@ -1,7 +1,7 @@
 /* File descriptors: cleanup, full reads and writes, close-on-exec hygiene. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <errno.h>
 #include <stdbool.h>
 #include <sys/types.h>

@@ -5,8 +5,8 @@
  * (CVE-2021-30465 and its kin). Kernels without openat2 (before 5.6) are refused by fs_check_kernel. */
 #pragma once
 
-#include "macro.h"
-#include "sbuf.h"
+#include "base/macro.h"
+#include "base/sbuf.h"
 #include <stdbool.h>
 #include <sys/stat.h>
 #include <sys/types.h>

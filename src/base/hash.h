@@ -1,7 +1,7 @@
 /* String-keyed hash map and intrusive list. Keys are copied; values are the caller's. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 
 struct hmap_entry { char *key; void *value; struct hmap_entry *next; };

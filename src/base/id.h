@@ -1,7 +1,7 @@
 /* Random identifiers. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 
 #define ID_LEN 64

@@ -1,7 +1,7 @@
 /* The only place that prints diagnostics. Programs log once, at the top; library code only log_debug. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };

@@ -7,7 +7,7 @@
  * The loop never closes descriptors it was given. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/signalfd.h>

@@ -4,7 +4,7 @@
  * arguments may mix. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 
 enum opt_type { OPT_BOOL, OPT_STR, OPT_STRV, OPT_INT, OPT_CALL };

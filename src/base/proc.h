@@ -1,7 +1,7 @@
 /* Child processes, held by pidfd, never by a bare pid. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 #include <sys/types.h>
 

@@ -3,7 +3,7 @@
  * `full`: check it (or sbuf_ok()) where foreign data is collected. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdarg.h>
 #include <stdbool.h>
 

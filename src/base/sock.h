@@ -1,7 +1,7 @@
 /* Unix sockets and descriptor passing. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <sys/types.h>
 
 #define SOCK_MAX_FDS 8

@@ -1,7 +1,7 @@
 /* NULL-terminated vectors of heap strings. A NULL vector is an empty one. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 
 #define _cleanup_strv_ _cleanup_(strv_freep)

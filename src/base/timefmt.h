@@ -1,7 +1,7 @@
 /* Times and sizes as Docker writes and reads them. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 
 /* "2006-01-02T15:04:05.999999999Z" (trailing zeros of the fraction dropped, as Go's RFC3339Nano). ns=0: "0001-01-01T00:00:00Z". */

@@ -1,7 +1,7 @@
 /* Terminals. */
 #pragma once
 
-#include "macro.h"
+#include "base/macro.h"
 #include <stdbool.h>
 #include <termios.h>
 

@@ -71,6 +71,38 @@ void image_event(struct engine *e, const struct image *i, const char *action, co
 	event_emit(e, "image", action, i->id, a);
 }
 
+struct json *image_summary(const struct image *i)
+{
+	struct json *o = json_object();
+	struct json *labels = json_get(json_get(i->config, "config"), "Labels");
+
+	json_set_str(o, "Id", i->id);
+	json_set_str(o, "ParentId", "");
+	json_set_strv(o, "RepoTags", i->tags);
+	json_set(o, "RepoDigests", json_array());
+	json_set_int(o, "Created", (int64_t)(i->created_ns / 1000000000));
+	json_set_int(o, "Size", (int64_t)i->size);
+	json_set_int(o, "SharedSize", -1);
+	json_set_int(o, "VirtualSize", (int64_t)i->size);
+	json_set(o, "Labels", labels ? json_ref(labels) : NULL);
+	json_set_int(o, "Containers", -1);
+	return o;
+}
+
+struct json *images_summaries(struct engine *e)
+{
+	struct json *a = json_array();
+
+	for (size_t k = e->images->n; k-- > 0;)
+		json_add(a, image_summary(e->images->v[k]));
+	return a;
+}
+
+size_t images_count(struct engine *e)
+{
+	return e->images->n;
+}
+
 /* --- opening --- */
 
 static int load_tags(struct engine *e, struct image *i, struct err *err)

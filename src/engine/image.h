@@ -16,6 +16,10 @@ int images_open(struct engine *e, struct err *err);	/* sets e->images, collects 
 void images_close(struct engine *e);
 /* All images, oldest first: borrowed array. */
 struct image *const *images_all(struct engine *e, size_t *ret_n);
+/* As GET /images/json shows them, newest first; new. */
+struct json *images_summaries(struct engine *e);
+struct json *image_summary(const struct image *i);
+size_t images_count(struct engine *e);
 /* By reference (tag defaults to latest), full id, or unique id prefix. Borrowed; 404 "No such image: busybox:latest". */
 int image_find(struct engine *e, const char *ref, struct image **ret, struct err *err);
 /* Directories of the layers, top first (overlay's lowerdir order). Heap vector. */
