@@ -1,0 +1,62 @@
+/* POST /containers/{id}/attach: the client's connection goes to the container's supervisor. */
+#include "api/routes_containers.h"
+
+#include "base/alloc.h"
+#include "base/strv.h"
+#include "base/tty.h"
+#include <string.h>
+
+#define DEFAULT_KEYS "ctrl-p,ctrl-q"
+
+struct attaching {
+	struct container *c;		/* referenced */
+	bool stream;
+	uint32_t flags;
+	unsigned char keys[16];
+	size_t n_keys;
+};
+
+static void hijacked(void *ud, int fd, const void *preread, size_t n)
+{
+	struct attaching *a = ud;
+	const struct attach_args args = {
+		.fd = fd, .preread = preread, .n_preread = n, .flags = a->flags, .keys = a->keys, .n_keys = a->n_keys,
+	};
+
+	if (a->stream && fd >= 0)
+		container_attach(a->c, &args);
+	else if (fd >= 0)
+		close(fd);
+	container_unref(a->c);
+	free(a);
+}
+
+void route_container_attach(struct request *r, struct engine *e)
+{
+	static const struct { const char *key; uint32_t flag; } streams[] = {
+		{"stdin", ATTACH_STDIN}, {"stdout", ATTACH_STDOUT}, {"stderr", ATTACH_STDERR},
+	};
+	struct container *c = request_container(r, e);
+	const char *keys = http_query_get(&r->query, "detachKeys");
+	struct attaching *a;
+
+	if (!c)
+		return;
+	if (http_query_bool(&r->query, "logs", false)) {
+		resp_errorf(r, ERR_NOT_IMPLEMENTED, "attach with logs=1 is not supported by this version of insula: read the logs first");
+		return;
+	}
+	a = new0(struct attaching);
+	if (tty_parse_detach_keys(str_empty(keys) ? DEFAULT_KEYS : keys, a->keys, &a->n_keys) < 0) {
+		resp_errorf(r, ERR_INVALID, "Invalid detach keys (%s) provided", keys);
+		free(a);
+		return;
+	}
+	a->c = container_ref(c);
+	a->stream = http_query_bool(&r->query, "stream", false);
+	a->flags = container_tty(c) ? 0 : ATTACH_MUX;
+	for (size_t i = 0; i < ARRAY_SIZE(streams); i++)
+		if (http_query_bool(&r->query, streams[i].key, false))
+			a->flags |= streams[i].flag;
+	resp_hijack(r, !container_tty(c), hijacked, a);
+}

@@ -1,0 +1,163 @@
+/* At the start of the daemon: which containers run, which have ended meanwhile, and what is nobody's.
+ *
+ * For each container that is recorded as running: its supervisor answers on its socket and tells the states of its
+ * tasks; or it is gone and has left an exit record; or it is gone without one, and the container with it. A changed
+ * boot id means that all have exited. A supervisor that serves no known container (the daemon died in the middle of a
+ * start or a removal) is ended. */
+#include "engine/container_int.h"
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/sock.h"
+#include "base/strv.h"
+#include "engine/db.h"
+#include "engine/worker.h"
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+
+#define ADOPT_WAIT_US 2000000	/* for all supervisors together; a slower one is adopted when it answers */
+
+struct adoption { unsigned waiting; };
+
+static void on_hello(void *ud, int r)
+{
+	struct adoption *a = ud;
+
+	if (a->waiting)
+		a->waiting--;
+}
+
+static void adopt(struct container *c, struct adoption *a)
+{
+	_cleanup_free_ char *dir = sandbox_dir(c->engine, c->id);
+	int r = sup_adopt(c, on_hello, a, &c->sup);
+
+	if (r >= 0) {
+		a->waiting++;
+		return;
+	}
+	container_sup_lost(c, dir);
+	sandbox_dir_remove(dir);
+}
+
+static void end_all(struct engine *e)
+{
+	list_for_each(c, &e->containers->all, struct container, link) {
+		struct exit_info x = {.code = 137, .error = "the host was restarted"};
+
+		if (c->status == CTR_RUNNING)
+			container_exited(c, &x);
+	}
+}
+
+/* ---- what is nobody's ---- */
+
+struct stray { struct conn *conn; char *dir; };
+
+static void stray_reply(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+}
+
+static void stray_frame(struct conn *c, const struct frame *f, int *fds, size_t n_fds, void *ud)
+{
+}
+
+static void stray_close(struct conn *c, int r, void *ud)
+{
+	struct stray *s = ud;
+
+	conn_free(s->conn);
+	sandbox_dir_remove(s->dir);
+	free(s->dir);
+	free(s);
+}
+
+static const struct conn_ops stray_ops = {stray_frame, stray_close};
+
+static void end_stray(struct engine *e, const char *id)
+{
+	_cleanup_free_ char *dir = sandbox_dir(e, id), *path = path_join(dir, "sup.sock");
+	struct msg_hello hello = {.version = PROTO_VERSION, .sandbox = (char *)id, .kind = (char *)"insulad"};
+	struct msg_shutdown bye = {.sandbox = (char *)id};
+	int fd = sock_connect_unix(path);
+	struct stray *s;
+
+	if (fd < 0) {
+		sandbox_dir_remove(dir);
+		cgroup_reap(e, id);
+		return;
+	}
+	log_info("ending sandbox %s, which belongs to no container", id);
+	s = new0(struct stray);
+	s->dir = TAKE_PTR(dir);
+	if (conn_new(e->loop, fd, true, &stray_ops, s, &s->conn) < 0) {
+		free(s->dir);
+		free(s);
+		return;
+	}
+	CONN_REQUEST(s->conn, HELLO, hello, &hello, -1, stray_reply, NULL);
+	CONN_REQUEST(s->conn, SHUTDOWN, shutdown, &bye, -1, stray_reply, NULL);
+}
+
+static void end_strays(struct engine *e)
+{
+	_cleanup_free_ char *path = path_join(e->cfg.exec_root, "sandboxes");
+	DIR *d = opendir(path);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		struct container *c = de->d_name[0] == '.' ? NULL : hmap_get(&e->containers->by_id, de->d_name);
+
+		if (de->d_name[0] != '.' && (!c || (c->status != CTR_RUNNING && !c->sup)))
+			end_stray(e, de->d_name);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* Folders of containers that never got into the database, or that left it just before a crash. */
+static void trash_strays(struct engine *e)
+{
+	_cleanup_free_ char *path = path_join(e->cfg.data_root, "containers");
+	DIR *d = opendir(path);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *dir = path_join(path, de->d_name);
+
+		if (de->d_name[0] != '.' && !hmap_get(&e->containers->by_id, de->d_name))
+			trash(e, dir);
+	}
+	if (d)
+		closedir(d);
+}
+
+void containers_adopt(struct engine *e)
+{
+	struct containers *t = e->containers;
+	_cleanup_free_ char *boot = db_meta_get(e->db, "boot_id");
+	bool rebooted = boot && !streq(boot, t->boot_id);
+	struct adoption *a = new0(struct adoption);
+	uint64_t end = now_mono_us() + ADOPT_WAIT_US, now;
+
+	if (rebooted)
+		end_all(e);
+	trash_strays(e);
+	end_strays(e);
+	list_for_each(c, &t->all, struct container, link)
+		if (c->status == CTR_RUNNING)
+			adopt(c, a);
+	while (a->waiting && (now = now_mono_us()) < end)
+		if (loop_run_once(e->loop, (int)((end - now) / 1000) + 1) < 0)
+			break;
+	(void)loop_run_once(e->loop, 0);	/* the states come behind the greeting */
+	if (a->waiting)
+		log_warn("%u supervisors have not answered yet", a->waiting);
+	else
+		free(a);
+	list_for_each(c, &t->all, struct container, link)
+		if (!c->current)
+			container_after_adoption(c, rebooted);
+}

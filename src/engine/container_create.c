@@ -1,0 +1,169 @@
+#include "engine/container_int.h"
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/id.h"
+#include "base/strv.h"
+#include "engine/accel.h"
+#include "engine/db.h"
+#include "engine/image.h"
+#include "engine/worker.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* A creation that waits for the verdict on the accelerator. */
+struct creating {
+	struct engine *engine;
+	char *name;
+	struct json *body;
+	enum isolation isolation;
+	engine_done_fn done;
+	void *userdata;
+	char **warnings;
+};
+
+int container_name_check(const char *name, struct err *err)
+{
+	if (!name_valid(name) || strlen(name) > 255)
+		return err_msg(err, ERR_INVALID, 0, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
+	return 0;
+}
+
+int container_name_taken(const char *name, const struct container *by, struct err *err)
+{
+	return err_msg(err, ERR_CONFLICT, 0, "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to "
+		       "remove (or rename) that container to be able to reuse that name.", name, by->id);
+}
+
+static int choose_name(struct creating *k, char **ret, struct err *err)
+{
+	const char *name = k->name && *k->name == '/' ? k->name + 1 : k->name;
+	struct container *other;
+	int r;
+
+	if (str_empty(name)) {
+		*ret = container_random_name(k->engine);
+		return 0;
+	}
+	r = container_name_check(name, err);
+	if (r < 0)
+		return r;
+	other = hmap_get(&k->engine->containers->by_name, name);
+	if (other)
+		return container_name_taken(name, other, err);
+	*ret = xstrdup(name);
+	return 0;
+}
+
+/* The image's own demands: what this host's kernel cannot run. */
+static int check_platform(const struct image *i, struct err *err)
+{
+	const char *os = json_get_str(i->config, "os");
+
+	if (!str_empty(os) && !streq(os, "linux"))
+		return err_msg(err, ERR_INVALID, 0, "image operating system \"%s\" cannot be used on this platform", os);
+	return 0;
+}
+
+static int make_folder(struct container *c, struct err *err)
+{
+	if (mkdir(c->dir, 0710) < 0)
+		return err_set(err, ERR_SYSTEM, -errno, "create '%s'", c->dir);
+	return 0;
+}
+
+static int create(struct creating *k, struct container **ret, struct err *err)
+{
+	struct engine *e = k->engine;
+	const char *ref = json_get_str(k->body, "Image");
+	struct create_ctx x = {.engine = e, .body = k->body, .isolation = k->isolation};
+	_cleanup_free_ char *name = NULL;
+	_cleanup_json_ struct json *doc = NULL;
+	struct container *c;
+	struct image *image;
+	struct id id = id_new();
+	int r;
+
+	if (str_empty(ref))
+		return err_msg(err, ERR_INVALID, 0, "no image specified: Config.Image is empty");
+	r = choose_name(k, &name, err);
+	if (r >= 0)
+		r = image_find(e, ref, &image, err);
+	if (r >= 0)
+		r = check_platform(image, err);
+	if (r < 0)
+		return r;
+	x.image_config = json_get(image->config, "config");
+	r = config_build(&x, &doc, err);
+	strv_extend(&k->warnings, x.warnings);
+	strv_free(x.warnings);
+	if (r < 0)
+		return r;
+	c = container_new(e, id.s, name);
+	c->image_id = xstrdup(image->id);
+	c->isolation = k->isolation;
+	c->created_ns = now_real_ns();
+	c->doc = TAKE_PTR(doc);
+	r = make_folder(c, err);
+	if (r >= 0) {
+		r = mounts_prepare(c, err);
+		if (r >= 0)
+			r = container_store(c, err);
+		if (r < 0)
+			trash(e, c->dir);
+	}
+	if (r < 0) {
+		container_unref(c);
+		return r;
+	}
+	container_insert(c);
+	container_event(c, "create", NULL);
+	*ret = c;
+	return 0;
+}
+
+static void creating_finish(struct creating *k, int r, const struct err *e)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	struct container *c = NULL;
+
+	if (r >= 0) {
+		r = create(k, &c, &err);
+		e = &err;
+	}
+	struct container_created made = {c ? c->id : NULL, k->warnings};
+
+	k->done(k->userdata, r, e, &made);
+	free(k->name);
+	json_free(k->body);
+	strv_free(k->warnings);
+	free(k);
+}
+
+static void accel_known(void *ud, int r, const struct err *e, void *result)
+{
+	struct creating *k = ud;
+	const struct accel *a = result;
+
+	if (r >= 0 && streq(a->name, "tcg"))
+		strv_addf(&k->warnings, "hyperv: qemu/tcg (%s): software emulation, slower and not a hardware boundary.", a->reason);
+	creating_finish(k, r, e);
+}
+
+void container_create(struct engine *e, const char *name, const struct json *body, engine_done_fn done, void *ud)
+{
+	struct creating *k = new0(struct creating);
+	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz");
+	int r;
+
+	*k = (struct creating){.engine = e, .name = xstrdup(name), .body = json_copy(body), .done = done, .userdata = ud};
+	r = isolation_parse(e, json_get_str(json_get(body, "HostConfig"), "Isolation"), &k->isolation, &err);
+	if (r >= 0 && k->isolation == ISOLATION_HYPERV && !fs_exists(kernel))
+		r = no_guest_kernel(e, &err);
+	if (r >= 0 && k->isolation == ISOLATION_HYPERV)
+		accel_get(e, accel_known, k);
+	else
+		creating_finish(k, r, &err);
+}

@@ -1,0 +1,411 @@
+/* What is told about containers: inspect and ps. */
+#include "engine/container_int.h"
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/strv.h"
+#include "base/timefmt.h"
+#include "engine/image.h"
+#include "engine/network.h"
+#include "engine/exec.h"
+#include "oci/defaults.h"
+#include <string.h>
+#include <strings.h>
+
+static const char *const status_names[] = {
+	[CTR_CREATED] = "created", [CTR_RUNNING] = "running", [CTR_EXITED] = "exited",
+	[CTR_RESTARTING] = "restarting", [CTR_REMOVING] = "removing", [CTR_DEAD] = "dead",
+};
+
+/* ---- inspect ---- */
+
+static struct json *state_json(const struct container *c)
+{
+	struct json *j = json_object();
+	_cleanup_free_ char *started = time_rfc3339(c->started_ns),
+		       *finished = time_rfc3339(c->status == CTR_RUNNING && c->finished_ns < c->started_ns && !c->restart_count
+						? 0 : c->finished_ns);
+
+	json_set_str(j, "Status", status_names[c->status]);
+	json_set_bool(j, "Running", c->status == CTR_RUNNING || c->status == CTR_RESTARTING);
+	json_set_bool(j, "Paused", false);
+	json_set_bool(j, "Restarting", c->status == CTR_RESTARTING);
+	json_set_bool(j, "OOMKilled", c->oom);
+	json_set_bool(j, "Dead", c->status == CTR_DEAD);
+	json_set_int(j, "Pid", c->pid);
+	json_set_int(j, "ExitCode", c->exit_code);
+	json_set_str(j, "Error", c->error);
+	json_set_str(j, "StartedAt", started);
+	json_set_str(j, "FinishedAt", finished);
+	return j;
+}
+
+static struct json *networks_json(const struct container *c)
+{
+	return network_inspect(c->engine, c->id, ctr_network(c)) ?: json_object();
+}
+
+/* The fields of the old days repeat those of the default network. */
+static struct json *network_settings(const struct container *c)
+{
+	struct json *j = json_object(), *nets = networks_json(c);
+	const struct json *bridge = json_get(nets, "bridge");
+
+	json_set_str(j, "Bridge", "");
+	json_set_str(j, "SandboxID", c->status == CTR_RUNNING ? c->id : "");
+	json_set_str(j, "SandboxKey", "");
+	json_set(j, "Ports", json_object());
+	json_set_bool(j, "HairpinMode", false);
+	json_set_str(j, "LinkLocalIPv6Address", "");
+	json_set_int(j, "LinkLocalIPv6PrefixLen", 0);
+	json_set_null(j, "SecondaryIPAddresses");
+	json_set_null(j, "SecondaryIPv6Addresses");
+	json_set_str(j, "EndpointID", json_get_str(bridge, "EndpointID") ?: "");
+	json_set_str(j, "Gateway", json_get_str(bridge, "Gateway") ?: "");
+	json_set_str(j, "GlobalIPv6Address", "");
+	json_set_int(j, "GlobalIPv6PrefixLen", 0);
+	json_set_str(j, "IPAddress", json_get_str(bridge, "IPAddress") ?: "");
+	json_set_int(j, "IPPrefixLen", json_get_int(bridge, "IPPrefixLen", 0));
+	json_set_str(j, "IPv6Gateway", "");
+	json_set_str(j, "MacAddress", json_get_str(bridge, "MacAddress") ?: "");
+	json_set(j, "Networks", nets);
+	return j;
+}
+
+static struct json *mounts_json(const struct container *c)
+{
+	static const char *const shown[] = {"Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation"};
+	const struct json *v = json_get(c->doc, "Mounts");
+	struct json *out = json_array();
+
+	for (size_t i = 0; i < json_len(v); i++) {
+		const struct json *m = json_at(v, i);
+		struct json *o;
+
+		/* as Docker: --tmpfs is told in HostConfig.Tmpfs only, --mount type=tmpfs here */
+		if (streq(json_get_str(m, "Type"), "tmpfs") &&
+		    json_get(json_get(ctr_host(c), "Tmpfs"), json_get_str(m, "Destination")))
+			continue;
+		o = json_add(out, json_object());
+		for (size_t k = 0; k < ARRAY_SIZE(shown); k++)
+			if (json_get(m, shown[k]))
+				json_set(o, shown[k], json_ref(json_get(m, shown[k])));
+	}
+	return out;
+}
+
+static struct json *driver_json(const struct container *c)
+{
+	struct json *j = json_object(), *data = json_set(j, "Data", json_object());
+	_cleanup_free_ char *upper = path_join(c->dir, "upper"), *work = path_join(c->dir, "work"),
+		       *merged = path_join(c->dir, "rootfs"), *scratch = path_join(c->dir, "scratch.ext4"), *lower = NULL;
+	_cleanup_strv_ char **dirs = NULL;
+	struct image *i;
+
+	json_set_str(j, "Name", "overlay2");
+	if (c->isolation == ISOLATION_HYPERV) {
+		json_set_str(data, "ScratchDisk", scratch);
+		return j;
+	}
+	if (image_find(c->engine, c->image_id, &i, NULL) >= 0)
+		dirs = image_layer_dirs(c->engine, i);
+	lower = dirs ? strv_join(dirs, ":") : xstrdup("");
+	json_set_str(data, "LowerDir", lower);
+	json_set_str(data, "MergedDir", merged);
+	json_set_str(data, "UpperDir", upper);
+	json_set_str(data, "WorkDir", work);
+	return j;
+}
+
+static struct json *host_json(const struct container *c)
+{
+	struct json *hc = json_copy(ctr_host(c));
+	bool open = json_get_bool(hc, "Privileged", false);
+
+	if (json_type(json_get(hc, "MaskedPaths")) != JSON_ARRAY && !open)
+		json_set_strv(hc, "MaskedPaths", (char *const *)oci_masked_paths);
+	if (json_type(json_get(hc, "ReadonlyPaths")) != JSON_ARRAY && !open)
+		json_set_strv(hc, "ReadonlyPaths", (char *const *)oci_readonly_paths);
+	return hc;
+}
+
+static struct json *config_json(const struct container *c)
+{
+	struct json *j = json_copy(ctr_config(c));
+	_cleanup_free_ char *hostname = ctr_hostname(c);
+
+	if (str_empty(json_get_str(j, "Hostname")))
+		json_set_str(j, "Hostname", hostname);
+	return j;
+}
+
+struct json *container_inspect(struct container *c)
+{
+	static const char *const files[][2] = {
+		{"ResolvConfPath", "resolv.conf"}, {"HostnamePath", "hostname"}, {"HostsPath", "hosts"},
+	};
+	struct json *j = json_object();
+	_cleanup_free_ char *created = time_rfc3339(c->created_ns), *name = xasprintf("/%s", c->name),
+		       *log = container_log_path(c);
+
+	json_set_str(j, "Id", c->id);
+	json_set_str(j, "Created", created);
+	json_set_str(j, "Path", json_get_str(c->doc, "Path"));
+	json_set(j, "Args", json_ref(json_get(c->doc, "Args")));
+	json_set(j, "State", state_json(c));
+	json_set_str(j, "Image", c->image_id);
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		_cleanup_free_ char *path = c->started_ns ? path_join(c->dir, files[i][1]) : xstrdup("");
+
+		json_set_str(j, files[i][0], path);
+	}
+	json_set_str(j, "LogPath", log);
+	json_set_str(j, "Name", name);
+	json_set_int(j, "RestartCount", c->restart_count);
+	json_set_str(j, "Driver", "overlay2");
+	json_set_str(j, "Platform", "linux");
+	json_set_str(j, "MountLabel", "");
+	json_set_str(j, "ProcessLabel", "");
+	json_set_str(j, "AppArmorProfile", "");
+	json_set(j, "ExecIDs", execs_of(c));
+	json_set(j, "HostConfig", host_json(c));
+	json_set(j, "GraphDriver", driver_json(c));
+	json_set(j, "Mounts", mounts_json(c));
+	json_set(j, "Config", config_json(c));
+	json_set(j, "NetworkSettings", network_settings(c));
+	return j;
+}
+
+/* ---- ps ---- */
+
+static char *status_text(const struct container *c)
+{
+	uint64_t now = now_real_ns();
+	uint64_t since = c->status == CTR_RUNNING ? c->started_ns : c->finished_ns;
+	_cleanup_free_ char *ago = time_human_duration(now > since ? (now - since) / 1000000000 : 0);
+
+	switch (c->status) {
+	case CTR_RUNNING:	return xasprintf("Up %s", ago);
+	case CTR_RESTARTING:	return xasprintf("Restarting (%d) %s ago", c->exit_code, ago);
+	case CTR_REMOVING:	return xstrdup("Removal In Progress");
+	case CTR_DEAD:		return xstrdup("Dead");
+	case CTR_CREATED:	return xstrdup("Created");
+	default:		return xasprintf("Exited (%d) %s ago", c->exit_code, ago);
+	}
+}
+
+static char *command_text(const struct container *c)
+{
+	const struct json *args = json_get(c->doc, "Args");
+	struct sbuf b = SBUF_INIT;
+
+	sbuf_puts(&b, json_get_str(c->doc, "Path"));
+	for (size_t i = 0; i < json_len(args); i++) {
+		const char *a = json_str(json_at(args, i));
+
+		sbuf_printf(&b, strchr(a, ' ') ? " '%s'" : " %s", a);
+	}
+	return sbuf_steal(&b);
+}
+
+/* The reference it was made from, unless that is another image by now. */
+static const char *image_text(const struct container *c)
+{
+	const char *ref = json_get_str(ctr_config(c), "Image");
+	struct image *i;
+
+	return image_find(c->engine, ref, &i, NULL) >= 0 && streq(i->id, c->image_id) ? ref : c->image_id;
+}
+
+static struct json *summary(const struct container *c)
+{
+	struct json *j = json_object();
+	_cleanup_free_ char *name = xasprintf("/%s", c->name), *status = status_text(c), *command = command_text(c);
+	const struct json *labels = json_get(ctr_config(c), "Labels");
+
+	json_set_str(j, "Id", c->id);
+	json_add_str(json_set(j, "Names", json_array()), name);
+	json_set_str(j, "Image", image_text(c));
+	json_set_str(j, "ImageID", c->image_id);
+	json_set_str(j, "Command", command);
+	json_set_int(j, "Created", (int64_t)(c->created_ns / 1000000000));
+	json_set(j, "Ports", json_array());
+	json_set(j, "Labels", labels ? json_copy(labels) : json_object());
+	json_set_str(j, "State", status_names[c->status]);
+	json_set_str(j, "Status", status);
+	json_set_str(json_set(j, "HostConfig", json_object()), "NetworkMode", ctr_network(c));
+	json_set(json_set(j, "NetworkSettings", json_object()), "Networks", networks_json(c));
+	json_set(j, "Mounts", mounts_json(c));
+	return j;
+}
+
+struct json *containers_summaries(struct engine *e)
+{
+	struct json *out = json_array();
+
+	list_for_each(c, &e->containers->all, struct container, link)
+		json_add(out, summary(c));
+	return out;
+}
+
+/* ---- filters ---- */
+
+const char *const container_filters[] = {
+	"ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network", "publish",
+	"since", "status", "volume", NULL,
+};
+
+static bool match_ancestor(const struct container *c, const struct filters *f)
+{
+	_cleanup_strv_ char **v = filters_values(f, "ancestor");
+
+	for (char **p = v; p && *p; p++) {
+		struct image *i;
+
+		if (image_find(c->engine, *p, &i, NULL) >= 0 && streq(i->id, c->image_id))
+			return true;
+	}
+	return !v;
+}
+
+static bool match_volume(const struct container *c, const struct filters *f)
+{
+	const struct json *v = json_get(c->doc, "Mounts");
+
+	if (!filters_has(f, "volume"))
+		return true;
+	for (size_t i = 0; i < json_len(v); i++)
+		if (filters_match(f, "volume", json_get_str(json_at(v, i), "Name") ?: "") ||
+		    filters_match(f, "volume", json_get_str(json_at(v, i), "Source")) ||
+		    filters_match(f, "volume", json_get_str(json_at(v, i), "Destination")))
+			return true;
+	return false;
+}
+
+static bool match_expose(const struct container *c, const struct filters *f)
+{
+	struct json_iter it = {0};
+
+	if (filters_has(f, "publish"))
+		return false;
+	if (!filters_has(f, "expose"))
+		return true;
+	while (json_next(json_get(ctr_config(c), "ExposedPorts"), &it)) {
+		_cleanup_free_ char *port = xstrndup(it.key, strcspn(it.key, "/"));
+
+		if (filters_match(f, "expose", it.key) || filters_match(f, "expose", port))
+			return true;
+	}
+	return false;
+}
+
+static bool match_isolation(const struct container *c, const struct filters *f)
+{
+	_cleanup_strv_ char **v = filters_values(f, "isolation");
+
+	for (char **p = v; p && *p; p++)
+		if (!strcasecmp(*p, isolation_name(c->isolation)) ||
+		    (!strcasecmp(*p, "default") && c->isolation == c->engine->cfg.default_isolation))
+			return true;
+	return !v;
+}
+
+/* Regular expressions in Docker; parts of names are what people write. A leading slash is accepted. */
+static bool match_name(const struct container *c, const struct filters *f)
+{
+	_cleanup_free_ char *slashed = xasprintf("/%s", c->name);
+	_cleanup_strv_ char **v = filters_values(f, "name");
+
+	for (char **p = v; p && *p; p++) {
+		const char *s = **p == '^' ? *p + 1 : *p;
+		size_t n = strlen(s);
+		bool front = **p == '^', end = n && s[n - 1] == '$';
+		_cleanup_free_ char *core = xstrndup(s, n - end);
+		const char *in = *core == '/' ? slashed : c->name;
+
+		if (front && end ? streq(in, core) : front ? str_starts(in, core) : end ? str_ends(in, core) : strstr(in, core) != NULL)
+			return true;
+	}
+	return !v;
+}
+
+struct bounds { const struct container *before, *since; };
+
+static bool matches(const struct container *c, const struct filters *f, const struct bounds *b)
+{
+	_cleanup_free_ char *code = xasprintf("%d", c->exit_code);
+
+	if (filters_has(f, "exited") && (c->status != CTR_EXITED || !filters_match(f, "exited", code)))
+		return false;
+	if (b->before && c->created_ns >= b->before->created_ns)
+		return false;
+	if (b->since && c->created_ns <= b->since->created_ns)
+		return false;
+	return filters_match_prefix(f, "id", c->id) && match_name(c, f) && filters_match(f, "status", status_names[c->status]) &&
+	       filters_match_labels(f, "label", json_get(ctr_config(c), "Labels")) && filters_match(f, "network", ctr_network(c)) &&
+	       filters_match(f, "health", "none") && match_isolation(c, f) && match_volume(c, f) && match_expose(c, f) &&
+	       match_ancestor(c, f);
+}
+
+static int find_bound(struct engine *e, const struct filters *f, const char *key, const struct container **ret, struct err *err)
+{
+	_cleanup_strv_ char **v = filters_values(f, key);
+	struct container *c;
+	int r;
+
+	*ret = NULL;
+	if (!v)
+		return 0;
+	r = container_find(e, v[0], &c, err);
+	if (r >= 0)
+		*ret = c;
+	return r;
+}
+
+static int check_status_values(const struct filters *f, struct err *err)
+{
+	_cleanup_strv_ char **v = filters_values(f, "status");
+
+	for (char **p = v; p && *p; p++) {
+		bool known = streq(*p, "paused");
+
+		for (size_t i = 0; i < ARRAY_SIZE(status_names); i++)
+			known |= streq(*p, status_names[i]);
+		if (!known)
+			return err_msg(err, ERR_INVALID, 0, "invalid filter 'status=%s'", *p);
+	}
+	return 0;
+}
+
+int containers_list(struct engine *e, const struct list_args *a, struct json **ret, struct err *err)
+{
+	const struct filters *f = a->filters;
+	bool all = a->all || a->limit > 0 || filters_has(f, "status") || filters_has(f, "exited") || filters_has(f, "before") ||
+		   filters_has(f, "since");
+	bool is_task = false;
+	struct bounds b;
+	struct json *out;
+	int64_t left = a->limit > 0 ? a->limit : INT64_MAX;
+	int r = find_bound(e, f, "before", &b.before, err);
+
+	if (r >= 0)
+		r = find_bound(e, f, "since", &b.since, err);
+	if (r >= 0)
+		r = check_status_values(f, err);
+	if (r >= 0)
+		r = filters_bool(f, "is-task", false, &is_task, err);
+	if (r < 0)
+		return r;
+	out = json_array();
+	/* newest first */
+	for (struct list *l = e->containers->all.prev; l != &e->containers->all && left > 0; l = l->prev) {
+		const struct container *c = container_of(l, struct container, link);
+
+		if (is_task || (!all && c->status != CTR_RUNNING && c->status != CTR_RESTARTING) || !matches(c, f, &b))
+			continue;
+		json_add(out, summary(c));
+		left--;
+	}
+	*ret = out;
+	return 0;
+}

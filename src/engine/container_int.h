@@ -1,0 +1,191 @@
+/* Inside of the container files of the engine; container.h is what others see. */
+#pragma once
+
+#include "base/hash.h"
+#include "base/proc.h"
+#include "engine/container.h"
+#include "proto/conn.h"
+
+enum ctr_status { CTR_CREATED, CTR_RUNNING, CTR_EXITED, CTR_RESTARTING, CTR_REMOVING, CTR_DEAD };
+
+struct containers {
+	struct engine *engine;
+	struct hmap by_id, by_name;	/* -> struct container */
+	struct list all;		/* oldest first */
+	struct hmap execs;		/* id -> struct exec (exec.c) */
+	char *boot_id;
+};
+
+struct op;
+struct sup;
+
+struct container {
+	struct engine *engine;
+	struct list link;
+	unsigned refs;
+	bool gone;			/* removed: out of all tables */
+	char *id, *name, *image_id, *dir;
+	enum isolation isolation;
+	uint64_t created_ns;
+	struct json *doc;		/* Config, HostConfig, NetworkingConfig, Mounts, Path, Args */
+
+	enum ctr_status status;
+	uint32_t pid;
+	uint64_t started_ns, finished_ns;
+	int exit_code;
+	bool oom;
+	char *error;
+	unsigned restart_count;
+	bool stopped_by_user;		/* a manual stop: restart policies rest */
+	bool exit_pending;		/* what follows an exit (rm, restart) is still due */
+	uint64_t restart_delay_us;
+	struct loop_source *restart_timer;
+
+	struct sup *sup;		/* the supervisor we talk to */
+	struct sup *zombie;		/* the previous one, ending */
+	struct op *current;
+	struct list ops, waiters, held;	/* held: attached clients of a container that has not started */
+};
+
+/* ---- container.c ---- */
+
+struct container *container_new(struct engine *e, const char *id, const char *name);
+void container_insert(struct container *c);	/* into the tables; takes the reference over */
+void container_drop(struct container *c);	/* out of the tables; tells the waiters, ends the queue */
+const struct json *ctr_config(const struct container *c);
+const struct json *ctr_host(const struct container *c);
+/* "bridge", "none", "host" */
+const char *ctr_network(const struct container *c);
+void container_event(struct container *c, const char *action, struct json *more /* taken, may be NULL */);
+/* Runs the waiters of an exit (not-running and next-exit), or of the removal. */
+void container_tell_waiters(struct container *c, bool removed);
+/* 409 "container <id> is not running". */
+int not_running(const struct container *c, struct err *err);
+
+/* ---- operations: container_ops.c ---- */
+
+/* One request at work on a container, or waiting for its turn. */
+struct op {
+	struct list link;
+	struct container *c;		/* referenced */
+	void (*run)(struct op *op);
+	engine_done_fn done;
+	void *userdata;
+	struct container_wait *wait;
+	struct loop_source *timer;
+	int signo, level;		/* stop: how hard it was tried */
+	int64_t timeout_s;
+	bool force, volumes, then_start;
+	size_t step;			/* start */
+	struct start *start;
+};
+
+struct op *op_new(struct container *c, void (*run)(struct op *), engine_done_fn done, void *ud);
+void op_push(struct op *op);		/* runs it now or in turn */
+void op_push_front(struct op *op);
+/* Ends the current operation: calls done, runs the next. op is gone after. */
+void op_finish(struct op *op, int r, const struct err *e);
+void ops_flush(struct container *c);	/* the container is gone: ends what waits */
+
+/* The last act of a removal: rows, folder, volumes, tables. The supervisor is gone by now. */
+void container_forget(struct container *c, bool volumes);
+/* Forwards a signal to the init. */
+void container_signal(struct container *c, int signo, bool all, conn_reply_fn fn, void *ud);
+
+/* ---- container_store.c ---- */
+
+int container_store(struct container *c, struct err *err);	/* inserts */
+void container_save(struct container *c);			/* state; a failure is logged */
+int container_save_name(struct container *c, struct err *err);
+int containers_load(struct engine *e, struct err *err);
+
+/* ---- container_create.c and its helpers ---- */
+
+/* Checks the request and fills in defaults; *ret_doc is the document to store. container_config.c */
+struct create_ctx {
+	struct engine *engine;
+	const struct json *body;
+	const struct json *image_config;	/* "config" of the image's document; may be NULL */
+	enum isolation isolation;
+	char **warnings;
+};
+int config_build(struct create_ctx *x, struct json **ret_doc, struct err *err);
+/* container_validate.c: refuses what is not supported, in both parts. */
+int host_config_check(const struct create_ctx *x, const struct json *hc, struct err *err);
+int config_check(const struct create_ctx *x, const struct json *config, struct err *err);
+int networking_check(const struct create_ctx *x, const struct json *nc, struct err *err);
+/* The guest kernel is missing: says what to do. */
+int no_guest_kernel(const struct engine *e, struct err *err);
+int isolation_parse(struct engine *e, const char *s, enum isolation *ret, struct err *err);
+/* container_mounts.c: Binds, Mounts, Tmpfs and the image's volumes -> array as inspect shows it, with the private keys
+ * "Create" (make a missing host path) and "NoCopy". Volumes that do not exist yet are named, not made. */
+int mounts_build(const struct create_ctx *x, const struct json *config, const struct json *hc, struct json **ret,
+		 struct err *err);
+/* Host paths and volumes exist, for a start. */
+int mounts_prepare(struct container *c, struct err *err);
+/* ERR_INVALID for a bad name; the text of a clash. */
+int container_name_check(const char *name, struct err *err);
+int container_name_taken(const char *name, const struct container *by, struct err *err);
+/* A free random name; heap. container_names.c */
+char *container_random_name(struct engine *e);
+
+/* ---- container_spec.c ---- */
+
+/* config.json, for CREATE. gateway: "" if none. */
+int spec_build(struct container *c, struct json **ret, struct err *err);
+/* The process object of an exec. */
+struct exec_process { char *const *cmd, *const *env; const char *user, *cwd; bool tty, privileged; unsigned rows, cols; };
+int spec_exec_process(struct container *c, const struct exec_process *x, struct json **ret, struct err *err);
+/* Triples of msg_sandbox.shares; heap vector, NULL if none. */
+char **spec_shares(const struct container *c);
+/* hosts, hostname, resolv.conf: name, content pairs. container_files.c */
+char **spec_files(const struct container *c, const struct msg_sandbox *sb);
+char *ctr_hostname(const struct container *c);
+
+/* ---- supervisor.c ---- */
+
+/* Starts the supervisor of c and connects to it; HELLO is on its way. */
+int sup_spawn(struct container *c, struct sup **ret, struct err *err);
+/* Connects to one that runs. hello runs once: r = 0 if it is ours. */
+int sup_adopt(struct container *c, void (*hello)(void *ud, int r), void *ud, struct sup **ret);
+/* The connection to the supervisor of c, NULL if there is none (any more). */
+struct conn *ctr_conn(const struct container *c);
+/* Lets go of the supervisor of an exited container (DELETE) or of a failed start (SHUTDOWN). c->sup becomes
+ * c->zombie until the process is gone. done: the container's mounts are gone (DELETE answered), or all is. */
+void sup_release(struct container *c, bool failed, void (*done)(void *ud), void *ud);
+/* fn runs when c->zombie is gone; at once if there is none. */
+void sup_wait_gone(struct container *c, void (*fn)(void *ud), void *ud);
+void sup_kill(struct sup *s);
+void sup_disconnect(struct sup *s);		/* the daemon ends */
+char *sandbox_dir(const struct engine *e, const char *id);
+void sandbox_dir_remove(const char *dir);
+/* Kills what is left in the cgroups of a container whose supervisor is gone, in a worker. */
+void cgroup_reap(struct engine *e, const char *id);
+
+/* ---- container_start.c, container_attach.c ---- */
+void start_run_op(struct op *op);		/* op->run of a start */
+void attach_send(struct container *c, const char *exec, const struct attach_args *a);
+void held_drop(struct container *c);
+void held_send(struct container *c);
+
+/* ---- container_exit.c ---- */
+
+/* What the supervisor says of the init. */
+void container_task_state(struct container *c, const struct msg_task_state *m);
+/* The supervisor is gone without a word: its exit record decides, or 137. */
+void container_sup_lost(struct container *c, const char *dir);
+/* Records an exit and lets follow what follows. */
+struct exit_info { int code; uint64_t when_ns; bool oom; const char *error; };
+void container_exited(struct container *c, const struct exit_info *x);
+/* A restart policy that fell due while the daemon was away or the host was down. */
+void container_after_adoption(struct container *c, bool rebooted);
+void restart_cancel(struct container *c);
+
+/* ---- container_adopt.c ---- */
+void containers_adopt(struct engine *e);
+
+/* ---- exec.c ---- */
+void exec_task_state(struct container *c, const struct msg_task_state *m);
+void exec_detached(struct container *c, const char *id);
+void execs_of_exited(struct container *c, bool forget);
+void execs_close(struct engine *e);

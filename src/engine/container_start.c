@@ -1,0 +1,410 @@
+/* Starting a container: a chain of steps, the same for both isolation modes.
+ *
+ * A step returns 1 when it is done, 0 when a callback will go on with start_next(), or an error. Whatever fails, all is
+ * undone: the supervisor is ended (mounts, interface and machine go with it), the address released. A container run with
+ * --rm is removed. */
+#include "engine/container_int.h"
+
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/strv.h"
+#include "engine/accel.h"
+#include "engine/image.h"
+#include "engine/network.h"
+#include "engine/volume.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MB (1ull << 20)
+#define VM_OVERHEAD (160 * MB)		/* what a guest needs beside the container's own limit */
+
+#define RUNTIME_PREFIX "failed to create task for container: failed to create shim task: OCI runtime create failed: " \
+	"insula-runtime create failed: unable to start container process: "
+
+struct start {
+	struct op *op;
+	struct container *c;		/* op's */
+	struct image *image;
+	char **lower;			/* layer directories or disks, top first */
+	char *accel;
+	struct msg_sandbox sandbox;
+	size_t mount;			/* next volume to fill */
+	bool spawned;
+};
+
+typedef int (*start_step)(struct start *s, struct err *err);
+
+static void start_next(struct start *s, int r, const struct err *e);
+
+static void next_done(void *ud, int r, const struct err *e, void *result)
+{
+	start_next(ud, r, e);
+}
+
+/* ---- preparing ---- */
+
+static void zombie_gone(void *ud)
+{
+	start_next(ud, 0, NULL);
+}
+
+static int step_wait_gone(struct start *s, struct err *err)
+{
+	sup_wait_gone(s->c, zombie_gone, s);
+	return 0;
+}
+
+static int step_image(struct start *s, struct err *err)
+{
+	int r = image_find(s->c->engine, s->c->image_id, &s->image, err);
+
+	if (r < 0)
+		return r;
+	r = mounts_prepare(s->c, err);
+	return r < 0 ? r : 1;
+}
+
+static void accel_known(void *ud, int r, const struct err *e, void *result)
+{
+	struct start *s = ud;
+	const struct accel *a = result;
+
+	if (r >= 0)
+		s->accel = xstrdup(a->name);
+	start_next(s, r, e);
+}
+
+static int step_accel(struct start *s, struct err *err)
+{
+	struct engine *e = s->c->engine;
+	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz"), *initrd = path_join(e->cfg.vm_dir, "initramfs.img");
+
+	if (s->c->isolation != ISOLATION_HYPERV)
+		return 1;
+	if (!fs_exists(kernel) || !fs_exists(initrd))
+		return no_guest_kernel(e, err);
+	s->sandbox.kernel = TAKE_PTR(kernel);
+	s->sandbox.initrd = TAKE_PTR(initrd);
+	accel_get(e, accel_known, s);
+	return 0;
+}
+
+static void disks_ready(void *ud, int r, const struct err *e, void *result)
+{
+	struct start *s = ud;
+
+	if (r >= 0)
+		s->lower = strv_copy(result);
+	start_next(s, r, e);
+}
+
+static int make_dir(const char *dir, const char *name, mode_t mode, struct err *err)
+{
+	_cleanup_free_ char *path = path_join(dir, name);
+
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
+		return err_set(err, ERR_SYSTEM, -errno, "create '%s'", path);
+	return 0;
+}
+
+static int step_layers(struct start *s, struct err *err)
+{
+	struct container *c = s->c;
+	int r;
+
+	if (c->isolation == ISOLATION_HYPERV) {
+		image_disks_prepare(c->engine, s->image, disks_ready, s);
+		return 0;
+	}
+	s->lower = image_layer_dirs(c->engine, s->image);
+	r = make_dir(c->dir, "upper", 0755, err);
+	if (r >= 0)
+		r = make_dir(c->dir, "work", 0700, err);
+	return r < 0 ? r : 1;
+}
+
+static int step_scratch(struct start *s, struct err *err)
+{
+	_cleanup_free_ char *path = path_join(s->c->dir, "scratch.ext4");
+
+	if (s->c->isolation != ISOLATION_HYPERV || fs_exists(path))
+		return 1;
+	scratch_disk_create(s->c->engine, path, next_done, s);
+	return 0;
+}
+
+static void volume_filled(void *ud, int r, const struct err *e, void *result);
+
+/* Fills the volumes that have not been used yet, one after the other. */
+static int step_volumes(struct start *s, struct err *err)
+{
+	struct engine *e = s->c->engine;
+	const struct json *mounts = json_get(s->c->doc, "Mounts");
+
+	while (s->mount < json_len(mounts)) {
+		const struct json *m = json_at(mounts, s->mount++);
+		_cleanup_strv_ char **dirs = NULL;
+
+		if (!streq(json_get_str(m, "Type"), "volume") || json_get_bool(m, "NoCopy", false))
+			continue;
+		dirs = image_layer_dirs(e, s->image);
+		volume_fill(e, json_get_str(m, "Name"), dirs, json_get_str(m, "Destination"), volume_filled, s);
+		return 0;
+	}
+	return 1;
+}
+
+static void volume_filled(void *ud, int r, const struct err *e, void *result)
+{
+	struct start *s = ud;
+	_cleanup_err_ struct err err = ERR_INIT;
+
+	if (r >= 0)
+		r = step_volumes(s, &err);
+	else
+		err_msg(&err, e->kind, r, "%s", err_text(e));
+	if (r != 0)
+		start_next(s, r, &err);
+}
+
+static int step_bridge(struct start *s, struct err *err)
+{
+	if (!streq(ctr_network(s->c), "bridge"))
+		return 1;
+	network_bridge_ensure(s->c->engine, next_done, s);
+	return 0;
+}
+
+static int step_address(struct start *s, struct err *err)
+{
+	struct container *c = s->c;
+	int r;
+
+	if (streq(ctr_network(c), "bridge")) {
+		r = network_address_take(c->engine, c->id, &s->sandbox, err);
+		return r < 0 ? r : 1;
+	}
+	s->sandbox.net = xstrdup(ctr_network(c));
+	return 1;
+}
+
+/* ---- the supervisor ---- */
+
+static int step_spawn(struct start *s, struct err *err)
+{
+	int r = sup_spawn(s->c, &s->c->sup, err);
+
+	s->spawned = r >= 0;
+	return r < 0 ? r : 1;
+}
+
+/* The machine is as large as the limit of its container asks, with room for the guest's own needs. */
+static void vm_size(const struct container *c, struct msg_sandbox *m)
+{
+	const struct engine_config *cfg = &c->engine->cfg;
+	uint64_t limit = (uint64_t)json_get_int(ctr_host(c), "Memory", 0), step = 64 * MB;
+	int64_t nano = json_get_int(ctr_host(c), "NanoCpus", 0), quota = json_get_int(ctr_host(c), "CpuQuota", 0);
+	int64_t period = json_get_int(ctr_host(c), "CpuPeriod", 0);
+
+	if (nano <= 0 && quota > 0)
+		nano = quota * 1000000000 / (period > 0 ? period : 100000);
+	m->memory = limit ? (limit + VM_OVERHEAD + step - 1) / step * step : cfg->vm_memory;
+	m->vcpus = nano > 0 ? (uint32_t)((nano + 999999999) / 1000000000) : cfg->vm_vcpus;
+}
+
+static void replied(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+	start_next(ud, r, e);
+}
+
+static int step_sandbox(struct start *s, struct err *err)
+{
+	struct container *c = s->c;
+	struct msg_sandbox *m = &s->sandbox;
+
+	m->sandbox = xstrdup(c->id);
+	m->hostname = ctr_hostname(c);
+	m->cgroup = xasprintf("/insula/%s-vm", c->id);
+	if (c->isolation == ISOLATION_HYPERV) {
+		m->accel = xstrdup(s->accel);
+		vm_size(c, m);
+		m->shares = spec_shares(c);
+	}
+	if (!ctr_conn(c))
+		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended at once");
+	CONN_REQUEST(ctr_conn(c), SANDBOX, sandbox, m, -1, replied, s);
+	return 0;
+}
+
+static uint32_t task_flags(const struct container *c)
+{
+	const struct json *cfg = ctr_config(c);
+
+	return (json_get_bool(cfg, "Tty", false) ? TASK_TTY : 0) | (json_get_bool(cfg, "OpenStdin", false) ? TASK_STDIN : 0) |
+	       (json_get_bool(cfg, "StdinOnce", false) ? TASK_STDIN_ONCE : 0);
+}
+
+static int step_create(struct start *s, struct err *err)
+{
+	struct container *c = s->c;
+	const struct json *size = json_get(ctr_host(c), "ConsoleSize");
+	_cleanup_json_ struct json *spec = NULL;
+	_cleanup_free_ char *text = NULL, *log = container_log_path(c), *upper = NULL, *work = NULL;
+	_cleanup_strv_ char **files = NULL;
+	int r = spec_build(c, &spec, err);
+
+	if (r < 0)
+		return r;
+	text = json_dump(spec);
+	files = spec_files(c, &s->sandbox);
+	upper = path_join(c->dir, c->isolation == ISOLATION_HYPERV ? "scratch.ext4" : "upper");
+	work = path_join(c->dir, "work");
+	struct msg_create m = {
+		.sandbox = c->id, .ctr = c->id, .exec = (char *)"", .spec = {(uint8_t *)text, strlen(text)},
+		.bundle = c->dir, .log_path = log, .flags = task_flags(c), .files = files, .lower = s->lower, .upper = upper,
+		.work = c->isolation == ISOLATION_HYPERV ? (char *)"" : work,
+		.rows = (uint32_t)json_uint(json_at(size, 0)), .cols = (uint32_t)json_uint(json_at(size, 1)),
+	};
+	if (!ctr_conn(c))
+		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended");
+	CONN_REQUEST(ctr_conn(c), CREATE, create, &m, -1, replied, s);
+	return 0;
+}
+
+static int step_start(struct start *s, struct err *err)
+{
+	struct container *c = s->c;
+	struct msg_start m = {.sandbox = c->id, .ctr = c->id, .exec = (char *)""};
+
+	held_send(c);
+	if (!ctr_conn(c))
+		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended");
+	CONN_REQUEST(ctr_conn(c), START, start, &m, -1, replied, s);
+	return 0;
+}
+
+/* ---- the chain ---- */
+
+static const struct {
+	start_step run;
+	bool runtime;		/* its errors are those of the OCI runtime */
+} steps[] = {
+	{step_wait_gone}, {step_image}, {step_accel}, {step_layers}, {step_scratch}, {step_volumes}, {step_bridge},
+	{step_address}, {step_spawn}, {step_sandbox}, {step_create, true}, {step_start, true},
+};
+
+static void start_free(struct start *s)
+{
+	msg_sandbox_done(&s->sandbox);
+	strv_free(s->lower);
+	free(s->accel);
+	free(s);
+}
+
+struct failure { struct op *op; int r; struct err err; };
+
+static int exit_code_of(enum err_kind k)
+{
+	return k == ERR_CMD_NOT_FOUND ? 127 : k == ERR_CMD_NOT_EXECUTABLE ? 126 : 128;
+}
+
+/* All that was made is gone: tells who asked. */
+static void failed(void *ud)
+{
+	struct failure *f = ud;
+	struct op *op = f->op;
+	struct container *c = op->c;
+
+	network_address_release(c->engine, c->id);
+	held_drop(c);
+	if (json_get_bool(ctr_host(c), "AutoRemove", false)) {
+		c->status = CTR_REMOVING;
+		container_forget(c, true);
+	} else {
+		container_save(c);
+	}
+	op_finish(op, f->r, &f->err);
+	err_clear(&f->err);
+	free(f);
+}
+
+static void start_fail(struct start *s, int r, const struct err *e, bool runtime)
+{
+	struct container *c = s->c;
+	struct failure *f = new0(struct failure);
+	enum err_kind kind = e && e->kind ? e->kind : ERR_SYSTEM;
+
+	*f = (struct failure){.op = s->op, .r = r};
+	if (runtime && (kind == ERR_SYSTEM || kind == ERR_CMD_NOT_FOUND || kind == ERR_CMD_NOT_EXECUTABLE))
+		err_msg(&f->err, kind, r, RUNTIME_PREFIX "%s: unknown", e ? err_text(e) : strerror(-r));
+	else
+		err_msg(&f->err, kind, r, "%s", e ? err_text(e) : strerror(-r));
+	c->exit_code = exit_code_of(kind);
+	str_replace(&c->error, err_text(&f->err));
+	start_free(s);
+	sup_release(c, true, failed, f);
+}
+
+static void start_finish(struct start *s)
+{
+	struct op *op = s->op;
+
+	start_free(s);
+	op_finish(op, 0, NULL);
+}
+
+static void start_steps(struct start *s)
+{
+	struct op *op = s->op;
+	_cleanup_err_ struct err err = ERR_INIT;
+
+	while (op->step < ARRAY_SIZE(steps)) {
+		int r = steps[op->step].run(s, &err);
+
+		if (r < 0)
+			start_fail(s, r, &err, steps[op->step].runtime);
+		if (r <= 0)
+			return;
+		op->step++;
+	}
+	start_finish(s);
+}
+
+static void start_next(struct start *s, int r, const struct err *e)
+{
+	if (r < 0) {
+		start_fail(s, r, e, steps[s->op->step].runtime);
+		return;
+	}
+	s->op->step++;
+	start_steps(s);
+}
+
+void start_run_op(struct op *op)
+{
+	struct container *c = op->c;
+	_cleanup_err_ struct err err = ERR_INIT;
+	struct start *s;
+
+	if (c->status == CTR_RUNNING) {
+		op_finish(op, err_msg(&err, ERR_NOT_MODIFIED, 0, "container %s is running already", c->id), &err);
+		return;
+	}
+	restart_cancel(c);
+	c->exit_pending = false;
+	c->stopped_by_user = false;
+	s = new0(struct start);
+	s->op = op;
+	s->c = c;
+	op->step = 0;
+	start_steps(s);
+}
+
+void container_start(struct container *c, engine_done_fn done, void *ud)
+{
+	op_push(op_new(c, start_run_op, done, ud));
+}
