@@ -11,11 +11,11 @@
 
 static void conn_on_io(struct loop_source *s, int fd, uint32_t events, void *userdata);
 
-void conn_new(struct server *s, int fd)
+void hconn_new(struct server *s, int fd)
 {
-	struct conn *c = new0(struct conn);
+	struct hconn *c = new0(struct hconn);
 
-	*c = (struct conn){.server = s, .fd = fd, .moved_us = now_mono_us()};
+	*c = (struct hconn){.server = s, .fd = fd, .moved_us = now_mono_us()};
 	c->in = (struct sbuf)SBUF_INIT_MAX(CONN_IN_MAX + CONN_READ);
 	c->body = (struct sbuf)SBUF_INIT_MAX(BODY_JSON_MAX);
 	if (loop_add_io(s->loop, fd, EPOLLIN, conn_on_io, c, &c->io) < 0) {
@@ -27,7 +27,7 @@ void conn_new(struct server *s, int fd)
 	s->n_conns++;
 }
 
-void conn_close(struct conn *c)
+void hconn_close(struct hconn *c)
 {
 	struct server *s = c->server;
 
@@ -50,14 +50,14 @@ static void run_ready(void *userdata)
 	struct server *s = userdata;
 
 	s->ready_deferred = false;
-	for (struct conn *c; (c = list_first(&s->ready, struct conn, ready_link));) {
+	for (struct hconn *c; (c = list_first(&s->ready, struct hconn, ready_link));) {
 		list_remove(&c->ready_link);
-		conn_run(c);
+		hconn_run(c);
 	}
 	server_unref(s);
 }
 
-void conn_schedule(struct conn *c)
+void hconn_schedule(struct hconn *c)
 {
 	struct server *s = c->server;
 
@@ -73,16 +73,16 @@ void conn_schedule(struct conn *c)
 
 /* ---- writing ---- */
 
-static void conn_break(struct conn *c)
+static void conn_break(struct hconn *c)
 {
 	c->broken = true;
 	sbuf_done(&c->out);
 	/* makes EPOLLHUP certain, so that a request at work learns of it from the loop */
 	shutdown(c->fd, SHUT_RDWR);
-	conn_schedule(c);
+	hconn_schedule(c);
 }
 
-static void conn_flush(struct conn *c)
+static void conn_flush(struct hconn *c)
 {
 	while (c->out.len > 0 && !c->broken) {
 		ssize_t n = send(c->fd, c->out.buf, c->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -101,7 +101,7 @@ static void conn_flush(struct conn *c)
 	sbuf_done(&c->out);
 }
 
-static uint32_t conn_wanted(const struct conn *c)
+static uint32_t conn_wanted(const struct hconn *c)
 {
 	uint32_t events = EPOLLHUP;	/* never an empty mask: that would silence hang-ups too */
 
@@ -126,7 +126,7 @@ static uint32_t conn_wanted(const struct conn *c)
 	return events;
 }
 
-void conn_send(struct conn *c, const void *p, size_t n)
+void hconn_send(struct hconn *c, const void *p, size_t n)
 {
 	if (c->broken)
 		return;
@@ -155,7 +155,7 @@ void conn_send(struct conn *c, const void *p, size_t n)
 		(void)loop_io_set(c->io, conn_wanted(c));
 }
 
-void conn_expect_continue(struct conn *c)
+void hconn_expect_continue(struct hconn *c)
 {
 	static const char answer[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -163,12 +163,12 @@ void conn_expect_continue(struct conn *c)
 		return;
 	c->req->pub.head.expect_continue = false;
 	if (c->in.len == 0 && !c->reader.done)
-		conn_send(c, answer, sizeof answer - 1);
+		hconn_send(c, answer, sizeof answer - 1);
 }
 
 /* ---- reading ---- */
 
-static void conn_read(struct conn *c)
+static void conn_read(struct hconn *c)
 {
 	char buf[CONN_READ];
 	ssize_t n;
@@ -187,7 +187,7 @@ static void conn_read(struct conn *c)
 	}
 }
 
-static void in_consume(struct conn *c, size_t n)
+static void in_consume(struct hconn *c, size_t n)
 {
 	if (n == c->in.len)
 		sbuf_done(&c->in);	/* an idle connection keeps no buffer; the maximum stays */
@@ -197,7 +197,7 @@ static void in_consume(struct conn *c, size_t n)
 
 /* Decodes some of what was read into out. 1 = bytes moved or the end came, 0 = needs more input,
  * -EBADMSG, -ECONNRESET. */
-static int body_pump(struct conn *c, struct sbuf *out)
+static int body_pump(struct hconn *c, struct sbuf *out)
 {
 	struct body_reader *b = &c->reader;
 	size_t take = MIN(c->in.len, (size_t)CONN_READ);
@@ -225,7 +225,7 @@ static int body_pump(struct conn *c, struct sbuf *out)
 /* ---- states ---- */
 
 /* Each step returns true to go on with the (new) state, false to wait for the loop. */
-static bool step_head(struct conn *c)
+static bool step_head(struct hconn *c)
 {
 	struct http_head head;
 	ssize_t n = http_parse_head(c->in.len ? c->in.buf : "", c->in.len, false, &head);
@@ -238,7 +238,7 @@ static bool step_head(struct conn *c)
 	if (n < 0) {
 		sbuf_done(&c->in);
 		c->eof = true;
-		conn_refuse(c, n == -E2BIG ? 431 : 400, n == -E2BIG ? "request header too large" : "malformed request");
+		hconn_refuse(c, n == -E2BIG ? 431 : 400, n == -E2BIG ? "request header too large" : "malformed request");
 		return true;
 	}
 	in_consume(c, (size_t)n);
@@ -262,11 +262,11 @@ static bool step_head(struct conn *c)
 		return true;
 	}
 	c->state = CONN_BODY;
-	conn_expect_continue(c);
+	hconn_expect_continue(c);
 	return true;
 }
 
-static bool step_body(struct conn *c)
+static bool step_body(struct hconn *c)
 {
 	bool collect = c->req->route->body == BODY_JSON;
 	int r = 0;
@@ -304,7 +304,7 @@ static bool step_body(struct conn *c)
 }
 
 /* The handler reads the body itself. */
-static bool step_handling(struct conn *c)
+static bool step_handling(struct hconn *c)
 {
 	struct req *q = c->req;
 	_cleanup_sbuf_ struct sbuf part = SBUF_INIT;
@@ -334,7 +334,7 @@ static bool step_handling(struct conn *c)
 	return true;
 }
 
-static bool step_flush(struct conn *c)
+static bool step_flush(struct hconn *c)
 {
 	conn_flush(c);
 	if (c->broken)
@@ -350,7 +350,7 @@ static bool step_flush(struct conn *c)
 	return true;
 }
 
-static bool step_drain(struct conn *c)
+static bool step_drain(struct hconn *c)
 {
 	while (!c->reader.done) {
 		int r;
@@ -371,9 +371,9 @@ static bool step_drain(struct conn *c)
 	return true;
 }
 
-void conn_run(struct conn *c)
+void hconn_run(struct hconn *c)
 {
-	static bool (*const steps[])(struct conn *) = {
+	static bool (*const steps[])(struct hconn *) = {
 		[CONN_HEAD] = step_head, [CONN_BODY] = step_body, [CONN_HANDLING] = step_handling,
 		[CONN_FLUSH] = step_flush, [CONN_DRAIN] = step_drain,
 	};
@@ -385,7 +385,7 @@ void conn_run(struct conn *c)
 		;
 	c->running = false;
 	if (c->broken || c->state == CONN_TAKEN) {
-		conn_close(c);
+		hconn_close(c);
 		return;
 	}
 	(void)loop_io_set(c->io, conn_wanted(c));
@@ -393,7 +393,7 @@ void conn_run(struct conn *c)
 
 static void conn_on_io(struct loop_source *s, int fd, uint32_t events, void *userdata)
 {
-	struct conn *c = userdata;
+	struct hconn *c = userdata;
 	bool had_out = c->out.len > 0;
 
 	if (events & EPOLLIN)
@@ -408,10 +408,10 @@ static void conn_on_io(struct loop_source *s, int fd, uint32_t events, void *use
 			c->running = false;
 		}
 	}
-	conn_run(c);
+	hconn_run(c);
 }
 
-void conn_sweep(struct conn *c, uint64_t now_us)
+void hconn_sweep(struct hconn *c, uint64_t now_us)
 {
 	bool stalled = now_us - c->moved_us > CONN_STALL_US;
 	bool in_head = c->state == CONN_HEAD;
@@ -421,5 +421,5 @@ void conn_sweep(struct conn *c, uint64_t now_us)
 	if (in_head && c->in.len == 0 && c->server->n_conns < CONN_MAX / 2)
 		return;		/* idle between requests */
 	if (in_head || c->state == CONN_BODY || c->state == CONN_DRAIN || c->state == CONN_FLUSH)
-		conn_close(c);
+		hconn_close(c);
 }

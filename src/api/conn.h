@@ -1,6 +1,6 @@
 /* Inside of the API server: connections and requests at work. server.h is what handlers see.
  *
- * Theory of operation. A connection is a small state machine that one function, conn_run(), drives:
+ * Theory of operation. A connection is a small state machine that one function, hconn_run(), drives:
  *
  *   HEAD -> BODY (collecting or skipping) -> HANDLING -> FLUSH -> DRAIN (unread rest of a body) -> HEAD
  *                                               \-> TAKEN (hijacked: the descriptor is somebody else's)
@@ -10,7 +10,7 @@
  * A half-close does not: such a client still gets its answer.
  *
  * resp_*() may be called from a handler or much later, from anywhere. They never free a connection and never
- * start the next request themselves: they put bytes out, set the state, and leave the rest to conn_run(), which
+ * start the next request themselves: they put bytes out, set the state, and leave the rest to hconn_run(), which
  * is either further up the stack or scheduled for the end of the loop's round. */
 #pragma once
 
@@ -37,7 +37,7 @@ struct body_reader {
 	uint64_t left, total;
 };
 
-struct conn {
+struct hconn {
 	struct list link, ready_link;
 	struct server *server;
 	int fd;
@@ -47,7 +47,7 @@ struct conn {
 	struct body_reader reader;
 	struct req *req;
 	uint64_t moved_us;	/* when bytes moved last */
-	bool running;		/* conn_run is on the stack */
+	bool running;		/* hconn_run is on the stack */
 	bool close_after;	/* this answer is the last one */
 	bool eof;		/* the client sends no more */
 	bool broken;		/* writing failed */
@@ -56,7 +56,7 @@ struct conn {
 /* A request with what handlers need not see. */
 struct req {
 	struct request pub;
-	struct conn *conn;	/* NULL once the client has left */
+	struct hconn *conn;	/* NULL once the client has left */
 	const struct route *route;
 	struct sbuf headers;	/* added by resp_header */
 	bool is_head, streaming, out_chunked;
@@ -84,17 +84,17 @@ struct server {
 static inline struct req *req_of(struct request *r) { return container_of(r, struct req, pub); }
 
 /* conn.c */
-void conn_new(struct server *s, int fd);
-void conn_run(struct conn *c);			/* may free c */
-void conn_schedule(struct conn *c);		/* conn_run at the end of this round */
-void conn_close(struct conn *c);
-void conn_sweep(struct conn *c, uint64_t now_us);
+void hconn_new(struct server *s, int fd);
+void hconn_run(struct hconn *c);			/* may free c */
+void hconn_schedule(struct hconn *c);		/* hconn_run at the end of this round */
+void hconn_close(struct hconn *c);
+void hconn_sweep(struct hconn *c, uint64_t now_us);
 /* Queues bytes and sends what the socket takes. */
-void conn_send(struct conn *c, const void *p, size_t n);
-void conn_expect_continue(struct conn *c);
+void hconn_send(struct hconn *c, const void *p, size_t n);
+void hconn_expect_continue(struct hconn *c);
 
 /* request.c: from a parsed head to a handler. */
-struct req *req_new(struct conn *c, struct http_head *head /* taken */);
+struct req *req_new(struct hconn *c, struct http_head *head /* taken */);
 void req_free(struct req *r);
 /* Finds the version and the route; answers itself and returns false if there is none. */
 bool req_route(struct req *r);
@@ -116,7 +116,7 @@ const char *http_reason(int status);
 /* Status line and the headers that each answer carries; no final empty line. */
 void resp_head(struct req *r, int status, struct sbuf *out);
 /* For connections whose head could not even be parsed. */
-void conn_refuse(struct conn *c, int status, const char *message);
+void hconn_refuse(struct hconn *c, int status, const char *message);
 
 /* server.c */
 const char *server_date(struct server *s);

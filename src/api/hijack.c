@@ -79,13 +79,13 @@ static void send_head(struct req *q, bool multiplexed)
 	sbuf_printf(&out, "Content-Type: application/vnd.docker.%s-stream\r\n",
 		    multiplexed && q->pub.api_minor >= 42 ? "multiplexed" : "raw");
 	sbuf_puts(&out, upgrade ? "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n" : "\r\n");
-	conn_send(q->conn, out.buf, out.len);
+	hconn_send(q->conn, out.buf, out.len);
 }
 
 void resp_hijack(struct request *r, bool multiplexed, hijack_fn fn, void *ud)
 {
 	struct req *q = req_of(r);
-	struct conn *c = q->conn;
+	struct hconn *c = q->conn;
 	struct hijack *h = new0(struct hijack);
 
 	*h = (struct hijack){
@@ -103,7 +103,7 @@ void resp_hijack(struct request *r, bool multiplexed, hijack_fn fn, void *ud)
 		c->in = (struct sbuf)SBUF_INIT;
 		c->req = NULL;
 		c->state = CONN_TAKEN;
-		conn_schedule(c);
+		hconn_schedule(c);
 	} else {
 		h->fd = dead_socket();
 	}

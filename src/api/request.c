@@ -11,7 +11,7 @@
 #include <strings.h>
 
 
-struct req *req_new(struct conn *c, struct http_head *head)
+struct req *req_new(struct hconn *c, struct http_head *head)
 {
 	struct req *q = new0(struct req);
 
@@ -50,12 +50,12 @@ void req_free(struct req *q)
 
 void req_finish(struct req *q)
 {
-	struct conn *c = q->conn;
+	struct hconn *c = q->conn;
 
 	if (c) {
 		c->req = NULL;
 		c->state = CONN_FLUSH;
-		conn_schedule(c);
+		hconn_schedule(c);
 	}
 	req_free(q);
 }
@@ -149,7 +149,7 @@ static bool content_type_is_json(const char *ct)
 /* 0, or -errno after answering. */
 static int parse_body(struct req *q)
 {
-	struct conn *c = q->conn;
+	struct hconn *c = q->conn;
 	const char *ct = http_header_get(&q->pub.head, "Content-Type");
 	_cleanup_err_ struct err e = ERR_INIT;
 	int r;
@@ -186,8 +186,8 @@ void req_body_read(struct request *r, bool (*fn)(struct request *r, const void *
 	q->paused = false;
 	if (!q->conn)
 		return;
-	conn_expect_continue(q->conn);
-	conn_schedule(q->conn);
+	hconn_expect_continue(q->conn);
+	hconn_schedule(q->conn);
 }
 
 void req_body_resume(struct request *r)
@@ -198,5 +198,5 @@ void req_body_resume(struct request *r)
 		return;
 	q->paused = false;
 	if (q->conn)
-		conn_schedule(q->conn);
+		hconn_schedule(q->conn);
 }

@@ -41,7 +41,7 @@ static void add_common(struct server *s, int status, int api_max, struct sbuf *o
 
 void resp_head(struct req *q, int status, struct sbuf *out)
 {
-	struct conn *c = q->conn;
+	struct hconn *c = q->conn;
 
 	add_common(q->pub.server, status, API_MINOR_MAX, out);
 	if (q->headers.len)
@@ -82,7 +82,7 @@ static void answer(struct request *r, int status, const char *content_type, cons
 	sbuf_puts(&out, "\r\n");
 	if (!bodyless && !q->is_head)
 		sbuf_add(&out, body, n);
-	conn_send(q->conn, out.buf, out.len);
+	hconn_send(q->conn, out.buf, out.len);
 	req_finish(q);
 }
 
@@ -134,7 +134,7 @@ void resp_errorf(struct request *r, enum err_kind kind, const char *fmt, ...)
 	answer_message(r, http_status_of(kind), message);
 }
 
-void conn_refuse(struct conn *c, int status, const char *message)
+void hconn_refuse(struct hconn *c, int status, const char *message)
 {
 	_cleanup_free_ char *body = xasprintf("{\"message\":\"%s\"}\n", message);
 	_cleanup_sbuf_ struct sbuf out = SBUF_INIT;
@@ -145,7 +145,7 @@ void conn_refuse(struct conn *c, int status, const char *message)
 	c->close_after = true;
 	c->reader = (struct body_reader){.done = true};
 	c->state = CONN_FLUSH;
-	conn_send(c, out.buf, out.len);
+	hconn_send(c, out.buf, out.len);
 }
 
 /* ---- streams ---- */
@@ -168,7 +168,7 @@ void resp_stream_begin(struct request *r, int status, const char *content_type)
 		sbuf_puts(&out, "Connection: close\r\n");
 	sbuf_printf(&out, "Content-Type: %s\r\n", content_type);
 	sbuf_printf(&out, "%s\r\n", q->out_chunked ? "Transfer-Encoding: chunked\r\n" : "");
-	conn_send(q->conn, out.buf, out.len);
+	hconn_send(q->conn, out.buf, out.len);
 }
 
 void resp_stream_write(struct request *r, const void *p, size_t n)
@@ -179,13 +179,13 @@ void resp_stream_write(struct request *r, const void *p, size_t n)
 	if (!q->conn || q->is_head || n == 0)
 		return;
 	if (!q->out_chunked) {
-		conn_send(q->conn, p, n);
+		hconn_send(q->conn, p, n);
 		return;
 	}
 	sbuf_printf(&out, "%zx\r\n", n);
 	sbuf_add(&out, p, n);
 	sbuf_puts(&out, "\r\n");
-	conn_send(q->conn, out.buf, out.len);
+	hconn_send(q->conn, out.buf, out.len);
 }
 
 size_t resp_stream_pending(struct request *r)
@@ -205,6 +205,6 @@ void resp_stream_end(struct request *r)
 	struct req *q = req_of(r);
 
 	if (q->conn && q->out_chunked && !q->is_head)
-		conn_send(q->conn, "0\r\n\r\n", 5);
+		hconn_send(q->conn, "0\r\n\r\n", 5);
 	req_finish(q);
 }

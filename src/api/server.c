@@ -51,8 +51,8 @@ static void on_sweep(struct loop_source *src, void *userdata)
 	struct server *s = userdata;
 	uint64_t now = now_mono_us();
 
-	list_for_each(c, &s->conns, struct conn, link)
-		conn_sweep(c, now);
+	list_for_each(c, &s->conns, struct hconn, link)
+		hconn_sweep(c, now);
 	accept_set(s, s->n_conns < CONN_MAX);
 	if (s->n_conns == 0) {
 		sweep_set(s, false);
@@ -76,7 +76,7 @@ static void on_accept(struct loop_source *src, int fd, uint32_t events, void *us
 			}
 			return;
 		}
-		conn_new(s, client);
+		hconn_new(s, client);
 		sweep_set(s, true);
 	}
 	if (s->n_conns >= CONN_MAX)
@@ -112,9 +112,9 @@ void server_stop(struct server *s)
 {
 	s->stopping = true;
 	accept_set(s, false);
-	list_for_each(c, &s->conns, struct conn, link)
+	list_for_each(c, &s->conns, struct hconn, link)
 		if (c->state == CONN_HEAD && c->in.len == 0)
-			conn_close(c);
+			hconn_close(c);
 }
 
 size_t server_busy(const struct server *s)
@@ -138,8 +138,8 @@ void server_free(struct server *s)
 	if (!s)
 		return;
 	s->stopping = true;
-	for (struct conn *c; (c = list_first(&s->conns, struct conn, link));)
-		conn_close(c);
+	for (struct hconn *c; (c = list_first(&s->conns, struct hconn, link));)
+		hconn_close(c);
 	sweep_set(s, false);
 	loop_source_free(TAKE_PTR(s->listen_io));
 	fd_close(&s->listen_fd);

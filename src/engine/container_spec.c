@@ -385,7 +385,7 @@ static int add_device(const struct json *d, struct json *devices, struct json *r
 static int add_resources(const struct container *c, struct json *linux_, struct err *err)
 {
 	const struct json *hc = ctr_host(c), *v = json_get(hc, "Devices");
-	struct json *res = json_set(linux_, "resources", json_object()), *rules, *devices;
+	struct json *res = json_set(linux_, "resources", json_object()), *rules, *devices = NULL;
 	int64_t pids = json_get_int(hc, "PidsLimit", 0);
 	int r = 0;
 
