@@ -76,7 +76,9 @@ static void *put(struct req *r, size_t n)
 static void *req_init(struct req *r, uint16_t type, uint16_t flags, size_t head)
 {
 	r->h = (struct nlmsghdr){
-		.nlmsg_len = NLMSG_HDRLEN, .nlmsg_type = type, .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags),
+		.nlmsg_len = NLMSG_HDRLEN,
+		.nlmsg_type = type,
+		.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags),
 	};
 	return put(r, head);
 }
@@ -126,7 +128,8 @@ static int talk(struct nl *n, struct req *r, void *reply, size_t reply_n)
 	for (;;) {
 		struct sockaddr_nl from = { 0 };
 		socklen_t from_len = sizeof from;
-		ssize_t got = RETRY(recvfrom(n->fd, buf, sizeof buf, MSG_TRUNC, (struct sockaddr *)&from, &from_len));
+		ssize_t got =
+		    RETRY(recvfrom(n->fd, buf, sizeof buf, MSG_TRUNC, (struct sockaddr *)&from, &from_len));
 		size_t left;
 
 		if (got < 0)
@@ -134,7 +137,8 @@ static int talk(struct nl *n, struct req *r, void *reply, size_t reply_n)
 		if (from.nl_pid)
 			continue;	/* not the kernel */
 		left = MIN((size_t)got, sizeof buf);
-		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left);
+		     h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_seq != n->seq)
 				continue;
 			if (h->nlmsg_type == NLMSG_ERROR) {
@@ -317,7 +321,8 @@ int nl_bridge_add(struct nl *n, const char *name)
 	return talk(n, &r, NULL, 0);
 }
 
-int nl_veth_add(struct nl *n, const char *name, const char *peer, int ns_fd, const uint8_t peer_mac[6], unsigned mtu)
+int nl_veth_add(struct nl *n, const char *name, const char *peer, int ns_fd, const uint8_t peer_mac[6],
+		unsigned mtu)
 {
 	struct rtattr *info, *data, *other;
 	struct req r;

@@ -63,8 +63,19 @@ static void hook_shutdown(void *ud)
 	sandbox_end(&s->hooks, s->ifname);
 }
 
-/* Whatever started us, from here on nothing of it is left: no descriptors, session, directory. Setuid programs
- * in containers must work, so no_new_privs stays off; capabilities stay for mounts, namespaces and signals. */
+static void shim_done(struct shim *s)
+{
+	struct hmap_iter it = { 0 };
+
+	while (hmap_next(&s->bundles, &it))
+		free(it.entry->value);
+	hmap_done(&s->bundles);
+	free(s->ifname);
+}
+
+/* Whatever started us, from here on nothing of it is left: no descriptors, session, directory. Setuid
+ * programs in containers must work, so no_new_privs stays off; capabilities stay for mounts, namespaces and
+ * signals. */
 static void become_daemon(void)
 {
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -76,14 +87,15 @@ static void become_daemon(void)
 	(void)setsid();		/* EPERM: it leads one already */
 	(void)!chdir("/");
 	umask(022);
-	/* Killing us would end a container: the last thing to go when memory is short. Needs a right we may lack. */
+	/* Killing us would end a container: the last thing to go when memory is short. Needs a right we may
+	 * lack. */
 	(void)fs_write(AT_FDCWD, "/proc/self/oom_score_adj", "-999");
 }
 
 int main(int argc, char **argv)
 {
 	_cleanup_loop_ struct loop *loop = NULL;
-	struct super_args args;
+	_cleanup_(super_args_done) struct super_args args = { .listen_fd = -EBADF };
 	struct shim shim = { .hooks = {
 		.rootfs_mount = hook_rootfs_mount, .rootfs_umount = hook_rootfs_umount, .bundle = hook_bundle,
 		.sandbox = hook_sandbox, .shutdown = hook_shutdown, .net_ns_fd = -EBADF, .ipc_ns_fd = -EBADF,
@@ -108,5 +120,7 @@ int main(int argc, char **argv)
 		log_error("start sandbox '%s': %s", args.sandbox, strerror(-r));
 		return 1;
 	}
-	return super_run(loop, &args);
+	r = super_run(loop, &args);
+	shim_done(&shim);
+	return r;
 }

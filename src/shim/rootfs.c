@@ -157,7 +157,8 @@ int rootfs_mount(const struct msg_create *m, struct err *e)
 	else if (move_mount(mnt, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		r = -errno;
 	if (r < 0 && *log)
-		return err_set(e, ERR_SYSTEM, r, "mount the root file system of container '%s' (%s)", m->ctr, log);
+		return err_set(e, ERR_SYSTEM, r, "mount the root file system of container '%s' (%s)", m->ctr,
+			       log);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "mount the root file system of container '%s'", m->ctr) : 0;
 }
 

@@ -1,8 +1,9 @@
 /* Theory of operation.
  *
  * A namespace lives as long as something refers to it. The shim makes the sandbox's net and ipc namespaces by
- * stepping into new ones and back, and keeps a descriptor of each; containers join them. The veth is made from
- * the host's side with its other end born inside, so no interface of a passing name ever shows on the host. */
+ * stepping into new ones and back, and keeps a descriptor of each; containers join them. The veth is made
+ * from the host's side with its other end born inside, so no interface of a passing name ever shows on the
+ * host. */
 #include "shim/shim.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -77,12 +78,13 @@ static int plug(struct nl *nl, const struct msg_sandbox *m, int ns, struct err *
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "create interface '%s'", m->ifname);
 	r = join_bridge(nl, m->ifname, bridge);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "add interface '%s' to bridge '%s'", m->ifname, m->bridge) : 0;
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "add interface '%s' to bridge '%s'", m->ifname, m->bridge)
+		     : 0;
 }
 
 /* Steps into a new namespace of this kind and back, keeping a descriptor of it. */
-static int make_ns(int flag, const char *path, int *ret_ns, int (*inside)(const struct msg_sandbox *m, int ns, struct nl *host,
-									  struct err *e),
+static int make_ns(int flag, const char *path, int *ret_ns,
+		   int (*inside)(const struct msg_sandbox *m, int ns, struct nl *host, struct err *e),
 		   const struct msg_sandbox *m, struct nl *nl, struct err *e)
 {
 	_cleanup_close_ int host = open(path, O_RDONLY | O_CLOEXEC), ns = -EBADF;

@@ -136,10 +136,13 @@ void clients_balance(struct task *t)
 
 void clients_output(struct task *t, enum task_stream s, const void *p, size_t n)
 {
-	const uint8_t head[8] = { (uint8_t)s, 0, 0, 0, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n };
+	const uint8_t head[8] = {
+		(uint8_t)s, 0, 0, 0, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n,
+	};
 
 	list_for_each(c, &t->clients, struct client, link) {
-		if (!(c->flags & (s == TASK_STDERR ? ATTACH_STDERR : ATTACH_STDOUT)) || c->finishing || c->gone)
+		if (!(c->flags & (s == TASK_STDERR ? ATTACH_STDERR : ATTACH_STDOUT)) || c->finishing ||
+		    c->gone)
 			continue;
 		if (c->flags & ATTACH_MUX)
 			sbuf_add(&c->out, head, sizeof head);
@@ -268,6 +271,12 @@ void clients_linger(struct task *t)
 		client_flush(c);
 		client_settle(c);
 	}
+}
+
+void clients_drop(struct super *s)
+{
+	for (struct client *c; (c = list_first(&s->lingering, struct client, link));)
+		client_free(c);
 }
 
 void clients_stdin_ready(struct task *t)

@@ -88,6 +88,8 @@ void clients_output(struct task *t, enum task_stream s, const void *p, size_t n)
 void clients_finish(struct task *t);
 /* The same, and the task is forgotten. */
 void clients_linger(struct task *t);
+/* Closes those that linger, whatever is queued. */
+void clients_drop(struct super *s);
 /* The task's stdin takes bytes again. */
 void clients_stdin_ready(struct task *t);
 /* Holds output back while a client is behind. */

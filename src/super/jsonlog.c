@@ -48,7 +48,8 @@ static size_t whole_chars(const unsigned char *s, size_t n)
 		if ((c & 0xc0) == 0x80)
 			continue;
 		/* A head that wants more bytes than there are. */
-		if ((c >= 0xc2 && back < 2) || (c >= 0xe0 && c < 0xf5 && back < 3) || (c >= 0xf0 && c < 0xf5 && back < 4))
+		if ((c >= 0xc2 && back < 2) || (c >= 0xe0 && c < 0xf5 && back < 3) ||
+		    (c >= 0xf0 && c < 0xf5 && back < 4))
 			return n - back;
 		break;
 	}

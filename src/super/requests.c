@@ -40,29 +40,41 @@ static void on_done(void *ud, int r, const struct err *e, const void *p, size_t 
 	free(c);
 }
 
-static int refuse(struct peer *p, uint32_t seq, int r, struct err *e)
+/* Answers a request that does not get as far as the backend. */
+static void refuse(struct peer *p, uint32_t seq, enum err_kind kind, int r, const char *fmt, ...) _printf_(5, 6);
+
+static void refuse(struct peer *p, uint32_t seq, enum err_kind kind, int r, const char *fmt, ...)
 {
-	conn_reply(p->conn, seq, r, e, NULL, 0);
-	err_clear(e);
-	return 0;
+	_cleanup_err_ struct err e = ERR_INIT;
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	text = xvasprintf(fmt, ap);
+	va_end(ap);
+	r = err_msg(&e, kind, r, "%s", text);
+	conn_reply(p->conn, seq, r, &e, NULL, 0);
 }
 
 /* The task a request names, or NULL after having answered that there is none. */
 static struct task *find_or_refuse(struct peer *p, uint32_t seq, const char *ctr, const char *exec)
 {
 	struct task *t = task_find(p->super, ctr, exec);
-	struct err e = ERR_INIT;
 
-	if (!t)
-		refuse(p, seq, err_msg(&e, ERR_NOT_FOUND, 0, *exec ? "No such exec instance: %s" : "No such container: %s",
-				       *exec ? exec : ctr), &e);
+	if (!t && *exec)
+		refuse(p, seq, ERR_NOT_FOUND, 0, "No such exec instance: %s", exec);
+	else if (!t)
+		refuse(p, seq, ERR_NOT_FOUND, 0, "No such container: %s", ctr);
 	return t;
 }
 
 static int req_hello(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 {
 	struct super *s = p->super;
-	struct msg_hello in, out = { PROTO_VERSION, (char *)s->args->sandbox, (char *)s->backend->ops->kind, (uint32_t)getpid() };
+	struct msg_hello in, out = {
+		.version = PROTO_VERSION, .sandbox = s->args->sandbox, .kind = (char *)s->backend->ops->kind,
+		.pid = (uint32_t)getpid(),
+	};
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
 	int r = msg_hello_decode(f->payload, f->len, &in);
 
@@ -113,18 +125,18 @@ static void on_created(void *ud, int r, const struct err *e, const void *p, size
 static int req_create(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 {
 	struct super *s = p->super;
-	struct err e = ERR_INIT;
+	_cleanup_err_ struct err e = ERR_INIT;
 	struct msg_create m;
 	int r = msg_create_decode(f->payload, f->len, &m);
 
 	if (r < 0)
 		return r;
 	if (s->stopping)
-		refuse(p, f->seq, err_msg(&e, ERR_UNAVAILABLE, -ESHUTDOWN, "create '%s': the sandbox is ending", m.ctr), &e);
+		refuse(p, f->seq, ERR_UNAVAILABLE, -ESHUTDOWN, "create '%s': the sandbox is ending", m.ctr);
 	else if (task_find(s, m.ctr, m.exec))
-		refuse(p, f->seq, err_msg(&e, ERR_CONFLICT, -EEXIST, "create '%s': it exists", *m.exec ? m.exec : m.ctr), &e);
+		refuse(p, f->seq, ERR_CONFLICT, -EEXIST, "create '%s': it exists", *m.exec ? m.exec : m.ctr);
 	else if (!task_new(s, &m, &e))
-		refuse(p, f->seq, -EIO, &e);
+		refuse(p, f->seq, e.kind, -EIO, "%s", err_text(&e));
 	else
 		s->backend->ops->create(s->backend, &m, on_created, call_new(p, f->seq, m.ctr, m.exec));
 	msg_create_done(&m);
@@ -142,7 +154,8 @@ static void on_started(void *ud, int r, const struct err *e, const void *p, size
 		t->pid = le32toh(pid);
 		task_event(t, EVENT_STARTED);
 	} else if (t) {
-		int code = e && e->kind == ERR_CMD_NOT_FOUND ? 127 : e && e->kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 128;
+		int code = e && e->kind == ERR_CMD_NOT_FOUND ? 127 :
+			   e && e->kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 128;
 
 		task_ended(t, EVENT_FAILED, code, now_real_ns(), e && e->kind ? err_text(e) : strerror(-r));
 	}
@@ -152,7 +165,6 @@ static void on_started(void *ud, int r, const struct err *e, const void *p, size
 static int req_start(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 {
 	struct super *s = p->super;
-	struct err e = ERR_INIT;
 	struct msg_start m;
 	struct task *t;
 	int r = msg_start_decode(f->payload, f->len, &m);
@@ -161,11 +173,12 @@ static int req_start(struct peer *p, const struct frame *f, int *fds, size_t n_f
 		return r;
 	t = find_or_refuse(p, f->seq, m.ctr, m.exec);
 	if (t && t->phase != PHASE_CREATED) {
-		refuse(p, f->seq, err_msg(&e, ERR_CONFLICT, -EALREADY, "start '%s': it was started before",
-					  *m.exec ? m.exec : m.ctr), &e);
+		refuse(p, f->seq, ERR_CONFLICT, -EALREADY, "start '%s': it was started before",
+		       *m.exec ? m.exec : m.ctr);
 	} else if (t) {
 		task_event(t, EVENT_START);
-		s->backend->ops->start(s->backend, m.ctr, m.exec, on_started, call_new(p, f->seq, m.ctr, m.exec));
+		s->backend->ops->start(s->backend, m.ctr, m.exec, on_started,
+				       call_new(p, f->seq, m.ctr, m.exec));
 	}
 	msg_start_done(&m);
 	return 0;
@@ -180,7 +193,8 @@ static int req_kill(struct peer *p, const struct frame *f, int *fds, size_t n_fd
 	if (r < 0)
 		return r;
 	if (find_or_refuse(p, f->seq, m.ctr, m.exec))
-		b->ops->kill(b, m.ctr, m.exec, (int)m.signo, m.all, on_done, call_new(p, f->seq, m.ctr, m.exec));
+		b->ops->kill(b, m.ctr, m.exec, (int)m.signo, m.all, on_done,
+			     call_new(p, f->seq, m.ctr, m.exec));
 	msg_kill_done(&m);
 	return 0;
 }
@@ -201,7 +215,6 @@ static int req_resize(struct peer *p, const struct frame *f, int *fds, size_t n_
 
 static int req_attach(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 {
-	struct err e = ERR_INIT;
 	struct msg_attach m;
 	struct task *t;
 	int r = msg_attach_decode(f->payload, f->len, &m);
@@ -210,7 +223,7 @@ static int req_attach(struct peer *p, const struct frame *f, int *fds, size_t n_
 		return r;
 	t = find_or_refuse(p, f->seq, m.ctr, m.exec);
 	if (t && !n_fds) {
-		refuse(p, f->seq, err_msg(&e, ERR_INVALID, -EBADF, "attach '%s': no connection was passed", m.ctr), &e);
+		refuse(p, f->seq, ERR_INVALID, -EBADF, "attach '%s': no connection was passed", m.ctr);
 	} else if (t) {
 		r = client_attach(t, TAKE_FD(fds[0]), &m);
 		conn_reply(p->conn, f->seq, r, NULL, NULL, 0);
@@ -256,7 +269,6 @@ static void on_deleted(void *ud, int r, const struct err *e, const void *p, size
 static int req_delete(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 {
 	struct backend *b = p->super->backend;
-	struct err e = ERR_INIT;
 	struct msg_delete m;
 	struct task *t;
 	int r = msg_delete_decode(f->payload, f->len, &m);
@@ -265,7 +277,7 @@ static int req_delete(struct peer *p, const struct frame *f, int *fds, size_t n_
 		return r;
 	t = find_or_refuse(p, f->seq, m.ctr, m.exec);
 	if (t && t->phase != PHASE_CREATED && t->phase != PHASE_EXITED)
-		refuse(p, f->seq, err_msg(&e, ERR_CONFLICT, -EBUSY, "delete '%s': it is running", *m.exec ? m.exec : m.ctr), &e);
+		refuse(p, f->seq, ERR_CONFLICT, -EBUSY, "delete '%s': it is running", *m.exec ? m.exec : m.ctr);
 	else if (t)
 		b->ops->del(b, m.ctr, m.exec, on_deleted, call_new(p, f->seq, m.ctr, m.exec));
 	msg_delete_done(&m);
@@ -281,9 +293,16 @@ static int req_shutdown(struct peer *p, const struct frame *f, int *fds, size_t 
 int request(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 {
 	static int (*const handlers[])(struct peer *p, const struct frame *f, int *fds, size_t n_fds) = {
-		[MSG_HELLO] = req_hello, [MSG_SANDBOX] = req_sandbox, [MSG_CREATE] = req_create, [MSG_START] = req_start,
-		[MSG_KILL] = req_kill, [MSG_RESIZE] = req_resize, [MSG_ATTACH] = req_attach, [MSG_PS] = req_ps,
-		[MSG_DELETE] = req_delete, [MSG_SHUTDOWN] = req_shutdown,
+		[MSG_HELLO] = req_hello,
+		[MSG_SANDBOX] = req_sandbox,
+		[MSG_CREATE] = req_create,
+		[MSG_START] = req_start,
+		[MSG_KILL] = req_kill,
+		[MSG_RESIZE] = req_resize,
+		[MSG_ATTACH] = req_attach,
+		[MSG_PS] = req_ps,
+		[MSG_DELETE] = req_delete,
+		[MSG_SHUTDOWN] = req_shutdown,
 	};
 
 	if (f->type >= ARRAY_SIZE(handlers) || !handlers[f->type])

@@ -43,7 +43,7 @@ void super_tell_state(const struct task *t)
 
 void super_tell_detached(const struct task *t)
 {
-	struct msg_detached m = { (char *)t->super->args->sandbox, t->ctr, t->exec };
+	struct msg_detached m = { t->super->args->sandbox, t->ctr, t->exec };
 
 	list_for_each(p, &t->super->peers, struct peer, link)
 		CONN_EVENT(p->conn, DETACHED, detached, &m);
@@ -94,7 +94,8 @@ static void on_accept(struct loop_source *src, int lfd, uint32_t events, void *u
 
 /* --- what the backend reports --- */
 
-static void ev_output(void *ud, const char *ctr, const char *exec, enum task_stream st, const void *p, size_t n)
+static void ev_output(void *ud, const char *ctr, const char *exec, enum task_stream st, const void *p,
+		      size_t n)
 {
 	struct task *t = task_find(ud, ctr, exec);
 
@@ -118,7 +119,8 @@ static void ev_stdin_ready(void *ud, const char *ctr, const char *exec)
 		clients_stdin_ready(t);
 }
 
-static void ev_exited(void *ud, const char *ctr, const char *exec, int code, uint64_t when_ns, bool oom, const char *reason)
+static void ev_exited(void *ud, const char *ctr, const char *exec, int code, uint64_t when_ns, bool oom,
+		      const char *reason)
 {
 	struct task *t = task_find(ud, ctr, exec);
 
@@ -152,7 +154,8 @@ static void on_stopped(void *ud, int r, const struct err *e, const void *p, size
 	struct stop *st = ud;
 
 	if (r < 0)
-		log_error("end sandbox '%s': %s", st->super->args->sandbox, e && e->kind ? err_text(e) : strerror(-r));
+		log_error("end sandbox '%s': %s", st->super->args->sandbox,
+			  e && e->kind ? err_text(e) : strerror(-r));
 	st->super->stopped = true;
 	super_check(st->super);
 	if (st->done)
@@ -250,13 +253,36 @@ int super_parse_args(int argc, char **argv, struct super_args *ret)
 	_cleanup_free_ char **rest = NULL;
 
 	if (opt_parse(opts, argc, argv, false, &rest, &error) < 0 || !sandbox || !dir || rest[0]) {
-		fprintf(stderr, "%s: %s: started by insulad only\n", argv[0], error ? error : "--sandbox and --dir are needed");
+		fprintf(stderr, "%s: %s: started by insulad only\n", argv[0],
+			error ? error : "--sandbox and --dir are needed");
 		free(error);
+		free(sandbox);
+		free(dir);
 		return -EINVAL;
 	}
 	log_init(argv[0], debug ? LOG_LVL_DEBUG : LOG_LVL_INFO);
 	*ret = (struct super_args){ .sandbox = sandbox, .dir = dir, .listen_fd = 3 };
 	return fd_set_cloexec(3, true);
+}
+
+void super_args_done(struct super_args *a)
+{
+	if (a->backend)
+		a->backend->ops->free(a->backend);
+	free(a->sandbox);
+	free(a->dir);
+	*a = (struct super_args){ .listen_fd = -EBADF };
+}
+
+static void super_done(struct super *s)
+{
+	list_for_each(t, &s->tasks, struct task, link)
+		task_free(t);
+	clients_drop(s);
+	list_for_each(p, &s->peers, struct peer, link)
+		peer_free(p);
+	loop_source_free(s->accept);
+	loop_source_free(s->deadline);
 }
 
 int super_run(struct loop *l, const struct super_args *a)
@@ -281,5 +307,7 @@ int super_run(struct loop *l, const struct super_args *a)
 		log_error("serve sandbox '%s': %s", a->sandbox, strerror(-r));
 		return 1;
 	}
-	return loop_run(l);
+	r = loop_run(l);
+	super_done(&s);
+	return r;
 }

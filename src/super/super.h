@@ -11,14 +11,15 @@
 #include "task/backend.h"
 
 struct super_args {
-	const char *sandbox;	/* sandbox id */
-	const char *dir;	/* exec-root/sandboxes/ID: exit records go here */
+	char *sandbox;		/* sandbox id */
+	char *dir;		/* exec-root/sandboxes/ID: exit records go here */
 	int listen_fd;		/* bound, listening unix socket, from the daemon */
 	struct backend *backend;
 };
 
 /* Parses the command line all supervisors share: --sandbox ID --dir PATH (socket is fd 3), --debug. */
 int super_parse_args(int argc, char **argv, struct super_args *ret);
+void super_args_done(struct super_args *a);	/* frees the backend too, if there is one */
 /* Serves until the sandbox ends; returns the exit code. */
 int super_run(struct loop *l, const struct super_args *a);
 

@@ -67,9 +67,16 @@ void task_free(struct task *t)
 struct msg_task_state task_state_msg(const struct task *t)
 {
 	return (struct msg_task_state){
-		.sandbox = (char *)t->super->args->sandbox, .ctr = t->ctr, .exec = t->exec, .state = (uint8_t)told[t->phase],
-		.pid = t->pid, .started_ns = t->started_ns, .exited_ns = t->exited_ns, .exit_code = (uint32_t)t->exit_code,
-		.oom = t->oom, .error = t->error,
+		.sandbox = t->super->args->sandbox,
+		.ctr = t->ctr,
+		.exec = t->exec,
+		.state = (uint8_t)told[t->phase],
+		.pid = t->pid,
+		.started_ns = t->started_ns,
+		.exited_ns = t->exited_ns,
+		.exit_code = (uint32_t)t->exit_code,
+		.oom = t->oom,
+		.error = t->error,
 	};
 }
 
@@ -150,8 +157,9 @@ static void running(struct task *t)
 static void failed(struct task *t)
 {
 	if (*t->exec) {
-		_cleanup_free_ char *text = xasprintf("OCI runtime exec failed: exec failed: unable to start container process: "
-						      "%s: unknown\r\n", t->error);
+		_cleanup_free_ char *text =
+		    xasprintf("OCI runtime exec failed: exec failed: unable to start container process: %s"
+				  ": unknown\r\n", t->error);
 
 		clients_output(t, TASK_STDOUT, text, strlen(text));
 	}

@@ -38,8 +38,15 @@ static struct ltask *ltask_new(struct local *l, const struct msg_create *m)
 	struct ltask *t = new0(struct ltask);
 
 	*t = (struct ltask){
-		.local = l, .ctr = xstrdup(m->ctr), .exec = xstrdup(m->exec), .flags = m->flags, .rows = m->rows,
-		.cols = m->cols, .proc = PROC_INIT, .fd = { -EBADF, -EBADF, -EBADF }, .child_fd = { -EBADF, -EBADF, -EBADF },
+		.local = l,
+		.ctr = xstrdup(m->ctr),
+		.exec = xstrdup(m->exec),
+		.flags = m->flags,
+		.rows = m->rows,
+		.cols = m->cols,
+		.proc = PROC_INIT,
+		.fd = {-EBADF, -EBADF, -EBADF},
+		.child_fd = {-EBADF, -EBADF, -EBADF},
 	};
 	list_append(&l->tasks, &t->link);
 	return t;
@@ -50,7 +57,7 @@ static void ltask_free(struct ltask *t)
 	list_remove(&t->link);
 	loop_source_free(t->child);
 	if (t->proc.pidfd >= 0 && !t->exited) {
-		/* Of an init that was never started, or of an exec whose container is gone: no zombie stays. */
+		/* An init that never started, an exec whose container is gone: no zombie stays. */
 		(void)proc_kill(&t->proc, SIGKILL);
 		(void)proc_wait(&t->proc, NULL);
 	}
@@ -128,7 +135,8 @@ static void on_exit_child(struct loop_source *s, const siginfo_t *si, void *ud)
 		if (rt_destroy(t->rt, &e) < 0)
 			log_warn("clean up container '%s': %s", t->ctr, err_text(&e));
 	}
-	b->events->exited(b->userdata, t->ctr, t->exec, proc_exit_code(si->si_code, si->si_status), now_real_ns(), oom, "");
+	b->events->exited(b->userdata, t->ctr, t->exec, proc_exit_code(si->si_code, si->si_status),
+			  now_real_ns(), oom, "");
 }
 
 /* --- create --- */
@@ -298,7 +306,8 @@ static int start_exec(struct local *l, struct ltask *t, struct err *e)
 
 static int no_task(const char *ctr, const char *exec, struct err *e)
 {
-	return err_msg(e, ERR_NOT_FOUND, 0, *exec ? "No such exec instance: %s" : "No such container: %s", *exec ? exec : ctr);
+	return err_msg(e, ERR_NOT_FOUND, 0, *exec ? "No such exec instance: %s" : "No such container: %s",
+		       *exec ? exec : ctr);
 }
 
 static void op_start(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud)
@@ -333,7 +342,8 @@ static void op_sandbox(struct backend *b, const struct msg_sandbox *m, backend_d
 	done(ud, r, &e, NULL, 0);
 }
 
-static void op_kill(struct backend *b, const char *ctr, const char *exec, int signo, bool all, backend_done_fn done, void *ud)
+static void op_kill(struct backend *b, const char *ctr, const char *exec, int signo, bool all,
+		    backend_done_fn done, void *ud)
 {
 	struct ltask *t = ltask_find(local_of(b), ctr, exec);
 	_cleanup_err_ struct err e = ERR_INIT;
@@ -472,9 +482,19 @@ static void op_free(struct backend *b)
 }
 
 static const struct backend_ops local_ops = {
-	.kind = "process", .sandbox = op_sandbox, .create = op_create, .start = op_start, .kill = op_kill, .resize = op_resize,
-	.ps = op_ps, .del = op_del, .shutdown = op_shutdown, .stdin_write = op_stdin_write, .stdin_close = op_stdin_close,
-	.output_pause = op_output_pause, .free = op_free,
+	.kind = "process",
+	.sandbox = op_sandbox,
+	.create = op_create,
+	.start = op_start,
+	.kill = op_kill,
+	.resize = op_resize,
+	.ps = op_ps,
+	.del = op_del,
+	.shutdown = op_shutdown,
+	.stdin_write = op_stdin_write,
+	.stdin_close = op_stdin_close,
+	.output_pause = op_output_pause,
+	.free = op_free,
 };
 
 int local_new(struct loop *l, struct local_hooks *hooks, void *userdata, struct backend **ret)

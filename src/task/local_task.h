@@ -23,7 +23,7 @@ struct ltask {
 	int fd[3];
 	struct loop_source *io[3];
 	int child_fd[3];		/* the task's ends, until it is started */
-	struct sbuf in;			/* bytes for stdin that the pipe did not take, or that came before there was one */
+	struct sbuf in; /* bytes for stdin that the pipe did not take, or that came before there was one */
 	bool in_closing;		/* to be closed once they are written */
 	bool in_dead;			/* nobody reads: what comes is dropped */
 	bool in_short;			/* the caller waits for stdin_ready */
@@ -43,7 +43,7 @@ struct ltask *ltask_find(struct local *l, const char *ctr, const char *exec);
 /* stdio.c */
 int stdio_open_pipes(struct ltask *t);			/* fills fd and child_fd */
 int stdio_set_console(struct ltask *t, int master);	/* takes master over */
-int stdio_watch(struct ltask *t);			/* starts reading, and writing what stdin was given before */
+int stdio_watch(struct ltask *t); /* starts reading, and writing what stdin was given before */
 void stdio_close_child_ends(struct ltask *t);
 void stdio_close(struct ltask *t);
 size_t stdio_in_write(struct ltask *t, const void *p, size_t n);

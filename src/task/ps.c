@@ -16,12 +16,14 @@ struct stat_line { char state; int ppid, tty, nice; unsigned long long utime, st
 static int parse_stat(char *text, struct stat_line *s)
 {
 	char *p = strrchr(text, ')');
+	int n;
 
 	if (!p)
 		return -EINVAL;
-	return sscanf(p + 1, " %c %d %*d %*d %d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %d %*d %*d %llu %llu %ld",
-		      &s->state, &s->ppid, &s->tty, &s->utime, &s->stime, &s->nice, &s->start, &s->vsz, &s->rss) == 9
-		       ? 0 : -EINVAL;
+	n = sscanf(p + 1,
+		   " %c %d %*d %*d %d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %d %*d %*d %llu %llu %ld",
+		   &s->state, &s->ppid, &s->tty, &s->utime, &s->stime, &s->nice, &s->start, &s->vsz, &s->rss);
+	return n == 9 ? 0 : -EINVAL;
 }
 
 static uint64_t boot_time(void)

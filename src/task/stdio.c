@@ -107,7 +107,8 @@ static void in_flush(struct ltask *t)
 		ssize_t n = RETRY(write(t->fd[0], t->in.buf, t->in.len));
 
 		if (n < 0 && errno == EAGAIN) {
-			if (!t->io[0] && loop_add_io(t->local->loop, t->fd[0], EPOLLOUT, on_in_room, t, &t->io[0]) < 0)
+			if (!t->io[0] &&
+			    loop_add_io(t->local->loop, t->fd[0], EPOLLOUT, on_in_room, t, &t->io[0]) < 0)
 				in_over(t);
 			return;
 		}

@@ -118,7 +118,8 @@ static void add_member_groups(int rootfd, const char *name, struct user *u)
 int user_resolve(int rootfd, const char *spec, struct user *ret, struct err *e)
 {
 	const char *colon = strchr(spec, ':');
-	_cleanup_free_ char *user = xstrndup(spec, colon ? (size_t)(colon - spec) : strlen(spec)), *name = NULL;
+	_cleanup_free_ char *user = xstrndup(spec, colon ? (size_t)(colon - spec) : strlen(spec)),
+			    *name = NULL;
 	const char *group = colon ? colon + 1 : "";
 	_cleanup_strv_ char **lines = read_lines(rootfd, "/etc/passwd");
 	struct user u = { .home = xstrdup("/") };
@@ -129,7 +130,8 @@ int user_resolve(int rootfd, const char *spec, struct user *ret, struct err *e)
 	if (!lookup_user(lines, *user ? user : "0", numeric, &u, &name)) {
 		if (!numeric) {
 			user_done(&u);
-			return err_msg(e, ERR_INVALID, 0, "unable to find user %s: no matching entries in passwd file", user);
+			return err_msg(e, ERR_INVALID, 0,
+				       "unable to find user %s: no matching entries in passwd file", user);
 		}
 		u.uid = uid;
 	}

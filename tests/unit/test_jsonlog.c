@@ -93,8 +93,11 @@ static void the_format_is_dockers(void **state)
 	writes(&l, 1, "a\"\\\t\r\x01\x1b/\n");
 	jsonlog_close(&l);
 	assert_int_equal(fs_read(AT_FDCWD, path, 4096, &text, NULL), 0);
-	(void)sscanf(text, "{\"log\":\"a\\\"\\\\\\t\\r\\u0001\\u001b/\\n\",\"stream\":\"stdout\",\"time\":\"%*4d-%*2d-%2dT"
-		     "%*2d:%*2d:%*2d.%*9dZ\"}\n%n", &day, &at);
+	(void)sscanf(
+	    text,
+	    "{\"log\":\"a\\\"\\\\\\t\\r\\u0001\\u001b/\\n\",\"stream\":\"stdout\",\"time\":\"%*4d-%*2d-%2dT"
+	    "%*2d:%*2d:%*2d.%*9dZ\"}\n%n",
+	    &day, &at);
 	assert_int_equal(at, strlen(text));
 	assert_int_equal(stat(path, &st), 0);
 }

@@ -43,7 +43,8 @@ static struct ifreq fact(const char *name, unsigned long request)
 
 static void addresses_are_parsed_strictly(void **state)
 {
-	static const char *const bad[] = { "", "1.2.3", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/x", "::/129", "1.2.3.4 ", "/8", "::1/-1" };
+	static const char *const bad[] = {"",       "1.2.3",    "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/x",
+					  "::/129", "1.2.3.4 ", "/8",         "::1/-1"};
 	struct nl_addr a;
 
 	assert_int_equal(nl_addr_parse("172.17.0.2/16", &a), 0);
@@ -61,7 +62,8 @@ static void addresses_are_parsed_strictly(void **state)
 
 static void mac_addresses_are_parsed_strictly(void **state)
 {
-	static const char *const bad[] = { "", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "02:42:ac:11:00:0g", "02-42-ac-11-00-02" };
+	static const char *const bad[] = {"", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "02:42:ac:11:00:0g",
+					  "02-42-ac-11-00-02"};
 	uint8_t mac[6];
 
 	assert_int_equal(mac_parse("02:42:ac:11:00:02", mac), 0);
@@ -109,7 +111,8 @@ static void a_namespace_is_plugged_in(void **state)
 	_cleanup_nl_ struct nl *out = NULL, *in = NULL;
 	_cleanup_close_ int rx = -EBADF, tx = -EBADF;
 	_cleanup_free_ char *hairpin = NULL;
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(7), .sin_addr.s_addr = inet_addr("10.9.0.1") };
+	struct sockaddr_in to = {
+	    .sin_family = AF_INET, .sin_port = htons(7), .sin_addr.s_addr = inet_addr("10.9.0.1")};
 	struct pollfd pfd = { .events = POLLIN };
 	struct nl_addr a;
 	uint8_t mac[6];
