@@ -37,13 +37,15 @@ void route_container_attach(struct request *r, struct engine *e)
 		{"stdin", ATTACH_STDIN}, {"stdout", ATTACH_STDOUT}, {"stderr", ATTACH_STDERR},
 	};
 	struct container *c = request_container(r, e);
-	const char *keys = http_query_get(&r->query, "detachKeys");
 	struct attaching *a;
+	const char *keys;
 
 	if (!c)
 		return;
+	keys = http_query_get(&r->query, "detachKeys");
 	if (http_query_bool(&r->query, "logs", false)) {
-		resp_errorf(r, ERR_NOT_IMPLEMENTED, "attach with logs=1 is not supported by this version of insula: read the logs first");
+		resp_errorf(r, ERR_NOT_IMPLEMENTED, "attach with logs=1 is not supported by this version of insula: "
+			    "read the logs first");
 		return;
 	}
 	a = new0(struct attaching);

@@ -137,12 +137,13 @@ static void restart(struct request *r, struct engine *e)
 static void kill_container(struct request *r, struct engine *e)
 {
 	struct container *c = request_container(r, e);
-	const char *s = http_query_get(&r->query, "signal");
 	_cleanup_err_ struct err err = ERR_INIT;
 	int signo = SIGKILL;
+	const char *s;
 
 	if (!c)
 		return;
+	s = http_query_get(&r->query, "signal");
 	if (!str_empty(s) && signal_parse(s, &signo, &err) < 0)
 		resp_error(r, &err);
 	else

@@ -71,15 +71,17 @@ static void prepared(void *ud, int n, const struct err *e, void *result)
 static void start(struct request *r, struct engine *e)
 {
 	struct exec *x = request_exec(r, e);
-	const struct json *size = json_get(r->body, "ConsoleSize");
-	struct exec_start args = {
-		.detach = json_get_bool(r->body, "Detach", false), .tty = json_get_bool(r->body, "Tty", false),
-		.rows = (unsigned)json_uint(json_at(size, 0)), .cols = (unsigned)json_uint(json_at(size, 1)),
-	};
+	const struct json *size;
+	struct exec_start args;
 	struct starting *s;
 
 	if (!x)
 		return;
+	size = json_get(r->body, "ConsoleSize");
+	args = (struct exec_start){
+		.detach = json_get_bool(r->body, "Detach", false),
+		.rows = (unsigned)json_uint(json_at(size, 0)), .cols = (unsigned)json_uint(json_at(size, 1)),
+	};
 	s = new0(struct starting);
 	*s = (struct starting){r, e, xstrdup(exec_id(x)), args.detach, exec_tty(x)};
 	exec_prepare(x, &args, prepared, s);

@@ -29,11 +29,12 @@ static const struct { const char *name; enum wait_condition cond; } conditions[]
 void route_container_wait(struct request *r, struct engine *e)
 {
 	struct container *c = request_container(r, e);
-	const char *s = http_query_get(&r->query, "condition") ?: "";
 	struct container_wait *w;
+	const char *s;
 
 	if (!c)
 		return;
+	s = http_query_get(&r->query, "condition") ?: "";
 	for (size_t i = 0; i < ARRAY_SIZE(conditions); i++) {
 		if (!streq(conditions[i].name, s))
 			continue;

@@ -104,7 +104,6 @@ static void finish(struct task *t)
 	t->drain = NULL;
 	t->phase = PHASE_EXITED;
 	jsonlog_close(&t->log);
-	clients_finish(t);
 	m = task_state_msg(t);
 	if (!*t->exec) {
 		r = exit_record_write(t->super->args->dir, &m);
@@ -112,6 +111,8 @@ static void finish(struct task *t)
 			log_error("write exit record of '%s': %s", t->ctr, strerror(-r));
 	}
 	super_tell_state(t);
+	/* After the news: a client that sees its stream end asks the daemon for the exit code at once. */
+	clients_finish(t);
 	super_check(t->super);
 }
 
