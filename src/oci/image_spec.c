@@ -87,67 +87,82 @@ static struct json *command_form(const char *args)
 	return sh;
 }
 
-static void put_command(struct json *config, const char *key, const char *args)
+static int put_command(struct json *config, const char *key, const char *args, struct err *e)
 {
 	json_set(config, key, command_form(args));
+	return 0;
 }
 
-static char *unquote(const char *s)
-{
-	size_t n = strlen(s);
+#define BLANK " \t\r\n\v\f"
 
-	if (n >= 2 && (*s == '"' || *s == '\'') && s[n - 1] == *s)
-		return xstrndup(s + 1, n - 2);
-	return xstrdup(s);
+/* The next word of a shell-like line, its quotes removed; heap. NULL at the end. */
+static char *next_word(const char **line)
+{
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+	const char *s = *line + strspn(*line, BLANK);
+	char quote = 0;
+
+	if (!*s)
+		return NULL;
+	for (; *s && (quote || !strchr(BLANK, *s)); s++)
+		if (*s == quote) {
+			quote = 0;
+		} else if (!quote && (*s == '"' || *s == '\'')) {
+			quote = *s;
+		} else {
+			if (*s == '\\' && quote != '\'' && s[1])
+				s++;
+			sbuf_putc(&b, *s);
+		}
+	*line = s;
+	sbuf_putc(&b, 0);
+	return sbuf_steal(&b);
 }
 
 /* K=V pairs, or "K V" as one pair. */
-static char **pairs(const char *args)
+static int pairs(const char *args, char ***ret, struct err *e)
 {
-	char **v = NULL;
+	_cleanup_strv_ char **v = NULL;
+	const char *rest = args;
+	size_t n = strcspn(args, BLANK);
+	char *word;
 
-	if (!strchr(args, '=')) {
-		size_t n = strcspn(args, " \t");
-		const char *value = args + n + strspn(args + n, " \t");
-
-		strv_addf(&v, "%.*s=%s", (int)n, args, value);
-		return v;
+	if (!memchr(args, '=', n) && args[n] && !strpbrk(args, "\"'")) {
+		strv_addf(&v, "%.*s=%s", (int)n, args, args + n + strspn(args + n, BLANK));
+		*ret = TAKE_PTR(v);
+		return 0;
 	}
-	while (*(args += strspn(args, " \t"))) {
-		size_t n = 0;
-		char quote = 0;
-
-		for (; args[n] && (quote || !isspace((unsigned char)args[n])); n++)
-			if (args[n] == quote)
-				quote = 0;
-			else if (!quote && (args[n] == '"' || args[n] == '\''))
-				quote = args[n];
-		_cleanup_free_ char *pair = xstrndup(args, n);
-		char *eq = strchr(pair, '=');
-		_cleanup_free_ char *value = unquote(eq ? eq + 1 : "");
-
-		if (eq)
-			*eq = 0;
-		strv_addf(&v, "%s=%s", pair, value);
-		args += n;
+	while ((word = next_word(&rest))) {
+		strv_take(&v, word);
+		if (!strchr(word, '=') || *word == '=')
+			return err_msg(e, ERR_INVALID, 0, "Syntax error - can't find = in \"%s\". Must be of the form: name=value",
+				       word);
 	}
-	return v;
+	*ret = TAKE_PTR(v);
+	return 0;
 }
 
-static void put_env(struct json *config, const char *key, const char *args)
+static int put_env(struct json *config, const char *key, const char *args, struct err *e)
 {
-	_cleanup_strv_ char **env = json_get_strv(config, key), **more = pairs(args);
+	_cleanup_strv_ char **env = json_get_strv(config, key), **more = NULL;
+	int r = pairs(args, &more, e);
 
+	if (r < 0)
+		return r;
 	for (char **p = more; p && *p; p++)
 		strv_env_set(&env, *p);
 	json_set_strv(config, key, env);
+	return 0;
 }
 
-static void put_labels(struct json *config, const char *key, const char *args)
+static int put_labels(struct json *config, const char *key, const char *args, struct err *e)
 {
-	_cleanup_strv_ char **more = pairs(args);
+	_cleanup_strv_ char **more = NULL;
 	struct json *o = json_get(config, key);
+	int r = pairs(args, &more, e);
 
+	if (r < 0)
+		return r;
 	if (json_type(o) != JSON_OBJECT)
 		o = json_set(config, key, json_object());
 	for (char **p = more; p && *p; p++) {
@@ -156,12 +171,13 @@ static void put_labels(struct json *config, const char *key, const char *args)
 		*eq = 0;
 		json_set_str(o, *p, eq + 1);
 	}
+	return 0;
 }
 
-static void put_set(struct json *config, const char *key, const char *args)
+static int put_set(struct json *config, const char *key, const char *args, struct err *e)
 {
 	struct json *list = *args == '[' ? command_form(args) : NULL, *o = json_get(config, key);
-	_cleanup_strv_ char **words = list ? NULL : strv_split(args, " \t");
+	_cleanup_strv_ char **words = list ? NULL : strv_split(args, BLANK);
 
 	if (json_type(o) != JSON_OBJECT)
 		o = json_set(config, key, json_object());
@@ -174,16 +190,18 @@ static void put_set(struct json *config, const char *key, const char *args)
 		json_set(o, name, json_object());
 	}
 	json_free(list);
+	return 0;
 }
 
-static void put_string(struct json *config, const char *key, const char *args)
+static int put_string(struct json *config, const char *key, const char *args, struct err *e)
 {
 	json_set_str(config, key, args);
+	return 0;
 }
 
 static const struct {
 	const char *word, *key;
-	void (*put)(struct json *config, const char *key, const char *args);
+	int (*put)(struct json *config, const char *key, const char *args, struct err *e);
 } instructions[] = {
 	{ "CMD", "Cmd", put_command }, { "ENTRYPOINT", "Entrypoint", put_command }, { "ENV", "Env", put_env },
 	{ "EXPOSE", "ExposedPorts", put_set }, { "LABEL", "Labels", put_labels }, { "USER", "User", put_string },
@@ -192,15 +210,14 @@ static const struct {
 
 int image_change_apply(struct json *config, const char *instruction, struct err *e)
 {
-	size_t n = strcspn(instruction, " \t");
-	const char *args = instruction + n + strspn(instruction + n, " \t");
+	size_t n = strcspn(instruction, BLANK);
+	const char *args = instruction + n + strspn(instruction + n, BLANK);
 
 	for (size_t i = 0; i < ARRAY_SIZE(instructions); i++)
 		if (strlen(instructions[i].word) == n && !strncasecmp(instructions[i].word, instruction, n)) {
 			if (!*args)
 				return err_msg(e, ERR_INVALID, 0, "%s requires at least one argument", instructions[i].word);
-			instructions[i].put(config, instructions[i].key, args);
-			return 0;
+			return instructions[i].put(config, instructions[i].key, args, e);
 		}
 	return err_msg(e, ERR_INVALID, 0, "%.*s is not a valid change command", (int)n, instruction);
 }

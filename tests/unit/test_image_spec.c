@@ -1,0 +1,135 @@
+#include "tests/unit/test.h"
+
+#include "base/alloc.h"
+#include "base/strv.h"
+#include "oci/image_spec.h"
+
+#include <string.h>
+
+#define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static struct json *parse(const char *s)
+{
+	struct json *j = NULL;
+
+	assert_int_equal(json_parse(s, strlen(s), &j, NULL), 0);
+	return j;
+}
+
+static void diff_ids(void **state)
+{
+	static const char *const bad[] = {
+		"{\"rootfs\":{\"diff_ids\":{}}}", "{\"rootfs\":{\"diff_ids\":[1]}}", "{\"rootfs\":{\"diff_ids\":[\"x\"]}}",
+		"{\"rootfs\":{\"diff_ids\":[\"sha256:../../etc\"]}}", "{\"rootfs\":{\"diff_ids\":[null]}}",
+	};
+	_cleanup_json_ struct json *good = parse("{\"rootfs\":{\"diff_ids\":[\"sha256:" HEX64 "\"]}}"), *none = parse("{}");
+	_cleanup_strv_ char **v = NULL;
+
+	assert_int_equal(image_config_diff_ids(good, &v, NULL), 0);
+	assert_int_equal(strv_len(v), 1);
+	assert_string_equal(v[0], "sha256:" HEX64);
+	strv_free(v);
+	v = NULL;
+	assert_int_equal(image_config_diff_ids(none, &v, NULL), 0);
+	assert_int_equal(strv_len(v), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_json_ struct json *j = parse(bad[i]);
+		_cleanup_err_ struct err e = ERR_INIT;
+
+		assert_true(image_config_diff_ids(j, &v, &e) < 0);
+		assert_int_equal(e.kind, ERR_INVALID);
+	}
+}
+
+static void too_many_layers(void **state)
+{
+	_cleanup_json_ struct json *j = parse("{\"rootfs\":{\"diff_ids\":[]}}");
+	_cleanup_strv_ char **v = NULL;
+
+	for (int i = 0; i < 600; i++)
+		json_add_str(json_get(json_get(j, "rootfs"), "diff_ids"), "sha256:" HEX64);
+	assert_true(image_config_diff_ids(j, &v, NULL) < 0);
+}
+
+static void host(void **state)
+{
+	_cleanup_free_ char *own = xasprintf("{\"os\":\"linux\",\"architecture\":\"%s\"}", image_architecture());
+	_cleanup_json_ struct json *good = parse(own), *os = parse("{\"os\":\"windows\"}"),
+			       *arch = parse("{\"os\":\"linux\",\"architecture\":\"s390x\"}"), *silent = parse("{}");
+	_cleanup_err_ struct err e = ERR_INIT;
+
+	assert_int_equal(image_config_check_host(good, NULL), 0);
+	assert_int_equal(image_config_check_host(silent, NULL), 0);
+	assert_true(image_config_check_host(arch, NULL) < 0);
+	assert_true(image_config_check_host(os, &e) < 0);
+	assert_string_equal(err_text(&e), "image operating system \"windows\" cannot be used on this platform");
+}
+
+static void index_select(void **state)
+{
+	_cleanup_free_ char *text = xasprintf(
+		"{\"manifests\":[{\"digest\":\"a\",\"platform\":{\"os\":\"unknown\",\"architecture\":\"unknown\"}},"
+		"{\"digest\":\"b\",\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}},"
+		"{\"digest\":\"c\",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}", image_architecture());
+	_cleanup_json_ struct json *j = parse(text), *none = parse("{\"manifests\":[{\"platform\":{\"os\":\"plan9\"}}]}");
+
+	assert_string_equal(json_get_str(image_index_select(j), "digest"), "c");
+	assert_null(image_index_select(none));
+}
+
+static void changes(void **state)
+{
+	static const struct { const char *change, *result; } good[] = {
+		{ "CMD [\"a\", \"b c\"]", "{\"Cmd\":[\"a\",\"b c\"]}" },
+		{ "cmd echo hi", "{\"Cmd\":[\"/bin/sh\",\"-c\",\"echo hi\"]}" },
+		{ "ENTRYPOINT [\"/x\"]", "{\"Entrypoint\":[\"/x\"]}" },
+		{ "ENV A=1 B=\"two words\"", "{\"Env\":[\"A=1\",\"B=two words\"]}" },
+		{ "ENV A one two", "{\"Env\":[\"A=one two\"]}" },
+		{ "EXPOSE 80 53/udp", "{\"ExposedPorts\":{\"80/tcp\":{},\"53/udp\":{}}}" },
+		{ "LABEL a=b 'c d'='e f'", "{\"Labels\":{\"a\":\"b\",\"c d\":\"e f\"}}" },
+		{ "USER 1000:1000", "{\"User\":\"1000:1000\"}" },
+		{ "VOLUME [\"/a\", \"/b\"]", "{\"Volumes\":{\"/a\":{},\"/b\":{}}}" },
+		{ "VOLUME /a /b", "{\"Volumes\":{\"/a\":{},\"/b\":{}}}" },
+		{ "WORKDIR /srv", "{\"WorkingDir\":\"/srv\"}" },
+		{ "STOPSIGNAL SIGQUIT", "{\"StopSignal\":\"SIGQUIT\"}" },
+	};
+	static const char *const bad[] = { "RUN true", "CMD", "", "FROM x", "ENV", "LABEL justaword=1 alone", "ENV A=1 B" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		_cleanup_json_ struct json *j = json_object();
+		_cleanup_free_ char *text = NULL;
+
+		assert_int_equal(image_change_apply(j, good[i].change, NULL), 0);
+		text = json_dump(j);
+		assert_string_equal(text, good[i].result);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_json_ struct json *j = json_object();
+		_cleanup_err_ struct err e = ERR_INIT;
+
+		assert_true(image_change_apply(j, bad[i], &e) < 0);
+		assert_int_equal(e.kind, ERR_INVALID);
+	}
+}
+
+static void env_replaces(void **state)
+{
+	_cleanup_json_ struct json *j = json_object();
+	_cleanup_free_ char *text = NULL;
+
+	assert_int_equal(image_change_apply(j, "ENV A=1", NULL), 0);
+	assert_int_equal(image_change_apply(j, "ENV B=2", NULL), 0);
+	assert_int_equal(image_change_apply(j, "ENV A=3", NULL), 0);
+	text = json_dump(j);
+	assert_string_equal(text, "{\"Env\":[\"A=3\",\"B=2\"]}");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(diff_ids), cmocka_unit_test(too_many_layers), cmocka_unit_test(host),
+		cmocka_unit_test(index_select), cmocka_unit_test(changes), cmocka_unit_test(env_replaces),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
