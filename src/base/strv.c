@@ -48,6 +48,16 @@ void strv_addf(char ***v, const char *fmt, ...)
 	va_end(ap);
 }
 
+void strv_adds(char ***v, ...)
+{
+	va_list ap;
+
+	va_start(ap, v);
+	for (const char *s; (s = va_arg(ap, const char *));)
+		strv_add(v, s);
+	va_end(ap);
+}
+
 void strv_extend(char ***v, char *const *more)
 {
 	for (; more && *more; more++)

@@ -12,6 +12,7 @@ size_t strv_len(char *const *v);
 void strv_add(char ***v, const char *s);		/* appends a copy */
 void strv_take(char ***v, char *s);			/* appends, takes ownership */
 void strv_addf(char ***v, const char *fmt, ...) _printf_(2, 3);
+void strv_adds(char ***v, ...) __attribute__((sentinel));	/* appends copies, up to NULL */
 char **strv_copy(char *const *v);
 void strv_extend(char ***v, char *const *more);
 bool strv_has(char *const *v, const char *s);

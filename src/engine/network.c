@@ -190,7 +190,7 @@ static int load_rules(void *arg, struct sbuf *out, struct err *err)
 	fd = fd_from_bytes("nft", rules, strlen(rules));
 	if (fd < 0)
 		return fd;
-	char *argv[] = { "nft", "-f", "-", NULL };
+	char *argv[] = { (char *)"nft", (char *)"-f", (char *)"-", NULL };
 	struct fd_map map[] = { { fd, 0 } };
 	struct spawn_args a = { .path = nft, .argv = argv, .fds = map, .n_fds = 1, .keep_stderr = true };
 
@@ -375,7 +375,7 @@ static void resolver_start(struct networks *n, const char *gateway)
 {
 	_cleanup_free_ char *program = engine_program(n->engine, "insula-resolver");
 	_cleanup_free_ char *listen = xasprintf("%s:53", gateway);
-	char *argv[] = { "insula-resolver", "--listen", listen, NULL };
+	char *argv[] = { (char *)"insula-resolver", (char *)"--listen", listen, NULL };
 	struct spawn_args a = { .path = program, .argv = argv, .new_session = true, .keep_stderr = true };
 
 	if (!program || proc_alive(&n->resolver))

@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 	static const int own[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU };
 	char **command = argv + 1;
 	sigset_t all, old;
-	pid_t child;
+	pid_t child = 0;
 	int r;
 
 	if (*command && !strcmp(*command, "--"))

@@ -8,6 +8,12 @@
 
 struct rt_container;
 
+/* First call of main() in programs that fork containers' processes: executes the program again from a
+ * read-only copy of its mount, unless it runs from one or from a sealed memfd already, so that a container
+ * cannot overwrite it through /proc/PID/exe (CVE-2019-5736). Returns only when protected (0) or when the kernel
+ * gives no means to be (-errno). */
+int rt_protect_self(char *const argv[]);
+
 struct rt_create_args {
 	const char *id;			/* rt_id_valid() */
 	const char *bundle;		/* absolute; spec root.path and relative mount sources resolve against it */
@@ -17,6 +23,9 @@ struct rt_create_args {
 	int preserve_fds;		/* runtime CLI: fds 3..3+n-1 are kept open in the container */
 	bool no_pivot;
 	const char *console_socket;	/* runtime CLI: master is sent there; else returned */
+	const char *seccomp_cache;	/* directory of compiled filters; NULL = /run/insula-runtime/seccomp */
+	int start_listen_fd;		/* runtime CLI: if > 0, the init waits for a connection on this listening socket,
+					 * and survives the caller; else it waits for rt_start and dies with the caller */
 };
 
 /* Sets everything up to the point before exec: namespaces, cgroup, mounts, devices, masks, caps, seccomp

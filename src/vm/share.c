@@ -36,11 +36,11 @@ static char **arguments(const char *program)
 	strv_add(&v, program);
 	strv_addf(&v, "--fd=%d", FD_LISTEN);
 	if (str_starts(program, "/usr/lib/qemu/"))
-		strv_extend(&v, (char *[]){ "-o", "source=/tmp/share,sandbox=namespace,cache=auto,posix_lock,flock,xattr,"
-						  "announce_submounts", NULL });
+		strv_adds(&v, "-o", "source=/tmp/share,sandbox=namespace,cache=auto,posix_lock,flock,xattr,"
+						  "announce_submounts", NULL);
 	else
-		strv_extend(&v, (char *[]){ "--shared-dir=/tmp/share", "--sandbox=namespace", "--cache=auto", "--xattr",
-					    "--announce-submounts", NULL });
+		strv_adds(&v, "--shared-dir=/tmp/share", "--sandbox=namespace", "--cache=auto", "--xattr",
+					    "--announce-submounts", NULL);
 	return v;
 }
 

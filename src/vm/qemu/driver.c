@@ -289,31 +289,31 @@ static char **arguments(const struct vmm_config *c)
 	bool kvm = streq(c->accel, "kvm");
 
 	strv_add(&v, qemu_program());
-	strv_extend(&v, (char *[]){ "-name", "insula", "-no-user-config", "-nodefaults", "-nographic", "-no-reboot", "-S", NULL });
-	strv_extend(&v, (char *[]){ "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", NULL });
+	strv_adds(&v, "-name", "insula", "-no-user-config", "-nodefaults", "-nographic", "-no-reboot", "-S", NULL);
+	strv_adds(&v, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", NULL);
 	strv_add(&v, "-machine");
 	strv_add(&v, "pc,memory-backend=ram,usb=off,vmport=off");
 	strv_add(&v, "-accel");
 	strv_add(&v, kvm ? "kvm" : "tcg,tb-size=64");
 	/* Under TCG the fast string features cost more than they give. */
-	strv_extend(&v, (char *[]){ "-cpu", kvm ? "host" : "max,-erms,-fsrm", NULL });
+	strv_adds(&v, "-cpu", kvm ? "host" : "max,-erms,-fsrm", NULL);
 	strv_add(&v, "-smp");
 	strv_addf(&v, "%u", c->vcpus);
 	strv_add(&v, "-m");
 	strv_addf(&v, "%lluk", (unsigned long long)(c->memory >> 10));
 	strv_add(&v, "-object");
 	strv_addf(&v, "memory-backend-memfd,id=ram,size=%lluk,share=on", (unsigned long long)(c->memory >> 10));
-	strv_extend(&v, (char *[]){ "-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD, "-append", NULL });
+	strv_adds(&v, "-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD, "-append", NULL);
 	strv_add(&v, c->cmdline);
 	strv_add(&v, "-chardev");
 	strv_addf(&v, "socket,id=qmp,fd=%d", FD_QMP);
-	strv_extend(&v, (char *[]){ "-mon", "chardev=qmp,mode=control", "-chardev", NULL });
+	strv_adds(&v, "-mon", "chardev=qmp,mode=control", "-chardev", NULL);
 	strv_addf(&v, "socket,id=serial,fd=%d", FD_SERIAL);
-	strv_extend(&v, (char *[]){ "-serial", "chardev:serial", "-chardev", NULL });
+	strv_adds(&v, "-serial", "chardev:serial", "-chardev", NULL);
 	strv_addf(&v, "socket,id=link,fd=%d", FD_LINK);
 	strv_add(&v, "-device");
 	strv_addf(&v, "virtio-serial-pci,id=vser,max_ports=2,disable-legacy=on,addr=0x%x", SLOT_LINK);
-	strv_extend(&v, (char *[]){ "-device", "virtserialport,bus=vser.0,nr=1,chardev=link,name=insula.agent", NULL });
+	strv_adds(&v, "-device", "virtserialport,bus=vser.0,nr=1,chardev=link,name=insula.agent", NULL);
 	if (c->tap_fd >= 0) {
 		strv_add(&v, "-netdev");
 		strv_addf(&v, "tap,id=net,fd=%d,vhost=off", FD_TAP);

@@ -1,0 +1,28 @@
+/* Seccomp filters (libseccomp behind one wrapper).
+ *
+ * A profile (linux.seccomp of the OCI specification, or one made by a program for itself) is compiled to a
+ * BPF program in a short-lived child, because libseccomp's working memory would stay with a long-lived
+ * supervisor; the result is cached in a directory, by the profile's text. Loading is one seccomp(2) call.
+ *
+ * Syscalls that are newer than every syscall the profile names are answered with ENOSYS, not with the default
+ * action: the author of the profile could not know them, and libc falls back on ENOSYS only (runc #2750). */
+#pragma once
+
+#include "base/err.h"
+#include "lib/json.h"
+
+struct seccomp_prog {
+	void *insns;		/* array of struct sock_filter, heap */
+	unsigned short len;	/* number of instructions */
+	unsigned flags;		/* SECCOMP_FILTER_FLAG_* */
+};
+#define _cleanup_seccomp_ _cleanup_(seccomp_prog_done)
+void seccomp_prog_done(struct seccomp_prog *p);
+
+/* Compiles the profile, or takes it from cache_dir (NULL = no cache). The directory is made if missing and
+ * must belong to this user with mode 0700, else it is not used. ERR_INVALID names what is wrong in the profile. */
+int seccomp_prog_compile(const struct json *profile, const char *cache_dir, struct seccomp_prog *ret, struct err *e);
+/* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. */
+int seccomp_prog_load(const struct seccomp_prog *p);
+/* Version of the library linked, "2.5.4". Static buffer. */
+const char *seccomp_lib_version(void);

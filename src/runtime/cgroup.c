@@ -1,0 +1,352 @@
+#include "runtime/cgroup.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/strv.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KILL_ROUNDS 500		/* of 2 ms */
+
+/* --- discovery --- */
+
+/* "... /sys/fs/cgroup/memory ... - cgroup cgroup rw,memory": fields of /proc/self/mountinfo (proc(5)). */
+static void add_mount(struct cgroup *cg, char *line)
+{
+	char *sep = strstr(line, " - "), *f[5], *save = NULL, *type, *opts;
+	struct cgroup_hier *h;
+
+	if (!sep || cg->n == CGROUP_MAX_HIERARCHIES)
+		return;
+	*sep = 0;
+	for (int i = 0; i < 5; i++)
+		if (!(f[i] = strtok_r(i ? NULL : line, " ", &save)))
+			return;
+	type = strtok_r(sep + 3, " ", &save);
+	(void)strtok_r(NULL, " ", &save);
+	opts = strtok_r(NULL, " ", &save);
+	if (!type || !opts || (!streq(type, "cgroup") && !streq(type, "cgroup2")) || !str_starts(f[4], "/sys/fs/cgroup"))
+		return;
+	h = &cg->h[cg->n++];
+	h->mount = xstrdup(f[4]);
+	h->v2 = streq(type, "cgroup2");
+	if (!h->v2) {
+		_cleanup_strv_ char **words = strv_split(opts, ",");
+
+		for (char **w = words; w && *w; w++)
+			if (!streq(*w, "rw") && !streq(*w, "ro") && !strchr(*w, '='))
+				strv_add(&h->controllers, *w);
+	}
+}
+
+int cgroup_new(const char *path, struct cgroup **ret, struct err *e)
+{
+	_cleanup_(cgroup_freep) struct cgroup *cg = NULL;
+	_cleanup_free_ char *text = NULL;
+	_cleanup_strv_ char **lines = NULL;
+	_cleanup_strv_ char **parts = strv_split(path, "/");
+	int r;
+
+	if (*path != '/' || strv_has(parts, ".."))
+		return err_msg(e, ERR_INVALID, 0, "linux.cgroupsPath: '%s' must be absolute, without \"..\"", path);
+	r = fs_read(AT_FDCWD, "/proc/self/mountinfo", 4 << 20, &text, NULL);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "read mounts");
+	cg = new0(struct cgroup);
+	cg->path = path_clean(path);
+	lines = strv_split(text, "\n");
+	for (char **l = lines; l && *l; l++)
+		add_mount(cg, *l);
+	cg->unified = cg->n == 1 && cg->h[0].v2;
+	*ret = TAKE_PTR(cg);
+	return 0;
+}
+
+void cgroup_free(struct cgroup *cg)
+{
+	if (!cg)
+		return;
+	for (size_t i = 0; i < cg->n; i++) {
+		free(cg->h[i].mount);
+		strv_free(cg->h[i].controllers);
+	}
+	free(cg->path);
+	free(cg);
+}
+
+char *cgroup_file(const struct cgroup *cg, const struct cgroup_hier *h, const char *file)
+{
+	return xasprintf("%s%s%s%s", h->mount, cg->path, *file ? "/" : "", file);
+}
+
+const struct cgroup_hier *cgroup_hier_of(const struct cgroup *cg, const char *controller)
+{
+	if (cg->unified)
+		return &cg->h[0];
+	for (size_t i = 0; i < cg->n; i++)
+		if (strv_has(cg->h[i].controllers, controller))
+			return &cg->h[i];
+	return NULL;
+}
+
+bool cgroup_has_file(const struct cgroup *cg, const char *controller, const char *file)
+{
+	const struct cgroup_hier *h = cgroup_hier_of(cg, controller);
+	_cleanup_free_ char *path = h ? cgroup_file(cg, h, file) : NULL;
+
+	return path && fs_exists(path);
+}
+
+int cgroup_set(const struct cgroup *cg, const char *controller, const char *file, const char *what, struct err *e,
+	       const char *fmt, ...)
+{
+	const struct cgroup_hier *h = cgroup_hier_of(cg, controller);
+	_cleanup_free_ char *path = h ? cgroup_file(cg, h, file) : NULL, *value = NULL;
+	va_list ap;
+	int r;
+
+	if (!h)
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP, "cannot set %s: this host has no %s cgroup controller", what, controller);
+	va_start(ap, fmt);
+	value = xvasprintf(fmt, ap);
+	va_end(ap);
+	r = fs_write(AT_FDCWD, path, value);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot set %s: write '%s' to %s", what, value, path) : 0;
+}
+
+/* --- life --- */
+
+static int make_dir(struct cgroup *cg, const struct cgroup_hier *h, struct err *e)
+{
+	_cleanup_free_ char *dir = cgroup_file(cg, h, "");
+	int r = 0;
+
+	for (char *p = dir + strlen(h->mount) + 1; r == 0 && (p = strchr(p, '/')); p++) {
+		*p = 0;
+		if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+			r = -errno;
+		*p = '/';
+	}
+	if (r == 0 && mkdir(dir, 0755) < 0 && errno != EEXIST)
+		r = -errno;
+	/* A hierarchy that we may not write to matters only if a limit needs it. */
+	if (r == -EROFS || r == -EACCES || r == -EPERM)
+		return 0;
+	if (r == 0 && !h->v2)
+		r = cgroup1_prepare(cg, h);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot make cgroup '%s'", dir) : 0;
+}
+
+int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err *e)
+{
+	int r = 0;
+
+	if (cgroup_frozen(cg))
+		return err_msg(e, ERR_CONFLICT, -EBUSY, "cgroup '%s' is frozen", cg->path);
+	for (size_t i = 0; r == 0 && i < cg->n; i++)
+		r = make_dir(cg, &cg->h[i], e);
+	if (r == 0 && cg->unified)
+		r = cgroup2_enable(cg);
+	if (r == 0)
+		r = cgroup_apply(cg, res, e);
+	if (r < 0)
+		(void)cgroup_remove(cg, NULL);
+	return r;
+}
+
+int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e)
+{
+	return cg->unified ? cgroup2_apply(cg, res, e) : cgroup1_apply(cg, res, e);
+}
+
+int cgroup_open_v2(const struct cgroup *cg)
+{
+	for (size_t i = 0; i < cg->n; i++)
+		if (cg->h[i].v2) {
+			_cleanup_free_ char *dir = cgroup_file(cg, &cg->h[i], "");
+			int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+			return fd < 0 ? -errno : fd;
+		}
+	return -ENOENT;
+}
+
+int cgroup_open_tasks(const struct cgroup *cg, int ret[CGROUP_MAX_HIERARCHIES], size_t *ret_n, struct err *e)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < cg->n; i++) {
+		_cleanup_free_ char *path = cg->h[i].v2 ? NULL : cgroup_file(cg, &cg->h[i], "tasks");
+		int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -ENOENT;
+
+		if (path && fd < 0 && errno != ENOENT) {
+			int r = err_set(e, ERR_SYSTEM, -errno, "open '%s'", path);
+
+			while (n)
+				close(ret[--n]);
+			return r;
+		}
+		if (path && fd >= 0)
+			ret[n++] = fd;
+	}
+	*ret_n = n;
+	return 0;
+}
+
+int cgroup_join(const int *tasks, size_t n, struct err *e)
+{
+	for (size_t i = 0; i < n; i++)
+		if (RETRY(write(tasks[i], "0", 1)) < 0)
+			return err_set(e, ERR_SYSTEM, -errno, "join the container's cgroup");
+	return 0;
+}
+
+/* --- processes --- */
+
+static void add_pids(const char *dir, const char *file, pid_t **v, size_t *n)
+{
+	_cleanup_free_ char *path = path_join(dir, file), *text = NULL;
+	struct dirent *de;
+	DIR *d;
+
+	if (fs_read(AT_FDCWD, path, 8 << 20, &text, NULL) == 0)
+		for (char *save = NULL, *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+			pid_t pid = (pid_t)strtol(l, NULL, 10);
+			bool known = false;
+
+			for (size_t i = 0; i < *n; i++)
+				known |= (*v)[i] == pid;
+			if (pid <= 0 || known)
+				continue;
+			*v = xrealloc(*v, *n + 1, sizeof **v);
+			(*v)[(*n)++] = pid;
+		}
+	d = opendir(dir);
+	while (d && (de = readdir(d)))
+		if (de->d_type == DT_DIR && de->d_name[0] != '.') {
+			_cleanup_free_ char *sub = path_join(dir, de->d_name);
+
+			add_pids(sub, file, v, n);
+		}
+	if (d)
+		closedir(d);
+}
+
+/* The hierarchy that knows the container's processes best: v2 if it is there, else any. */
+static const struct cgroup_hier *process_hier(const struct cgroup *cg)
+{
+	static const char *const order[] = { "pids", "freezer", "memory", "devices", "cpu" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+		const struct cgroup_hier *h = cgroup_hier_of(cg, order[i]);
+		_cleanup_free_ char *dir = h ? cgroup_file(cg, h, "") : NULL;
+
+		if (dir && fs_exists(dir))
+			return h;
+	}
+	return cg->n ? &cg->h[0] : NULL;
+}
+
+int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n)
+{
+	const struct cgroup_hier *h = process_hier(cg);
+	_cleanup_free_ char *dir = h ? cgroup_file(cg, h, "") : NULL;
+
+	*ret = NULL;
+	*ret_n = 0;
+	if (!dir)
+		return -ENOENT;
+	add_pids(dir, "cgroup.procs", ret, ret_n);
+	return 0;
+}
+
+bool cgroup_frozen(const struct cgroup *cg)
+{
+	const struct cgroup_hier *h = cgroup_hier_of(cg, "freezer");
+	_cleanup_free_ char *path = h ? cgroup_file(cg, h, cg->unified ? "cgroup.freeze" : "freezer.state") : NULL, *text = NULL;
+
+	if (!path || fs_read_line(AT_FDCWD, path, &text) < 0)
+		return false;
+	return streq(text, "1") || streq(text, "FROZEN") || streq(text, "FREEZING");
+}
+
+static void thaw(const struct cgroup *cg)
+{
+	const struct cgroup_hier *h = cgroup_hier_of(cg, "freezer");
+	_cleanup_free_ char *path = h ? cgroup_file(cg, h, cg->unified ? "cgroup.freeze" : "freezer.state") : NULL;
+
+	if (path)
+		(void)fs_write(AT_FDCWD, path, cg->unified ? "0" : "THAWED");
+}
+
+int cgroup_signal(const struct cgroup *cg, int signo)
+{
+	_cleanup_free_ pid_t *pids = NULL;
+	size_t n;
+	int r = cgroup_pids(cg, &pids, &n);
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		(void)kill(pids[i], signo);
+	if (signo == SIGKILL && cgroup_frozen(cg))
+		thaw(cg);
+	return r;
+}
+
+static int remove_tree(const char *dir)
+{
+	struct dirent *de;
+	DIR *d = opendir(dir);
+
+	if (!d)
+		return errno == ENOENT ? 0 : -errno;
+	while ((de = readdir(d)))
+		if (de->d_type == DT_DIR && de->d_name[0] != '.') {
+			_cleanup_free_ char *sub = path_join(dir, de->d_name);
+
+			(void)remove_tree(sub);
+		}
+	closedir(d);
+	return rmdir(dir) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int cgroup_remove(struct cgroup *cg, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < cg->n; i++) {
+		_cleanup_free_ char *dir = cgroup_file(cg, &cg->h[i], "");
+
+		/* The kernel keeps a group busy for a moment after its last process; who refuses to go is killed. */
+		for (int round = 0; round < KILL_ROUNDS; round++) {
+			r = remove_tree(dir);
+			if (r != -EBUSY)
+				break;
+			(void)cgroup_signal(cg, SIGKILL);
+			usleep(round < 10 ? 200 : 2000);
+		}
+		if (r < 0)
+			return err_set(e, ERR_SYSTEM, r, "cannot remove cgroup '%s'", dir);
+	}
+	return 0;
+}
+
+bool cgroup_oom_killed(const struct cgroup *cg)
+{
+	const struct cgroup_hier *h = cgroup_hier_of(cg, "memory");
+	_cleanup_free_ char *path = h ? cgroup_file(cg, h, cg->unified ? "memory.events" : "memory.oom_control") : NULL, *text = NULL;
+	const char *p;
+	unsigned long long n = 0;
+
+	if (!path || fs_read(AT_FDCWD, path, 64 << 10, &text, NULL) < 0)
+		return false;
+	p = strstr(text, "oom_kill ");
+	return p && sscanf(p, "oom_kill %llu", &n) == 1 && n > 0;
+}

@@ -1,0 +1,68 @@
+/* Control groups of a container: one directory at the same path below every hierarchy of the host.
+ *
+ * v2 is one hierarchy; v1 has one per controller; a hybrid host has v1 controllers and a v2 hierarchy without
+ * controllers, which still gives cgroup.kill. Moving another process by writing its pid to cgroup.procs
+ * waits for an RCU grace period (5 to 13 ms); so a process is born in its v2 group (CLONE_INTO_CGROUP) and
+ * writes "0" to each v1 `tasks` file itself, which takes no global lock. */
+#pragma once
+
+#include "base/err.h"
+#include "oci/runtime_spec.h"
+
+#include <sys/types.h>
+
+#define CGROUP_MAX_HIERARCHIES 24
+
+struct cgroup_hier {
+	char *mount;		/* "/sys/fs/cgroup/memory" */
+	char **controllers;	/* "cpu", "cpuacct"; empty for a named one; v2: what the leaf has */
+	bool v2;
+};
+
+struct cgroup {
+	char *path;		/* "/insula/ID" */
+	bool unified;		/* one v2 hierarchy with controllers */
+	struct cgroup_hier h[CGROUP_MAX_HIERARCHIES];
+	size_t n;
+};
+
+/* Finds the hierarchies of this host; touches nothing. path must begin with '/' and hold no "..". */
+int cgroup_new(const char *path, struct cgroup **ret, struct err *e);
+void cgroup_free(struct cgroup *cg);
+DEFINE_CLEANUP(struct cgroup *, cgroup_free)
+/* Makes the directories and sets the limits. ERR_CONFLICT if the group exists and is frozen or in use. On
+ * failure nothing is left. */
+int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err *e);
+/* Sets the limits of an existing group. */
+int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
+/* Kills what is in it and removes it; -EBUSY if something refuses to die. Missing is fine. */
+int cgroup_remove(struct cgroup *cg, struct err *e);
+
+/* Directory descriptor of the v2 group for CLONE_INTO_CGROUP, -ENOENT if the host has none. */
+int cgroup_open_v2(const struct cgroup *cg);
+/* Descriptors of the v1 `tasks` files, to be used by the process that joins. */
+int cgroup_open_tasks(const struct cgroup *cg, int ret[CGROUP_MAX_HIERARCHIES], size_t *ret_n, struct err *e);
+int cgroup_join(const int *tasks, size_t n, struct err *e);
+
+/* Pids in the group and below, of the caller's pid namespace. Heap array. */
+int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n);
+int cgroup_signal(const struct cgroup *cg, int signo);	/* SIGKILL also thaws */
+bool cgroup_frozen(const struct cgroup *cg);
+bool cgroup_oom_killed(const struct cgroup *cg);
+
+/* --- for the files of the component --- */
+
+const struct cgroup_hier *cgroup_hier_of(const struct cgroup *cg, const char *controller);	/* NULL if none */
+char *cgroup_file(const struct cgroup *cg, const struct cgroup_hier *h, const char *file);	/* heap path */
+/* Writes one control file. controller (v1: picks the hierarchy) and what name the limit in errors. */
+int cgroup_set(const struct cgroup *cg, const char *controller, const char *file, const char *what, struct err *e,
+	       const char *fmt, ...) _printf_(6, 7);
+bool cgroup_has_file(const struct cgroup *cg, const char *controller, const char *file);
+int cgroup1_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
+int cgroup1_prepare(const struct cgroup *cg, const struct cgroup_hier *h);	/* cpuset needs values before use */
+int cgroup2_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
+int cgroup2_enable(struct cgroup *cg);			/* controllers for the leaf */
+uint64_t cgroup2_weight(uint64_t shares);		/* cpu.shares -> cpu.weight */
+int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rules, struct err *e);
+/* Whether the rules let everything through. */
+bool device_rules_allow_all(const struct oci_device_rules *rules);

@@ -1,0 +1,382 @@
+/* rt_create, rt_start and what is done to a container that exists. */
+#include "runtime/internal.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define SECCOMP_CACHE "/run/insula-runtime/seccomp"
+
+static const uint64_t clone_flags[_OCI_NS_MAX] = {
+	[OCI_NS_MNT] = CLONE_NEWNS, [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET, [OCI_NS_IPC] = CLONE_NEWIPC,
+	[OCI_NS_UTS] = CLONE_NEWUTS,	/* the cgroup namespace comes later, from inside the group */
+};
+
+struct rt_container *rt_container_new(const char *id, const char *bundle)
+{
+	struct rt_container *c = new0(struct rt_container);
+
+	c->id = xstrdup(id);
+	c->bundle = xstrdup(bundle);
+	c->init = (struct proc)PROC_INIT;
+	c->gate = -EBADF;
+	return c;
+}
+
+void rt_free(struct rt_container *c)
+{
+	if (!c)
+		return;
+	proc_done(&c->init);
+	cgroup_free(c->cg);
+	fd_close(&c->gate);
+	seccomp_prog_done(&c->seccomp);
+	hooks_free(&c->poststart);
+	hooks_free(&c->poststop);
+	json_free(c->annotations);
+	free(c->id);
+	free(c->bundle);
+	free(c);
+}
+
+static int dup_proc(const struct proc *from, struct proc *to)
+{
+	int fd = fcntl(from->pidfd, F_DUPFD_CLOEXEC, 3);
+
+	if (fd < 0)
+		return -errno;
+	*to = (struct proc){ from->pid, fd };
+	return 0;
+}
+
+/* Namespaces to join: the caller's descriptors win over paths. */
+static int open_namespaces(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags, struct err *e)
+{
+	*ret_flags = 0;
+	for (int i = 0; i < _OCI_NS_MAX; i++) {
+		const struct oci_namespace *ns = &a->spec->ns[i];
+		int given = i == OCI_NS_NET ? a->net_ns_fd : i == OCI_NS_IPC ? a->ipc_ns_fd : -EBADF;
+
+		fds[i] = -EBADF;
+		if (given >= 0) {
+			fds[i] = fcntl(given, F_DUPFD_CLOEXEC, 3);
+		} else if (ns->path) {
+			fds[i] = open(ns->path, O_RDONLY | O_CLOEXEC);
+		} else {
+			if (ns->given)
+				*ret_flags |= clone_flags[i];
+			continue;
+		}
+		if (fds[i] < 0)
+			return err_set(e, ERR_SYSTEM, -errno, "open %s namespace '%s'", oci_ns_name((enum oci_ns)i), ns->path ? ns->path : "");
+	}
+	return 0;
+}
+
+static int run_runtime_hooks(const struct rt_create_args *a, const struct proc *init, int sync, struct err *e)
+{
+	struct hook_state st = { a->id, "creating", a->bundle, init->pid, a->spec->annotations };
+	int r = hooks_run(&a->spec->hooks[OCI_HOOK_PRESTART], "prestart", &st, e);
+
+	if (r == 0)
+		r = hooks_run(&a->spec->hooks[OCI_HOOK_CREATE_RUNTIME], "createRuntime", &st, e);
+	return r == 0 ? sync_send(sync, SYNC_GO, 0, -EBADF) : r;
+}
+
+/* Listens to a process under construction until it is ready. */
+static int await_ready(const struct rt_create_args *a, const struct proc *p, int sync, int *console, struct err *e)
+{
+	for (;;) {
+		struct sync_msg m;
+		int fd = -EBADF, r = sync_recv(sync, &m, &fd, e);
+
+		if (r == -ECONNRESET)
+			return err_msg(e, ERR_SYSTEM, r, "container process died unexpectedly while it was set up");
+		if (r < 0)
+			return r;
+		if (m.type == SYNC_READY)
+			return 0;
+		if (m.type == SYNC_CONSOLE && fd >= 0) {
+			fd_close(console);
+			*console = TAKE_FD(fd);
+		} else if (m.type == SYNC_HOOKS && a) {
+			r = run_runtime_hooks(a, p, sync, e);
+			if (r < 0)
+				return r;
+		}
+		fd_close(&fd);
+	}
+}
+
+static int null_stdio(int out[3], const int in[3], int *null)
+{
+	*null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (*null < 0)
+		return -errno;
+	for (int i = 0; i < 3; i++)
+		out[i] = in[i] >= 0 ? in[i] : *null;
+	return 0;
+}
+
+static int prepare(struct rt_container *c, const struct rt_create_args *a, struct process_plan *pp, struct err *e)
+{
+	const struct oci_spec *s = a->spec;
+	int r = spec_check(s, e);
+
+	if (r == 0)
+		r = caps_from_spec(&s->process->caps, &pp->caps);
+	if (r == 0 && s->seccomp)
+		r = seccomp_prog_compile(s->seccomp, a->seccomp_cache ? a->seccomp_cache : SECCOMP_CACHE, &c->seccomp, e);
+	if (r == 0 && s->cgroups_path)
+		r = cgroup_new(s->cgroups_path, &c->cg, e);
+	if (r == 0 && c->cg)
+		r = cgroup_create(c->cg, &s->resources, e);
+	pp->p = s->process;
+	pp->personality = s->personality;
+	pp->seccomp = &c->seccomp;
+	pp->preserve_fds = a->preserve_fds;
+	pp->outlive = c->outlive;
+	return r;
+}
+
+static int launch(struct rt_container *c, const struct rt_create_args *a, struct init_plan *ip, struct proc *ret, int *console,
+		  struct err *e)
+{
+	struct fork_plan fp = { .cgroup_fd = -EBADF, .join_fd = -EBADF };
+	_cleanup_close_ int parent = -EBADF, child = -EBADF, cgroup = -EBADF;
+	int pair[2], r = open_namespaces(a, ip->ns_fds, &fp.flags, e);
+
+	if (r == 0)
+		r = sync_pair(pair);
+	if (r < 0)
+		return r;
+	parent = pair[0];
+	child = pair[1];
+	if (c->cg && c->cg->unified)
+		fp.cgroup_fd = cgroup = cgroup_open_v2(c->cg);
+	if (ip->ns_fds[OCI_NS_PID] >= 0) {
+		fp.join_fd = ip->ns_fds[OCI_NS_PID];
+		fp.join_flags = CLONE_NEWPID;
+		fp.sync = child;
+		fp.sync_parent = parent;
+	}
+	c->own_pid_ns = fp.flags & CLONE_NEWPID;
+	ip->sync = child;
+	r = rt_fork(&fp, ret);
+	if (r == 0) {
+		fd_close(&parent);
+		init_run(ip);
+	}
+	for (int i = 0; i < _OCI_NS_MAX; i++)
+		fd_close(&ip->ns_fds[i]);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "clone the container's init");
+	fd_close(&child);
+	r = await_ready(a, ret, parent, console, e);
+	if (r < 0) {
+		(void)proc_kill(ret, SIGKILL);
+		(void)proc_wait(ret, NULL);
+		proc_done(ret);
+		return r;
+	}
+	if (a->start_listen_fd <= 0)
+		c->gate = TAKE_FD(parent);
+	return 0;
+}
+
+int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct proc *ret_init, int *ret_console, struct err *e)
+{
+	struct rt_container *c;
+	struct init_plan ip = { .a = a, .start_listen_fd = a->start_listen_fd };
+	_cleanup_close_ int null = -EBADF, console = -EBADF;
+	struct proc init = PROC_INIT;
+	int r;
+
+	if (!rt_id_valid(a->id))
+		return err_msg(e, ERR_INVALID, 0, "invalid container id: '%s'", a->id);
+	c = rt_container_new(a->id, a->bundle);
+	c->outlive = a->start_listen_fd > 0;
+	r = null_stdio(ip.process.stdio, a->stdio, &null);
+	if (r == 0)
+		r = prepare(c, a, &ip.process, e);
+	ip.cg = c->cg;
+	if (r == 0)
+		r = launch(c, a, &ip, &init, &console, e);
+	if (r == 0)
+		r = dup_proc(&init, &c->init);
+	if (r < 0) {
+		if (c->cg)
+			(void)cgroup_remove(c->cg, NULL);
+		rt_free(c);
+		return r;
+	}
+	hooks_copy(&c->poststart, &a->spec->hooks[OCI_HOOK_POSTSTART]);
+	hooks_copy(&c->poststop, &a->spec->hooks[OCI_HOOK_POSTSTOP]);
+	c->annotations = json_ref(a->spec->annotations);
+	*ret = c;
+	*ret_init = init;
+	*ret_console = TAKE_FD(console);
+	return 0;
+}
+
+int rt_start(struct rt_container *c, struct err *e)
+{
+	struct hook_state st = { c->id, "running", c->bundle, c->init.pid, c->annotations };
+	int r;
+
+	if (c->gate < 0)
+		return err_msg(e, ERR_CONFLICT, -EINVAL, "cannot start a container that has been started");
+	r = gate_release(c->gate, e);
+	fd_close(&c->gate);
+	return r == 0 ? hooks_run(&c->poststart, "poststart", &st, e) : r;
+}
+
+/* --- exec --- */
+
+struct exec_plan { struct process_plan process; const struct cgroup *cg; int sync; };
+
+static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n_tasks)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+	struct sync_msg m;
+	char *path = NULL;
+	int r = fd_cloexec_from(3);
+
+	if (r == 0)
+		r = cgroup_join(tasks, n_tasks, &e);
+	if (r == 0 && xp->process.p->terminal) {
+		_cleanup_close_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), master = -EBADF, slave = -EBADF;
+
+		r = console_open(root, xp->process.p, &master, &slave, &e);
+		if (r == 0)
+			r = sync_send(xp->sync, SYNC_CONSOLE, 0, master);
+		if (r == 0)
+			xp->process.stdio[0] = xp->process.stdio[1] = xp->process.stdio[2] = TAKE_FD(slave);
+	}
+	if (r == 0)
+		r = process_prepare(&xp->process, &path, &e);
+	if (r == 0)
+		r = sync_send(xp->sync, SYNC_READY, 0, -EBADF);
+	if (r == 0)
+		r = sync_recv(xp->sync, &m, NULL, &e);
+	if (r == 0)
+		r = process_exec(&xp->process, path, &e);
+	(void)sync_send_error(xp->sync, r, &e);
+	_exit(e.kind == ERR_CMD_NOT_FOUND ? 127 : e.kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 1);
+}
+
+int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio[3], struct proc *ret, int *ret_console,
+	    struct err *e)
+{
+	struct fork_plan fp = {
+		.cgroup_fd = -EBADF, .join_fd = c->init.pidfd,
+		.join_flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
+	};
+	struct exec_plan xp = { .process = { .p = p, .seccomp = &c->seccomp, .outlive = c->outlive }, .cg = c->cg };
+	_cleanup_close_ int parent = -EBADF, child = -EBADF, null = -EBADF, cgroup = -EBADF, console = -EBADF;
+	int tasks[CGROUP_MAX_HIERARCHIES], pair[2], r;
+	size_t n_tasks = 0;
+	struct proc proc = PROC_INIT;
+
+	if (!proc_alive(&c->init))
+		return err_msg(e, ERR_CONFLICT, -ESRCH, "container %s is not running", c->id);
+	r = caps_from_spec(&p->caps, &xp.process.caps);
+	if (r == 0)
+		r = null_stdio(xp.process.stdio, stdio, &null);
+	if (r == 0)
+		r = sync_pair(pair);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "prepare exec");
+	parent = pair[0];
+	child = pair[1];
+	if (c->cg && c->cg->unified)
+		fp.cgroup_fd = cgroup = cgroup_open_v2(c->cg);
+	if (c->cg)
+		r = cgroup_open_tasks(c->cg, tasks, &n_tasks, e);
+	if (r < 0)
+		return r;
+	fp.sync = xp.sync = child;
+	fp.sync_parent = parent;
+	r = rt_fork(&fp, &proc);
+	if (r == 0) {
+		fd_close(&parent);
+		exec_run(&xp, tasks, n_tasks);
+	}
+	for (size_t i = 0; i < n_tasks; i++)
+		close(tasks[i]);
+	fd_close(&child);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "join container %s", c->id);
+	r = await_ready(NULL, &proc, parent, &console, e);
+	if (r == 0)
+		r = gate_release(parent, e);
+	if (r < 0) {
+		(void)proc_kill(&proc, SIGKILL);
+		(void)proc_wait(&proc, NULL);
+		proc_done(&proc);
+		return r;
+	}
+	*ret = proc;
+	*ret_console = TAKE_FD(console);
+	return 0;
+}
+
+/* --- the rest --- */
+
+int rt_kill(struct rt_container *c, int signo, bool all, struct err *e)
+{
+	int r;
+
+	if (all && c->cg)
+		r = cgroup_signal(c->cg, signo);
+	else
+		r = proc_kill(&c->init, signo);
+	if (r == 0 && signo == SIGKILL && c->cg && cgroup_frozen(c->cg))
+		(void)cgroup_signal(c->cg, SIGKILL);
+	if (r == -ESRCH)
+		return err_msg(e, ERR_CONFLICT, r, "container not running");
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "signal container %s", c->id) : 0;
+}
+
+int rt_pids(struct rt_container *c, pid_t **ret, size_t *ret_n, struct err *e)
+{
+	int r;
+
+	if (!c->cg) {
+		*ret = xmemdup(&c->init.pid, sizeof(pid_t));
+		*ret_n = 1;
+		return 0;
+	}
+	r = cgroup_pids(c->cg, ret, ret_n);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "list the processes of container %s", c->id) : 0;
+}
+
+bool rt_oom_killed(struct rt_container *c)
+{
+	return c->oom || (c->cg && cgroup_oom_killed(c->cg));
+}
+
+int rt_destroy(struct rt_container *c, struct err *e)
+{
+	struct hook_state st = { c->id, "stopped", c->bundle, 0, c->annotations };
+	int r = 0;
+
+	if (c->cg) {
+		c->oom = c->oom || cgroup_oom_killed(c->cg);
+		r = cgroup_remove(c->cg, e);
+	}
+	/* The specification: a poststop hook's failure is logged, the rest goes on. */
+	_cleanup_err_ struct err why = ERR_INIT;
+
+	if (hooks_run(&c->poststop, "poststop", &st, &why) < 0)
+		log_warn("%s", err_text(&why));
+	return r;
+}

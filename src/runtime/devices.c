@@ -1,0 +1,121 @@
+/* Device nodes and links of /dev, all relative to one descriptor of it: an image whose /dev is a symlink
+ * must not make nodes on the host (CVE-2026-41579). */
+#include "runtime/internal.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+static const struct { const char *name; unsigned major, minor; } default_nodes[] = {
+	{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
+};
+
+static const struct { const char *name, *target; } links[] = {
+	{ "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+	{ "stderr", "/proc/self/fd/2" }, { "core", "/proc/kcore" }, { "ptmx", "pts/ptmx" },
+};
+
+static int make_node(int dir, const char *name, mode_t mode, dev_t dev, uid_t uid, gid_t gid)
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct stat st;
+
+	if (mknodat(dir, name, mode, dev) < 0 && errno != EEXIST)
+		return -errno;
+	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	/* One that was there already must be the same. */
+	if ((st.st_mode & S_IFMT) != (mode & S_IFMT) || (!S_ISFIFO(mode) && st.st_rdev != dev))
+		return -EEXIST;
+	if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+		return -errno;
+	return chmod(fd_proc_path(fd).s, mode & 07777) < 0 ? -errno : 0;
+}
+
+static int make_defaults(int dev, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(default_nodes); i++) {
+		int r = make_node(dev, default_nodes[i].name, S_IFCHR | 0666,
+				  makedev(default_nodes[i].major, default_nodes[i].minor), 0, 0);
+
+		if (r < 0)
+			return err_set(e, ERR_SYSTEM, r, "cannot make device /dev/%s", default_nodes[i].name);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
+		/* A ptmx of another devpts, as an image may bring, would open the wrong terminals. */
+		if (streq(links[i].name, "ptmx"))
+			(void)unlinkat(dev, "ptmx", 0);
+		if (symlinkat(links[i].target, dev, links[i].name) < 0 && errno != EEXIST)
+			return err_set(e, ERR_SYSTEM, -errno, "cannot make link /dev/%s", links[i].name);
+	}
+	return 0;
+}
+
+static int make_device(int rootfd, const struct oci_device *d, struct err *e)
+{
+	static const struct { char type; mode_t mode; } types[] = {
+		{ 'c', S_IFCHR }, { 'u', S_IFCHR }, { 'b', S_IFBLK }, { 'p', S_IFIFO },
+	};
+	_cleanup_free_ char *clean = path_clean(d->path);
+	_cleanup_free_ char *parent = xstrndup(clean, (size_t)(path_basename(clean) - clean));
+	_cleanup_close_ int dir = fs_mkdir_in_root(rootfd, parent, 0755);
+	mode_t mode = d->mode ? (mode_t)(*d->mode & 07777) : 0666;
+	int r = dir;
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		if (types[i].type == d->type[0])
+			mode |= types[i].mode;
+	if (r >= 0)
+		r = make_node(dir, path_basename(clean), mode, makedev((unsigned)d->major, (unsigned)d->minor), d->uid, d->gid);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot make device %s", d->path) : 0;
+}
+
+/* A /dev that the user bound from elsewhere is not ours to fill. */
+static const struct oci_mount *dev_mount(const struct oci_spec *s)
+{
+	const struct oci_mount *found = NULL;
+
+	for (size_t i = 0; i < s->mounts.n; i++) {
+		_cleanup_free_ char *clean = path_clean(s->mounts.v[i].destination);
+
+		if (streq(clean, "/dev"))
+			found = &s->mounts.v[i];
+	}
+	return found;
+}
+
+int devices_setup(const struct oci_spec *s, int rootfd, struct err *e)
+{
+	const struct oci_mount *m = dev_mount(s);
+	bool bound = m && (streq(m->type, "bind") || strv_has(m->options, "bind") || strv_has(m->options, "rbind"));
+	_cleanup_close_ int dev = -EBADF;
+	mode_t mask;
+	int r;
+
+	if (bound)
+		return 0;
+	dev = fs_open_in_root(rootfd, "/dev", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (dev == -ENOENT)
+		dev = fs_mkdir_in_root(rootfd, "/dev", 0755);
+	if (dev < 0)
+		return err_set(e, ERR_INVALID, dev, "\"/dev\" of the image is not a real directory");
+	mask = umask(0);
+	r = make_defaults(dev, e);
+	for (size_t i = 0; r == 0 && i < s->devices.n; i++)
+		r = make_device(rootfd, &s->devices.v[i], e);
+	umask(mask);
+	if (r == 0 && m && strv_has(m->options, "ro")) {
+		r = mount_set(dev, false, MOUNT_ATTR_RDONLY, 0, 0);
+		if (r < 0)
+			return err_set(e, ERR_SYSTEM, r, "cannot make /dev read-only");
+	}
+	return r;
+}

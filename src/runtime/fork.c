@@ -1,0 +1,96 @@
+/* Making the process that becomes a container's init or an exec.
+ *
+ * A pid namespace that is joined (setns) takes effect for children only. Such a process is made in two steps:
+ * a short-lived child joins and clones with CLONE_PARENT, so that the result is a child of the caller, which
+ * can then wait for it; its pid and pidfd come back over the sync socket. */
+#include "runtime/internal.h"
+#include "base/fd.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
+/* Handlers and the signal mask of the caller's event loop mean nothing in a container. */
+static void reset_signals(void)
+{
+	struct sigaction sa = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int s = 1; s < NSIG; s++)
+		if (s != SIGKILL && s != SIGSTOP)
+			(void)sigaction(s, &sa, NULL);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int do_clone(uint64_t flags, int cgroup_fd, int exit_signal, struct proc *ret)
+{
+	int pidfd = -EBADF;
+	struct clone_args ca = {
+		.flags = flags | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&pidfd,
+		.exit_signal = (uint64_t)exit_signal,
+	};
+	pid_t pid;
+
+	if (cgroup_fd >= 0) {
+		ca.flags |= CLONE_INTO_CGROUP;
+		ca.cgroup = (uint64_t)cgroup_fd;
+	}
+	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		reset_signals();
+		return 0;
+	}
+	*ret = (struct proc){ pid, pidfd };
+	return 1;
+}
+
+static int fork_joined(const struct fork_plan *p, struct proc *ret)
+{
+	_cleanup_proc_ struct proc helper = PROC_INIT;
+	struct sync_msg m;
+	int r, code, pidfd = -EBADF;
+
+	r = do_clone(0, -EBADF, SIGCHLD, &helper);
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		struct proc child = PROC_INIT;
+
+		r = setns(p->join_fd, p->join_flags) < 0 ? -errno : 0;
+		if (r == 0)
+			r = do_clone(p->flags | CLONE_PARENT, p->cgroup_fd, 0, &child);
+		if (r == 0)
+			return 0;	/* the process asked for */
+		r = r < 0 ? r : sync_send(p->sync, SYNC_FORKED, child.pid, child.pidfd);
+		_exit(r < 0 ? MIN(-r, 255) : 0);
+	}
+	r = proc_wait(&helper, &code);
+	if (r < 0 || code)
+		return r < 0 ? r : -code;
+	r = sync_recv(p->sync_parent, &m, &pidfd, NULL);
+	if (r == 0 && (m.type != SYNC_FORKED || pidfd < 0))
+		r = -EPROTO;
+	if (r < 0) {
+		fd_close(&pidfd);
+		return r;
+	}
+	*ret = (struct proc){ m.r, pidfd };
+	return 1;
+}
+
+int rt_fork(const struct fork_plan *p, struct proc *ret)
+{
+	if (p->join_fd >= 0)
+		return fork_joined(p, ret);
+	return do_clone(p->flags, p->cgroup_fd, SIGCHLD, ret);
+}

@@ -1,0 +1,181 @@
+/* What runs inside the new namespaces, as the container's first process. At its start it shares with the
+ * caller: files, the mount tree (a copy), user and credentials. Step by step:
+ *
+ *   1 join v1 cgroups and namespaces given by path
+ *   2 host name, then the root: mounts, devices, terminal, masks; hooks in between
+ *   3 pivot_root: from here the host is out of sight
+ *   4 sysctls, process attributes, the program is looked up
+ *   5 ready: wait at the gate, then filter, capabilities, exec */
+#include "runtime/internal.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const int ns_flags[_OCI_NS_MAX] = {
+	[OCI_NS_MNT] = CLONE_NEWNS, [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET, [OCI_NS_IPC] = CLONE_NEWIPC,
+	[OCI_NS_UTS] = CLONE_NEWUTS, [OCI_NS_CGROUP] = CLONE_NEWCGROUP,
+};
+
+static int join_cgroups(struct init_plan *ip, struct err *e)
+{
+	int tasks[CGROUP_MAX_HIERARCHIES];
+	size_t n = 0;
+	int r = ip->cg ? cgroup_open_tasks(ip->cg, tasks, &n, e) : 0;
+
+	if (r == 0)
+		r = cgroup_join(tasks, n, e);
+	for (size_t i = 0; i < n; i++)
+		close(tasks[i]);
+	return r;
+}
+
+static int join_namespaces(struct init_plan *ip, struct err *e)
+{
+	for (int i = 0; i < _OCI_NS_MAX; i++)
+		if (ip->ns_fds[i] >= 0 && i != OCI_NS_PID && setns(ip->ns_fds[i], ns_flags[i]) < 0)
+			return err_set(e, ERR_SYSTEM, -errno, "join the %s namespace", oci_ns_name((enum oci_ns)i));
+	/* Only now, so that its root is the group just joined. */
+	if (ip->a->spec->ns[OCI_NS_CGROUP].given && !ip->a->spec->ns[OCI_NS_CGROUP].path && unshare(CLONE_NEWCGROUP) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "make a cgroup namespace");
+	return 0;
+}
+
+static int set_names(const struct oci_spec *s, struct err *e)
+{
+	if (!str_empty(s->hostname) && sethostname(s->hostname, strlen(s->hostname)) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "set the host name");
+	if (!str_empty(s->domainname) && setdomainname(s->domainname, strlen(s->domainname)) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "set the domain name");
+	return 0;
+}
+
+/* The caller runs the hooks that belong to its namespaces while we wait. */
+static int runtime_hooks(struct init_plan *ip, struct err *e)
+{
+	struct sync_msg m;
+	int r;
+
+	if (!ip->a->spec->hooks[OCI_HOOK_PRESTART].n && !ip->a->spec->hooks[OCI_HOOK_CREATE_RUNTIME].n)
+		return 0;
+	r = sync_send(ip->sync, SYNC_HOOKS, 0, -EBADF);
+	return r == 0 ? sync_recv(ip->sync, &m, NULL, e) : r;
+}
+
+static int own_hooks(struct init_plan *ip, enum oci_hook_kind kind, const char *status, struct err *e)
+{
+	struct hook_state st = { ip->a->id, status, ip->a->bundle, getpid(), ip->a->spec->annotations };
+
+	return hooks_run(&ip->a->spec->hooks[kind], oci_hook_name(kind), &st, e);
+}
+
+static int make_terminal(struct init_plan *ip, int rootfd, struct err *e)
+{
+	_cleanup_close_ int master = -EBADF, slave = -EBADF;
+	int r = console_open(rootfd, ip->process.p, &master, &slave, e);
+
+	if (r == 0)
+		r = console_bind(rootfd, slave, e);
+	if (r == 0)
+		r = ip->a->console_socket ? console_send(ip->a->console_socket, master, e)
+					  : sync_send(ip->sync, SYNC_CONSOLE, 0, master);
+	if (r == 0) {
+		/* Stays open until it has become the process's stdio. */
+		ip->process.stdio[0] = ip->process.stdio[1] = ip->process.stdio[2] = TAKE_FD(slave);
+	}
+	return r;
+}
+
+static int build_root(struct init_plan *ip, struct err *e)
+{
+	const struct oci_spec *s = ip->a->spec;
+	_cleanup_close_ int rootfd = -EBADF;
+	int r = rootfs_prepare(s, ip->a->bundle, &rootfd, e);
+
+	if (r == 0)
+		r = mounts_apply(s, ip->a->bundle, ip->cg, rootfd, e);
+	if (r == 0)
+		r = devices_setup(s, rootfd, e);
+	if (r == 0)
+		r = runtime_hooks(ip, e);
+	if (r == 0)
+		r = own_hooks(ip, OCI_HOOK_CREATE_CONTAINER, "created", e);
+	if (r == 0 && ip->process.p->terminal)
+		r = make_terminal(ip, rootfd, e);
+	if (r == 0)
+		r = rootfs_finish(s, rootfd, e);
+	if (r == 0)
+		r = rootfs_pivot(rootfd, s->rootfs_propagation, ip->a->no_pivot, e);
+	if (r < 0)
+		return r;
+	fd_close(&rootfd);
+	rootfd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (rootfd < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "open the root");
+	r = sysctl_apply(s, e);
+	return r == 0 ? masks_apply(s, rootfd, e) : r;
+}
+
+/* Whoever opens the gate gets what becomes of the exec. */
+static int wait_at_gate(struct init_plan *ip, int *ret_gate, struct err *e)
+{
+	struct sync_msg m;
+	int fd = ip->sync, r;
+
+	if (ip->start_listen_fd > 0) {
+		fd = accept4(ip->start_listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0)
+			return err_set(e, ERR_SYSTEM, -errno, "wait for start");
+	}
+	*ret_gate = fd;
+	r = sync_recv(fd, &m, NULL, e);
+	return r == 0 && m.type != SYNC_GO ? -EPROTO : r;
+}
+
+_noreturn_ void init_run(struct init_plan *ip)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+	char *path = NULL;
+	int gate = ip->sync, r;
+
+	if (!ip->process.outlive)
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* Nobody in a container that is joined may look at us before we are its own (CVE-2016-9962). */
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	r = fd_cloexec_from(3);
+	if (r == 0)
+		r = join_cgroups(ip, &e);
+	if (r == 0)
+		r = join_namespaces(ip, &e);
+	if (r == 0)
+		r = set_names(ip->a->spec, &e);
+	if (r == 0)
+		r = build_root(ip, &e);
+	if (r == 0 && ip->process.p->oom_score_adj) {
+		char text[32];
+
+		snprintf(text, sizeof text, "%lld", (long long)*ip->process.p->oom_score_adj);
+		(void)fs_write(AT_FDCWD, "/proc/self/oom_score_adj", text);
+	}
+	if (r == 0)
+		r = process_prepare(&ip->process, &path, &e);
+	if (r == 0)
+		r = sync_send(ip->sync, SYNC_READY, 0, -EBADF);
+	if (r == 0)
+		r = wait_at_gate(ip, &gate, &e);
+	if (r == 0)
+		r = own_hooks(ip, OCI_HOOK_START_CONTAINER, "created", &e);
+	if (r == 0)
+		r = process_exec(&ip->process, path, &e);
+	(void)sync_send_error(gate, r, &e);
+	_exit(e.kind == ERR_CMD_NOT_FOUND ? 127 : e.kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 1);
+}

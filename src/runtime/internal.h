@@ -1,0 +1,155 @@
+/* What the files of the runtime library share. Theory of operation:
+ *
+ * rt_create() checks the configuration, makes the cgroup with its limits, compiles the seccomp filter and
+ * clones the init (fork.c). The init (init.c) builds the container around itself, one step after the other,
+ * tells "ready" or an error over a SOCK_SEQPACKET pair (sync.c) and waits at the gate: the same pair, or, for
+ * the command line tool whose `create` does not stay, a listening socket in the state directory. One byte
+ * through the gate starts the program; end of file on it means that the exec succeeded, as it is close-on-exec.
+ *
+ * Nothing inside the root file system is ever named by a path string to a system call that follows it:
+ * targets are resolved once by openat2 in the root, and used by descriptor (CVE-2021-30465 and its kin). */
+#pragma once
+
+#include "lib/seccomp.h"
+#include "runtime/cgroup.h"
+#include "runtime/runtime.h"
+
+#include <sys/types.h>
+
+/* Only the descriptors named here may be used after the container's mounts are in place. */
+struct cap_sets { uint64_t bounding, effective, inheritable, permitted, ambient; };
+
+struct rt_container {
+	char *id, *bundle;
+	struct proc init;
+	struct cgroup *cg;
+	int gate;			/* to the waiting init, until it is started */
+	bool own_pid_ns;		/* killing the init kills all */
+	bool outlive;			/* processes do not die with the caller */
+	bool oom;			/* seen before the cgroup was removed */
+	struct seccomp_prog seccomp;	/* len 0 = none */
+	struct oci_hooks poststart, poststop;
+	struct json *annotations;
+};
+
+/* --- sync.c: messages between the caller and a process under construction --- */
+
+enum sync_type {
+	SYNC_FORKED = 1,	/* child -> caller: r = pid, descriptor = pidfd (joined namespaces only) */
+	SYNC_CONSOLE,		/* child -> caller: descriptor = pty master */
+	SYNC_HOOKS,		/* init -> caller: run the hooks of the runtime's namespaces now */
+	SYNC_READY,		/* child -> caller: everything is in place; waiting at the gate */
+	SYNC_ERROR,		/* child -> caller: kind, r, text */
+	SYNC_GO,		/* caller -> init: go on after SYNC_HOOKS; start the program */
+};
+struct sync_msg { uint32_t type; int32_t r; uint32_t kind; char text[1024]; };
+
+int sync_pair(int ret[2]);
+int sync_send(int fd, enum sync_type type, int r, int pass_fd);
+int sync_send_error(int fd, int r, const struct err *e);
+/* Receives one message; a passed descriptor goes to *ret_fd (closed if NULL). SYNC_ERROR is turned into e
+ * and its r. -ECONNRESET at end of file. */
+int sync_recv(int fd, struct sync_msg *ret, int *ret_fd, struct err *e);
+/* Opens the gate: the waiting init runs its program, or its error is reported. */
+int gate_release(int fd, struct err *e);
+
+/* --- fork.c --- */
+
+struct fork_plan {
+	uint64_t flags;		/* CLONE_NEW* of the new process */
+	int cgroup_fd;		/* cgroup v2 directory it starts in; -EBADF = none */
+	int join_fd;		/* namespaces to join first: a pidfd or a namespace descriptor; -EBADF = none */
+	int join_flags;		/* CLONE_NEW* to join */
+	int sync;		/* the child's end, needed with join_fd */
+	int sync_parent;	/* the caller's end */
+};
+/* 0 in the new process, 1 in the caller, -errno. The new process is a child of the caller in any case. */
+int rt_fork(const struct fork_plan *p, struct proc *ret);
+
+/* --- process.c: the last steps, the same for an init and for an exec --- */
+
+struct process_plan {
+	const struct oci_process *p;
+	const char *personality;	/* NULL = leave */
+	struct cap_sets caps;
+	const struct seccomp_prog *seccomp;
+	int stdio[3];
+	int preserve_fds;
+	bool outlive;
+};
+/* Session, stdio, limits, user, capabilities, working directory; finds the program. */
+int process_prepare(const struct process_plan *pp, char **ret_path, struct err *e);
+/* Filter, final capabilities, exec. Returns only on failure. */
+int process_exec(const struct process_plan *pp, const char *path, struct err *e);
+/* Resolves argv[0] in $PATH of the container, as its user. */
+int command_lookup(const struct oci_process *p, char **ret, struct err *e);
+
+int caps_from_spec(const struct oci_caps *c, struct cap_sets *ret);
+/* Applies all but the final capset; CAP_SYS_ADMIN is kept until caps_finish, for the seccomp filter. */
+int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool *ret_kept, struct err *e);
+int caps_finish(const struct cap_sets *c);
+int rlimits_apply(const struct oci_rlimits *l, struct err *e);
+
+/* --- init.c --- */
+
+struct init_plan {
+	const struct rt_create_args *a;
+	const struct cgroup *cg;
+	struct process_plan process;
+	int ns_fds[_OCI_NS_MAX];	/* namespaces to join, -EBADF = none */
+	int sync;
+	int start_listen_fd;		/* <= 0: the gate is sync */
+};
+_noreturn_ void init_run(struct init_plan *ip);
+
+/* --- the root file system --- */
+
+int rootfs_prepare(const struct oci_spec *s, const char *bundle, int *ret_rootfd, struct err *e);
+int rootfs_finish(const struct oci_spec *s, int rootfd, struct err *e);		/* propagation, read-only */
+int rootfs_pivot(int rootfd, const char *propagation, bool no_pivot, struct err *e);
+/* An O_PATH descriptor of a mount target, made if it is missing; dir says as what. /proc and /sys must be
+ * real directories. *ret_created may be NULL. */
+int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, struct err *e);
+
+int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd, struct err *e);
+int devices_setup(const struct oci_spec *s, int rootfd, struct err *e);
+int masks_apply(const struct oci_spec *s, int rootfd, struct err *e);
+int sysctl_apply(const struct oci_spec *s, struct err *e);
+/* Opens a pty of the devpts at <root>/dev/pts. */
+int console_open(int rootfd, const struct oci_process *p, int *ret_master, int *ret_slave, struct err *e);
+int console_bind(int rootfd, int slave, struct err *e);		/* as /dev/console */
+int console_send(const char *socket_path, int master, struct err *e);
+
+/* Parsed options of a mount. Attribute bits are MOUNT_ATTR_*. */
+struct mount_opts {
+	uint64_t set, clear;		/* of this mount */
+	uint64_t rec_set, rec_clear;	/* of all below it too ("rro" and the like) */
+	uint64_t propagation;		/* MS_SHARED, ..., 0 = leave */
+	bool propagation_rec, bind, recursive;
+	char **data;			/* for the file system: "key" or "key=value" */
+};
+int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e);
+void mount_opts_done(struct mount_opts *o);
+/* Comma-separated names for `features`; NULL past the last one. */
+const char *mount_opt_name(size_t i);
+/* A new detached mount of a file system. */
+int mount_new_fs(const char *type, const char *source, char *const *data, uint64_t attrs, struct err *e);
+/* A detached copy of the mount at an O_PATH descriptor. */
+int mount_clone(int fd, bool recursive);
+int mount_set(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation);
+int mount_attach(int mnt, int target);
+
+/* --- the rest --- */
+
+int spec_check(const struct oci_spec *s, struct err *e);
+/* Namespaced sysctl of a namespace that this container has of its own. */
+int sysctl_check(const struct oci_spec *s, const char *key, struct err *e);
+
+/* The state that hooks read on stdin. */
+struct hook_state { const char *id, *status, *bundle; pid_t pid; const struct json *annotations; };
+int hooks_run(const struct oci_hooks *h, const char *kind, const struct hook_state *st, struct err *e);
+void hooks_copy(struct oci_hooks *to, const struct oci_hooks *from);
+void hooks_free(struct oci_hooks *h);
+
+/* A handle for a container that another process made (the command line tool). Takes pidfd. */
+struct rt_container *rt_container_new(const char *id, const char *bundle);

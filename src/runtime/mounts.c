@@ -1,0 +1,241 @@
+/* The mounts of the configuration. */
+#include "runtime/internal.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+struct mount_ctx {
+	const struct oci_spec *spec;
+	const char *bundle;
+	const struct cgroup *cg;
+	int rootfd;
+};
+
+static int attach(struct mount_ctx *c, int mnt, const char *destination, bool dir, struct err *e)
+{
+	_cleanup_close_ int target = rootfs_target(c->rootfd, destination, dir, NULL, e);
+	int r;
+
+	if (target < 0)
+		return target;
+	r = mount_attach(mnt, target);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot attach the mount") : 0;
+}
+
+static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o, struct err *e)
+{
+	_cleanup_free_ char *source = NULL;
+	_cleanup_close_ int from = -EBADF, mnt = -EBADF;
+	struct stat st;
+	int r;
+
+	if (str_empty(m->source))
+		return err_msg(e, ERR_INVALID, 0, "a bind mount needs a source");
+	source = path_is_absolute(m->source) ? xstrdup(m->source) : path_join(c->bundle, m->source);
+	from = open(source, O_PATH | O_CLOEXEC);
+	if (from < 0 || fstat(from, &st) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "source '%s'", source);
+	mnt = mount_clone(from, o->recursive);
+	if (mnt < 0)
+		return err_set(e, ERR_SYSTEM, mnt, "source '%s'", source);
+	r = mount_set(mnt, false, o->set, o->clear, 0);
+	if (r == 0)
+		r = mount_set(mnt, true, o->rec_set, o->rec_clear, 0);
+	if (r == 0)
+		r = mount_set(mnt, o->propagation_rec, 0, 0, o->propagation);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "cannot set mount options");
+	return attach(c, mnt, m->destination, S_ISDIR(st.st_mode), e);
+}
+
+/* A tmpfs over an existing directory keeps its mode and owner, as users of --tmpfs /tmp expect. */
+static int tmpfs_inherit(struct mount_ctx *c, const struct oci_mount *m, char ***data, struct err *e)
+{
+	bool created;
+	_cleanup_close_ int target = rootfs_target(c->rootfd, m->destination, true, &created, e);
+	struct stat st;
+
+	if (target < 0)
+		return target;
+	for (char **d = *data; d && *d; d++)
+		if (str_starts(*d, "mode="))
+			return 0;
+	if (created || fstat(target, &st) < 0)
+		return 0;
+	strv_addf(data, "mode=%o", st.st_mode & 07777);
+	if (st.st_uid)
+		strv_addf(data, "uid=%u", st.st_uid);
+	if (st.st_gid)
+		strv_addf(data, "gid=%u", st.st_gid);
+	return 0;
+}
+
+static int mount_fs(struct mount_ctx *c, const struct oci_mount *m, struct mount_opts *o, struct err *e)
+{
+	uint64_t attrs = o->set | o->rec_set;
+	_cleanup_close_ int mnt = -EBADF;
+	int r;
+
+	if (streq(m->type, "tmpfs")) {
+		r = tmpfs_inherit(c, m, &o->data, e);
+		if (r < 0)
+			return r;
+	}
+	/* Device nodes are still to be made in /dev: it becomes read-only at the end (devices_setup). */
+	if (streq(m->destination, "/dev"))
+		attrs &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+	mnt = mount_new_fs(m->type, m->source, o->data, attrs, e);
+	if (mnt < 0)
+		return mnt;
+	r = mount_set(mnt, o->propagation_rec, 0, 0, o->propagation);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "cannot set mount options");
+	return attach(c, mnt, m->destination, true, e);
+}
+
+/* --- /sys/fs/cgroup --- */
+
+/* Only the container's own group is shown, never the host's tree (CVE-2023-25809). Seen from the container's
+ * cgroup namespace a bind of it is the same as a fresh mount. */
+static int clone_group(const struct cgroup *cg, const struct cgroup_hier *h, uint64_t attrs)
+{
+	_cleanup_free_ char *dir = path_join(h->mount, cg->path);
+	_cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), mnt = -EBADF;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	mnt = mount_clone(fd, false);
+	if (mnt < 0)
+		return mnt;
+	r = mount_set(mnt, false, attrs, 0, MS_PRIVATE);
+	return r < 0 ? r : TAKE_FD(mnt);
+}
+
+/* v1: a tmpfs with a directory per hierarchy, and a link for each controller of a joint one. */
+static int fill_cgroup1(struct mount_ctx *c, int dir, uint64_t attrs)
+{
+	for (size_t i = 0; i < c->cg->n; i++) {
+		const struct cgroup_hier *h = &c->cg->h[i];
+		const char *name = path_basename(h->mount);
+		_cleanup_close_ int mnt = clone_group(c->cg, h, attrs), target = -EBADF;
+		int r;
+
+		if (mnt < 0)
+			return mnt;
+		if (mkdirat(dir, name, 0755) < 0)
+			return -errno;
+		target = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		r = target < 0 ? -errno : mount_attach(mnt, target);
+		for (char **k = h->controllers; r == 0 && !h->v2 && k && *k; k++)
+			if (!streq(*k, name) && symlinkat(name, dir, *k) < 0)
+				r = -errno;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o, struct err *e)
+{
+	char mode[] = "mode=755", *data[] = { mode, NULL };
+	uint64_t attrs = o->set | o->rec_set;
+	_cleanup_close_ int mnt = -EBADF, dir = -EBADF;
+	int r;
+
+	if (c->cg->n == 0)
+		return err_msg(e, ERR_SYSTEM, -ENOENT, "this host has no cgroup file system");
+	if (c->cg->unified) {
+		mnt = clone_group(c->cg, &c->cg->h[0], attrs);
+		return mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "cannot show the cgroup") : attach(c, mnt, m->destination, true, e);
+	}
+	mnt = mount_new_fs("tmpfs", "cgroup", data, attrs & ~(uint64_t)MOUNT_ATTR_RDONLY, e);
+	if (mnt < 0)
+		return mnt;
+	r = attach(c, mnt, m->destination, true, e);
+	if (r < 0)
+		return r;
+	dir = fs_open_in_root(c->rootfd, m->destination, O_PATH | O_DIRECTORY, 0);
+	r = dir < 0 ? dir : fill_cgroup1(c, dir, attrs);
+	if (r == 0)
+		r = mount_set(dir, false, attrs & MOUNT_ATTR_RDONLY, 0, 0);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot show the cgroups") : 0;
+}
+
+/* --- all --- */
+
+/* What programs such as lxcfs replace; anything else inside /proc would let a container lie to itself and
+ * to the runtime (CVE-2019-16884). */
+static bool allowed_in_proc(const char *path)
+{
+	static const char *const names[] = {
+		"cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev",
+		"sys/kernel/ns_last_pid", "sys/crypto/fips_enabled",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (streq(path, names[i]))
+			return true;
+	return false;
+}
+
+static int check_destination(const struct oci_mount *m, const struct mount_opts *o, struct err *e)
+{
+	_cleanup_free_ char *clean = path_clean(m->destination);
+	struct statfs sf;
+
+	if (streq(clean, "/"))
+		return err_msg(e, ERR_INVALID, 0, "a mount cannot replace the container's root");
+	if (str_starts(clean, "/proc/") && !allowed_in_proc(clean + 6))
+		return err_msg(e, ERR_INVALID, -EPERM, "\"%s\" cannot be mounted because it is inside /proc", clean);
+	if (!streq(clean, "/proc") || streq(m->type, "proc"))
+		return 0;
+	if (o->bind && m->source && statfs(m->source, &sf) == 0 && sf.f_type == 0x9fa0 /* PROC_SUPER_MAGIC */)
+		return 0;
+	return err_msg(e, ERR_INVALID, -EPERM, "\"/proc\" cannot be mounted because it is not of type proc");
+}
+
+static int mount_one(struct mount_ctx *c, const struct oci_mount *m, struct err *e)
+{
+	_cleanup_(mount_opts_done) struct mount_opts o = { 0 };
+	int r = mount_opts_parse(m->options, &o, e);
+
+	if (r == 0)
+		r = check_destination(m, &o, e);
+	if (r < 0)
+		return r;
+	if (o.bind || streq(m->type, "bind")) {
+		o.bind = true;
+		return mount_bind(c, m, &o, e);
+	}
+	if (str_empty(m->type))
+		return err_msg(e, ERR_INVALID, 0, "the mount has no type");
+	if (streq(m->type, "cgroup") || streq(m->type, "cgroup2"))
+		return mount_cgroup(c, m, &o, e);
+	return mount_fs(c, m, &o, e);
+}
+
+int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd, struct err *e)
+{
+	struct mount_ctx c = { s, bundle, cg, rootfd };
+
+	for (size_t i = 0; i < s->mounts.n; i++) {
+		const struct oci_mount *m = &s->mounts.v[i];
+		_cleanup_err_ struct err why = ERR_INIT;
+		int r = mount_one(&c, m, &why);
+
+		if (r < 0)
+			return err_msg(e, why.kind, r, "error mounting \"%s\" to rootfs at \"%s\": %s",
+				       m->source ? m->source : m->type ? m->type : "", m->destination, err_text(&why));
+	}
+	return 0;
+}

@@ -1,0 +1,59 @@
+/* What the parser cannot see: conditions between fields, and what this host or this runtime does not have. */
+#include "runtime/internal.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int check_label(const char *what, const char *label, struct err *e)
+{
+	if (str_empty(label) || streq(label, "unconfined"))
+		return 0;
+	return err_msg(e, ERR_INVALID, -EOPNOTSUPP, "process.%s: not supported by insula-runtime", what);
+}
+
+static int check_sysctls(const struct oci_spec *s, struct err *e)
+{
+	for (size_t i = 0; i < s->sysctl.n; i++) {
+		int r = sysctl_check(s, s->sysctl.v[i].key, e);
+
+		if (r < 0)
+			return r;
+		if (strstr(s->sysctl.v[i].key, ".."))
+			return err_msg(e, ERR_INVALID, -EPERM, "sysctl \"%s\" is not valid", s->sysctl.v[i].key);
+	}
+	return 0;
+}
+
+static int check_paths(const char *what, char *const *paths, struct err *e)
+{
+	for (; paths && *paths; paths++)
+		if ((*paths)[0] != '/')
+			return err_msg(e, ERR_INVALID, 0, "linux.%s: '%s' must be an absolute path", what, *paths);
+	return 0;
+}
+
+int spec_check(const struct oci_spec *s, struct err *e)
+{
+	int r;
+
+	if (!s->process)
+		return err_msg(e, ERR_INVALID, 0, "process: missing");
+	if (!s->ns[OCI_NS_MNT].given)
+		return err_msg(e, ERR_INVALID, 0, "linux.namespaces: a mount namespace is required");
+	if (s->ns[OCI_NS_MNT].path)
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			       "linux.namespaces: joining an existing mount namespace is not supported by insula-runtime");
+	if ((!str_empty(s->hostname) || !str_empty(s->domainname)) && !s->ns[OCI_NS_UTS].given)
+		return err_msg(e, ERR_INVALID, 0, "hostname: cannot be set without a uts namespace");
+	r = check_label("apparmorProfile", s->process->apparmor, e);
+	if (r == 0)
+		r = check_label("selinuxLabel", s->process->selinux, e);
+	if (r == 0)
+		r = check_sysctls(s, e);
+	if (r == 0)
+		r = check_paths("maskedPaths", s->masked_paths, e);
+	if (r == 0)
+		r = check_paths("readonlyPaths", s->readonly_paths, e);
+	return r;
+}
