@@ -10,7 +10,8 @@
 static const struct { const char *program, *place; } build_places[] = {
 	{"insula-shim", "shim/insula-shim"},	{"vmwp", "vm/vmwp"},
 	{"insula-puller", "puller/insula-puller"}, {"insula-agent", "agent/insula-agent"},
-	{"insula-runtime", "runtime/insula-runtime"},
+	{"insula-runtime", "runtime/insula-runtime"}, {"insula-init", "init/insula-init"},
+	{"insula-resolver", "resolver/insula-resolver"},
 };
 
 static char *dir_of(const char *path)

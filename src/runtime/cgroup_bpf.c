@@ -91,18 +91,19 @@ int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rule
 	_cleanup_free_ struct prog *p = NULL;
 	_cleanup_close_ int prog = -EBADF, dir = -EBADF;
 	union bpf_attr attr;
+	bool decided = false;
 
 	if (device_rules_allow_all(rules))
 		return 0;
 	p = new0(struct prog);
 	prologue(p);
-	for (size_t i = rules->n; i-- > 0;) {
+	for (size_t i = rules->n; i-- > 0 && !decided;) {
 		rule(p, &rules->v[i]);
-		if (rules->v[i].type == 'a')
-			break;		/* nothing before it can matter */
+		decided = rules->v[i].type == 'a';	/* nothing before it can matter */
 	}
-	emit(p, BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0);
-	emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+	/* The kernel refuses programs with code that is never reached. */
+	if (!decided)
+		rule(p, &(struct oci_device_rule){ .type = 'a' });
 	if (p->n >= INSNS_MAX)
 		return err_msg(e, ERR_INVALID, -E2BIG, "linux.resources.devices: too many rules");
 	memset(&attr, 0, sizeof attr);

@@ -1,5 +1,6 @@
 """A daemon's side of the supervisor protocol (docs/PROTOCOL.md), enough to drive a supervisor without insulad."""
 import array
+import glob
 import json
 import os
 import pathlib
@@ -312,6 +313,15 @@ class Supervisor:
                 self.proc.kill()
                 self.proc.wait(10)
         self.log.close()
+        self._remove_cgroups()
+
+    def _remove_cgroups(self):
+        """The runtime removes a container's cgroup, not the one above it; a killed supervisor not even that."""
+        for root in ("/sys/fs/cgroup", *glob.glob("/sys/fs/cgroup/*/")):
+            parent = os.path.join(root, "insula-test")
+            for d in [*glob.glob(parent + "/*/"), parent]:
+                if os.path.isdir(d):
+                    os.rmdir(d)
 
 
 def wait_gone(path, timeout=10):

@@ -180,7 +180,7 @@ def test_a_slow_client_holds_the_container_and_no_memory(sup, d):
     c = run(sup, d, "c1", sh("echo start; head -c 20000000 /dev/zero; echo end"), attach=A_OUT)
     first = c.read_until(b"start\n")
     time.sleep(0.7)
-    assert d.states["c1", ""]["state"] == RUNNING and sup.rss_kb() < 8000 + 30000 * ("INSULA_SHIM" in os.environ)
+    assert d.states["c1", ""]["state"] == RUNNING and sup.rss_kb() < 8000 + 40000 * ("asan" in shim())
     other = sup.daemon()		# meanwhile it answers
     assert other.wait_state("c1", RUNNING)
     rest = c.read_all()
@@ -226,7 +226,7 @@ def test_tty(sup, d):
     again.send(b"exit 9\n")
     again.read_all()
     assert d.wait_state("c1", EXITED)["exit_code"] == 9
-    assert "".join(x["log"] for x in sup.log_lines("c1")).count("typed") == 2
+    assert "\r\ntyped\r\n" in "".join(x["log"] for x in sup.log_lines("c1"))
 
 
 def test_a_half_closed_terminal_goes_on(sup, d):
@@ -494,5 +494,5 @@ def test_memory(sup, d):
     sup.create(d, "c1", ["/bin/sleep", "100"])
     d.request("START", ctr="c1")
     d.wait_state("c1", RUNNING)
-    if "INSULA_SHIM" not in os.environ:
-        assert sup.rss_kb() <= 1024
+    if "asan" not in shim():
+        wait_for(lambda: sup.rss_kb() <= 1024, timeout=3)
