@@ -5,8 +5,8 @@
  * the event then says that it is time to look at them. So an exit that overtakes the answer to START is
  * not lost: it is noted, and STARTED finds it.
  *
- * The end has an order: log, clients, exit record, news. Whoever hears of an exit finds all output and
- * the record on disk. */
+ * The end has an order: output to log and clients, exit record, news, end of the clients' streams. Whoever
+ * hears of an exit, or sees a stream end, finds all that came before it. */
 #include "super/internal.h"
 #include "base/alloc.h"
 #include "base/log.h"
