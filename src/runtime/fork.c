@@ -60,7 +60,8 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 	struct sync_msg m;
 	int r, code, pidfd = -EBADF;
 
-	r = do_clone(0, -EBADF, SIGCHLD, &helper);
+	/* Into the cgroup before into its namespace: from inside, the way from the old group is not seen (ENOENT). */
+	r = do_clone(0, p->cgroup_fd, SIGCHLD, &helper);
 	if (r < 0)
 		return r;
 	if (r == 0) {
@@ -68,7 +69,7 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 
 		r = setns(p->join_fd, p->join_flags) < 0 ? -errno : 0;
 		if (r == 0)
-			r = do_clone(p->flags | CLONE_PARENT, p->cgroup_fd, 0, &child);
+			r = do_clone(p->flags | CLONE_PARENT, -EBADF, 0, &child);
 		if (r == 0)
 			return 0;	/* the process asked for */
 		r = r < 0 ? r : sync_send(p->sync, SYNC_FORKED, child.pid, child.pidfd);

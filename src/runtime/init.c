@@ -95,6 +95,16 @@ static int make_terminal(struct init_plan *ip, int rootfd, struct err *e)
 	return r;
 }
 
+/* A working directory that the image lacks is made, as Docker's users expect. */
+static int make_cwd(int rootfd, const char *cwd, struct err *e)
+{
+	_cleanup_close_ int fd = fs_open_in_root(rootfd, cwd, O_PATH, 0);
+
+	if (fd == -ENOENT)
+		fd = fs_mkdir_in_root(rootfd, cwd, 0755);
+	return fd < 0 && fd != -EROFS ? err_set(e, ERR_SYSTEM, fd, "make the working directory \"%s\"", cwd) : 0;
+}
+
 static int build_root(struct init_plan *ip, struct err *e)
 {
 	const struct oci_spec *s = ip->a->spec;
@@ -105,6 +115,8 @@ static int build_root(struct init_plan *ip, struct err *e)
 		r = mounts_apply(s, ip->a->bundle, ip->cg, rootfd, e);
 	if (r == 0)
 		r = devices_setup(s, rootfd, e);
+	if (r == 0)
+		r = make_cwd(rootfd, ip->process.p->cwd, e);
 	if (r == 0)
 		r = runtime_hooks(ip, e);
 	if (r == 0)
