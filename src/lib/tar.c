@@ -96,6 +96,10 @@ int tar_next(struct tar *t, struct tar_entry *ret, struct err *e)
 		return archive_failure(t->tar, e);
 	if (!archive_entry_pathname(a))
 		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid archive: an entry without a name");
+	if (archive_entry_uid(a) < 0 || archive_entry_uid(a) >= UINT32_MAX || archive_entry_gid(a) < 0 ||
+	    archive_entry_gid(a) >= UINT32_MAX)
+		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid archive: the owner of \"%s\" is out of range",
+			       archive_entry_pathname(a));
 	t->entry = a;
 	*ret = (struct tar_entry){
 		.path = archive_entry_pathname(a), .link = archive_entry_symlink(a), .hardlink = archive_entry_hardlink(a),

@@ -62,7 +62,7 @@ int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_
 	u.root = dir;
 	r = unpack(&u, fd, e);
 	if (r == 0 && want && !streq(want, u.diff_id))
-		r = err_msg(e, ERR_INVALID, -EBADMSG, "invalid diffID for layer %zu: expected %s, got %s", json_len(layers), want,
+		r = err_msg(e, ERR_INVALID, -EBADMSG, "invalid diffID for layer %zu: expected \"%s\", got \"%s\"", json_len(layers), want,
 			    u.diff_id);
 	if (r == 0) {
 		if (!id)

@@ -68,6 +68,19 @@ static bool has_member(struct loading *l, const char *name)
 	return fd >= 0;
 }
 
+/* They are checked before anything is unpacked: insulad finds no surprise in the middle of its transaction. */
+static int check_tags(char *const *tags, struct err *e)
+{
+	for (; tags && *tags; tags++) {
+		_cleanup_ref_ struct ref ref = { 0 };
+		int r = ref_parse(*tags, &ref, e);
+
+		if (r < 0)
+			return err_wrap(e, r, "tag \"%s\"", *tags);
+	}
+	return 0;
+}
+
 /* One image: its config file and its layers' files, bottom first. */
 static int load_image(struct loading *l, const char *config_name, char *const *layers, char *const *tags, struct err *e)
 {
@@ -76,10 +89,15 @@ static int load_image(struct loading *l, const char *config_name, char *const *l
 	_cleanup_strv_ char **diff_ids = NULL, **chains = NULL;
 	char hex[65];
 	size_t n;
-	int r = read_member(l, config_name, &text, &n, e);
+	int r = check_tags(tags, e);
 
+	if (r < 0)
+		return r;
+	r = read_member(l, config_name, &text, &n, e);
 	if (r == 0)
 		r = json_parse(text, n, &config, e);
+	if (r == 0)
+		r = image_config_check_host(config, e);
 	if (r == 0)
 		r = image_config_diff_ids(config, &diff_ids, e);
 	if (r < 0)
@@ -193,6 +211,8 @@ static int load_oci(struct loading *l, struct err *e)
 
 		if (!name)
 			name = json_get_str(a, "org.opencontainers.image.ref.name");
+		if (name && !strpbrk(name, "/:"))
+			name = NULL;	/* a tag alone, which names nothing */
 		if (name)
 			strv_add(&tags, name);
 		r = load_oci_manifest(l, d, tags, 0, e);

@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 /* Why each: files of any owner and mode are made (CHOWN, FOWNER, FSETID, DAC_OVERRIDE), device nodes
@@ -21,24 +23,46 @@ static const char *const syscalls[] = {
 	"fchmod", "fchmodat", "fchmodat2", "utimensat", "fsetxattr", "setxattr", "lsetxattr", "setxattrat", "ftruncate",
 	"fallocate", "getdents64", "dup", "dup2", "dup3", "fcntl", "fchdir", "readlinkat", "faccessat", "faccessat2", "ioctl",
 	"brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "futex", "clock_gettime", "gettimeofday", "getrandom",
-	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "exit", "exit_group", "getpid", "gettid", "tgkill",
+	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "exit", "exit_group", "getpid", "gettid",
 	"getuid", "geteuid", "getgid", "getegid", "poll", "ppoll", "select", "pselect6", "restart_syscall", "sched_yield",
-	"prlimit64", "getrlimit", "sysinfo", "uname", "rseq", "set_robust_list", "membarrier", "readlink", "fsync", "umask", "time",
+	"getrlimit", "sysinfo", "uname", "rseq", "set_robust_list", "membarrier", "readlink", "fsync", "umask", "time",
 };
+
+/* Only with this first argument: these calls reach other processes. */
+static const struct { const char *name; bool self; } of_self[] = {
+	{ "tgkill", true },	/* abort() */
+	{ "prlimit64", false },	/* 0 = the caller */
+};
+
+static struct json *allow(struct json *rules, const char *name)
+{
+	struct json *rule = json_add(rules, json_object());
+
+	json_set(rule, "names", json_array());
+	json_set_str(rule, "action", "SCMP_ACT_ALLOW");
+	if (name)
+		json_add_str(json_get(rule, "names"), name);
+	return rule;
+}
 
 static int load_filter(struct err *e)
 {
 	_cleanup_json_ struct json *profile = json_object();
 	_cleanup_seccomp_ struct seccomp_prog prog = { 0 };
-	struct json *rule, *names;
+	struct json *rules = json_set(profile, "syscalls", json_array()), *names;
 	int r;
 
 	json_set_str(profile, "defaultAction", "SCMP_ACT_KILL_PROCESS");
-	rule = json_add(json_set(profile, "syscalls", json_array()), json_object());
-	names = json_set(rule, "names", json_array());
+	names = json_get(allow(rules, NULL), "names");
 	for (size_t i = 0; i < ARRAY_SIZE(syscalls); i++)
 		json_add_str(names, syscalls[i]);
-	json_set_str(rule, "action", "SCMP_ACT_ALLOW");
+	for (size_t i = 0; i < ARRAY_SIZE(of_self); i++) {
+		struct json *arg = json_add(json_set(allow(rules, of_self[i].name), "args", json_array()), json_object());
+
+		json_set_int(arg, "index", 0);
+		json_set_int(arg, "value", of_self[i].self ? getpid() : 0);
+		json_set_str(arg, "op", "SCMP_CMP_EQ");
+	}
 	r = seccomp_prog_compile(profile, NULL, &prog, e);
 	if (r < 0)
 		return r;
@@ -68,7 +92,8 @@ static int drop_capabilities(void)
 
 int sandbox_enter(int dirfd, struct err *e)
 {
-	struct rlimit core = { 0, 0 }, memory = { 2ull << 30, 2ull << 30 };
+	struct rlimit core = { 0, 0 }, memory = { 2ull << 30, 2ull << 30 }, file = { RLIM_INFINITY, RLIM_INFINITY };
+	struct statvfs disk;
 	int r;
 
 	if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) < 0)
@@ -76,6 +101,11 @@ int sandbox_enter(int dirfd, struct err *e)
 	if (fchdir(dirfd) < 0 || chroot(".") < 0 || chdir("/") < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "enter the staging directory");
 	(void)setrlimit(RLIMIT_CORE, &core);
+	/* No file is larger than the disk, holes included: walking a hole of 8 EiB takes for ever. */
+	signal(SIGXFSZ, SIG_IGN);
+	if (fstatvfs(dirfd, &disk) == 0)
+		file.rlim_cur = file.rlim_max = (rlim_t)disk.f_blocks * disk.f_frsize;
+	(void)setrlimit(RLIMIT_FSIZE, &file);
 #ifndef __SANITIZE_ADDRESS__
 	(void)setrlimit(RLIMIT_AS, &memory);
 #else

@@ -78,12 +78,6 @@ static int open_parent(struct state *s, const char *name)
 	return 0;
 }
 
-/* The cache may name something an entry is about to replace. */
-static void forget_parent(struct state *s)
-{
-	fd_close(&s->parent);
-}
-
 static int make_room(struct state *s, const char *base, bool keep_dir)
 {
 	struct stat st;
@@ -212,30 +206,44 @@ static int remember_dir(struct state *s, const char *name, const struct tar_entr
 	return 0;
 }
 
+/* Reported by name, so the name must be the directory's own and lead through no symlink. */
+static int mark_opaque(struct state *s, const char *name, const char *base)
+{
+	_cleanup_free_ char *dir = base == name ? xstrdup(".") : xstrndup(name, (size_t)(base - name) - 1);
+	_cleanup_close_ int fd = fs_open_beneath(s->u->root, dir, O_PATH | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return fd;
+	if (!strv_has(s->u->opaque, dir))
+		strv_add(&s->u->opaque, dir);
+	return 1;
+}
+
 /* 1 if the name was a whiteout and is dealt with. */
 static int whiteout(struct state *s, const char *name, const char *base)
 {
-	if (!s->u->layer || !str_starts(base, ".wh."))
-		return 0;
-	if (streq(base, ".wh..wh..opq")) {
-		_cleanup_free_ char *dir = xstrndup(name, (size_t)(base - name));
-		size_t n = strlen(dir);
+	int r;
 
-		if (n)
-			dir[n - 1] = 0;
-		strv_add(&s->u->opaque, n ? dir : ".");
-		return 1;
-	}
-	if (str_starts(base, ".wh..wh."))
-		return 1;
+	if (!str_starts(base, ".wh."))
+		return 0;
+	if (streq(base, ".wh..wh..opq"))
+		return mark_opaque(s, name, base);
 	base += 4;
 	if (!*base || streq(base, ".") || streq(base, ".."))
 		return -EINVAL;
-	int r = make_room(s, base, false);
+	r = make_room(s, base, false);
 
 	if (r == 0 && mknodat(s->parent, base, S_IFCHR | 0600, makedev(0, 0)) < 0)
 		r = -errno;
 	return r < 0 ? r : 1;
+}
+
+/* AUFS's own files, and what is in its folders; the opaque mark only looks like one of them. */
+static bool is_aufs(const char *name)
+{
+	const char *p = str_starts(name, ".wh..wh.") ? name : strstr(name, "/.wh..wh.");
+
+	return p && !streq(path_basename(name), ".wh..wh..opq");
 }
 
 static int unpack_entry(struct state *s, const struct tar_entry *t, struct err *e)
@@ -252,23 +260,19 @@ static int unpack_entry(struct state *s, const struct tar_entry *t, struct err *
 			return -errno;
 		return remember_dir(s, name, t);
 	}
+	if (s->u->layer && is_aufs(name))
+		return 0;
 	base = path_basename(name);
 	r = open_parent(s, name);
-	if (r == 0)
+	if (r == 0 && s->u->layer)
 		r = whiteout(s, name, base);
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = make_room(s, base, dir);
-	if (r < 0)
-		return r;
-	if (r == 0) {
-		forget_parent(s);	/* what was removed may be what the cache holds */
-		r = open_parent(s, name);
-		if (r == 0)
-			r = t->hardlink ? make_hardlink(s, base, t, e) : make_node(s, base, t, e);
-	} else {
+	if (r == 0)
+		r = t->hardlink ? make_hardlink(s, base, t, e) : make_node(s, base, t, e);
+	else if (r > 0)
 		r = 0;
-	}
 	if (r == 0 && !t->hardlink)
 		r = set_owner_and_mode(s, base, t);
 	if (r == 0 && dir)
@@ -294,6 +298,21 @@ static int set_dir_times(struct state *s)
 	return 0;
 }
 
+/* A later entry may have replaced a directory that was opaque: nothing of it is left to be marked. */
+static void drop_replaced(struct unpack *u)
+{
+	char **kept = NULL;
+
+	for (char **o = u->opaque; o && *o; o++) {
+		_cleanup_close_ int fd = fs_open_beneath(u->root, *o, O_PATH | O_DIRECTORY, 0);
+
+		if (fd >= 0)
+			strv_add(&kept, *o);
+	}
+	strv_free(u->opaque);
+	u->opaque = kept;
+}
+
 int unpack(struct unpack *u, int fd, struct err *e)
 {
 	struct sha256 *hash = sha256_new();
@@ -307,7 +326,7 @@ int unpack(struct unpack *u, int fd, struct err *e)
 	while (r == 0 && (r = tar_next(s.tar, &t, e)) > 0) {
 		r = unpack_entry(&s, &t, e);
 		if (r < 0 && (!e || !e->kind))
-			err_set(e, r == -ENOSPC ? ERR_SYSTEM : ERR_INVALID, r, "unpack \"%s\"", t.path);
+			err_set(e, r == -ENOSPC || r == -EDQUOT || r == -EIO ? ERR_SYSTEM : ERR_INVALID, r, "unpack \"%s\"", t.path);
 	}
 	if (r == 0)
 		r = tar_drain(s.tar, e);
@@ -315,6 +334,7 @@ int unpack(struct unpack *u, int fd, struct err *e)
 		r = set_dir_times(&s);
 		if (r < 0)
 			err_set(e, ERR_SYSTEM, r, "set the times of directories");
+		drop_replaced(u);
 	}
 	tar_close(s.tar);
 	sha256_final(hash, hex);
