@@ -44,6 +44,20 @@ static bool reference_matches(const char *pattern, const char *tag)
 	return fnmatch(pattern, tag, FNM_PATHNAME) == 0 || fnmatch(pattern, name, FNM_PATHNAME) == 0;
 }
 
+/* label, label! and until. */
+static int common_filters(const struct filters *f, const struct image *i, bool *ret, struct err *err)
+{
+	const struct json *labels = json_get(json_get(i->config, "config"), "Labels");
+	_cleanup_strv_ char **until = filters_values(f, "until");
+	uint64_t ns = UINT64_MAX;
+
+	if (until && (strv_len(until) > 1 || time_parse_since(until[0], now_real_ns(), &ns) < 0))
+		return err_msg(err, ERR_INVALID, 0, "invalid filter 'until=%s'", until[0]);
+	*ret = i->created_ns < ns && filters_match_labels(f, "label", labels) &&
+	       !(filters_has(f, "label!") && filters_match_labels(f, "label!", labels));
+	return 0;
+}
+
 static bool any_reference(const struct image *i, const struct filters *f)
 {
 	_cleanup_strv_ char **v = filters_values(f, "reference");
@@ -79,9 +93,14 @@ static void list_images(struct request *r, struct engine *e)
 	/* Newest first, as Docker lists them. */
 	for (size_t k = n; k-- > 0;) {
 		const struct image *i = all[k];
+		bool match;
 
-		if ((filters_has(&f, "dangling") && dangling(i) != want) || !any_reference(i, &f) ||
-		    !filters_match_labels(&f, "label", json_get(json_get(i->config, "config"), "Labels")) ||
+		if (common_filters(&f, i, &match, &err) < 0) {
+			json_free(out);
+			resp_error(r, &err);
+			return;
+		}
+		if (!match || (filters_has(&f, "dangling") && dangling(i) != want) || !any_reference(i, &f) ||
 		    (filters_has(&f, "before") && i->created_ns >= before) || (filters_has(&f, "since") && i->created_ns <= since))
 			continue;
 		json_add(out, image_summary(i));
@@ -157,8 +176,10 @@ static void inspect_image(struct request *r, struct engine *e)
 	resp_json(r, 200, o);
 }
 
-static struct json *history_entry(const struct image *i, const struct json *h, bool newest)
+/* layer: of those that changed files, bottom first. */
+static struct json *history_entry(struct engine *e, const struct image *i, const struct json *h, size_t layer, bool newest)
 {
+	bool empty = json_get_bool(h, "empty_layer", false) || layer >= strv_len(i->chain_ids);
 	struct json *o = json_object();
 	const char *created = json_get_str(h, "created");
 	uint64_t ns = 0;
@@ -172,8 +193,7 @@ static struct json *history_entry(const struct image *i, const struct json *h, b
 		json_set_strv(o, "Tags", i->tags);
 	else
 		json_set_null(o, "Tags");
-	/* Sizes of single layers are not kept; a one-layer image's is the image's. */
-	json_set_int(o, "Size", json_get_bool(h, "empty_layer", false) || strv_len(i->chain_ids) != 1 ? 0 : (int64_t)i->size);
+	json_set_int(o, "Size", empty ? 0 : (int64_t)image_layer_size(e, i->chain_ids[layer]));
 	copy(o, "Comment", h, "comment");
 	return o;
 }
@@ -183,13 +203,18 @@ static void image_history(struct request *r, struct engine *e)
 	const struct image *i = find(r, e);
 	const struct json *h;
 	struct json *out;
+	size_t layer = 0;
 
 	if (!i)
 		return;
 	out = json_array();
 	h = json_get(i->config, "history");
-	for (size_t k = json_len(h); k-- > 0;)
-		json_add(out, history_entry(i, json_at(h, k), k + 1 == json_len(h)));
+	for (size_t k = 0; k < json_len(h); k++)
+		layer += !json_get_bool(json_at(h, k), "empty_layer", false);
+	for (size_t k = json_len(h); k-- > 0;) {
+		layer -= !json_get_bool(json_at(h, k), "empty_layer", false);
+		json_add(out, history_entry(e, i, json_at(h, k), layer, k + 1 == json_len(h)));
+	}
 	resp_json(r, 200, out);
 }
 
@@ -240,10 +265,16 @@ static void prune_images(struct request *r, struct engine *e)
 	}
 	struct image *const *all = images_all(e, &n);
 
-	for (size_t k = 0; k < n; k++)
-		if ((!only_dangling || dangling(all[k])) && !containers_use_image(e, all[k]->id) &&
-		    filters_match_labels(&f, "label", json_get(json_get(all[k]->config, "config"), "Labels")))
+	for (size_t k = 0; k < n; k++) {
+		bool match;
+
+		if (common_filters(&f, all[k], &match, &err) < 0) {
+			resp_error(r, &err);
+			return;
+		}
+		if (match && (!only_dangling || dangling(all[k])) && !containers_use_image(e, all[k]->id))
 			strv_add(&ids, all[k]->id);
+	}
 	out = json_object();
 	deleted = json_set(out, "ImagesDeleted", json_array());
 	for (char **id = ids; id && *id; id++) {
@@ -399,9 +430,10 @@ static void create_image(struct request *r, struct engine *e)
 {
 	const char *src = http_query_get(&r->query, "fromSrc"), *image = http_query_get(&r->query, "fromImage");
 	const char *repo = http_query_get(&r->query, "repo"), *tag = http_query_get(&r->query, "tag");
+	const char *platform = http_query_get(&r->query, "platform");
 	_cleanup_json_ struct json *config = NULL;
 	_cleanup_err_ struct err err = ERR_INIT;
-	_cleanup_free_ char *name = NULL;
+	_cleanup_free_ char *name = NULL, *here = xasprintf("linux/%s", image_architecture());
 	_cleanup_ref_ struct ref ref = { 0 };
 
 	if (!str_empty(image)) {
@@ -410,6 +442,10 @@ static void create_image(struct request *r, struct engine *e)
 
 		resp_errorf(r, ERR_NOT_IMPLEMENTED, "cannot pull %s%s%s: this version has no registry client; use load or import",
 			    shown, str_empty(tag) ? "" : ":", str_empty(tag) ? "" : tag);
+		return;
+	}
+	if (!str_empty(platform) && !streq(platform, "linux") && !streq(platform, here)) {
+		resp_errorf(r, ERR_INVALID, "cannot import for platform \"%s\": this engine runs %s only", platform, here);
 		return;
 	}
 	if (!streq(src, "-")) {

@@ -74,10 +74,16 @@ static char *uuid_of(const char *hex)
 	return xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
 }
 
-static int make_erofs(const char *dir, const char *path, struct err *e)
+/* Under data_root/tmp, which the next start empties. */
+static char *temporary(const struct disk_job *j, const char *path)
+{
+	return xasprintf("%s/tmp/%s.%d", j->engine->cfg.data_root, path_basename(path), getpid());
+}
+
+static int make_erofs(const struct disk_job *j, const char *dir, const char *path, struct err *e)
 {
 	const char *base = path_basename(path), *hex = str_starts(base, "m-") ? base + 2 : base;
-	_cleanup_free_ char *tmp = xasprintf("%s.%d", path, getpid()), *uuid = uuid_of(hex);
+	_cleanup_free_ char *tmp = temporary(j, path), *uuid = uuid_of(hex);
 	_cleanup_close_ int fd = -EBADF;
 	/* mkfs clamps file times to this: far ahead, so that none is changed. */
 	char *env[] = { (char *)"SOURCE_DATE_EPOCH=4102444800", (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
@@ -94,20 +100,54 @@ static int make_erofs(const char *dir, const char *path, struct err *e)
 	return r;
 }
 
+/* A read-only overlay of the directories, top first, as a mount that is attached nowhere yet. */
+static int overlay_open(char *const *dirs)
+{
+	_cleanup_close_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
+
+	if (fs < 0)
+		return -errno;
+	for (; *dirs; dirs++)
+		if (fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", *dirs, 0) < 0)
+			return -errno;
+	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -errno;
+	int mnt = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+
+	return mnt < 0 ? -errno : mnt;
+}
+
+/* Before Linux 6.7 an overlay's layers come in one string, a page long at most: relative names keep it short. */
+static int overlay_mount(const char *layers, char *const *dirs, const char *at)
+{
+	_cleanup_strv_ char **names = NULL;
+	_cleanup_free_ char *joined = NULL, *options = NULL;
+
+	for (; *dirs; dirs++)
+		strv_add(&names, path_basename(*dirs));
+	joined = strv_join(names, ":");
+	options = xasprintf("lowerdir=%s", joined);
+	if (chdir(layers) < 0)
+		return -errno;
+	return mount("overlay", at, "overlay", MS_RDONLY, options) < 0 ? -errno : 0;
+}
+
 /* In a mount namespace of the worker's own: gone with it. */
 static int make_merged(const struct disk_job *j, const char *path, struct err *e)
 {
-	_cleanup_free_ char *dir = xasprintf("%s.mnt", path), *lower = strv_join(j->merged, ":"), *opts = NULL;
+	_cleanup_free_ char *tmp = temporary(j, path), *dir = xasprintf("%s.mnt", tmp),
+			    *layers = path_join(j->engine->cfg.data_root, "layers");
+	_cleanup_close_ int mnt = -EBADF;
 	int r = 0;
 
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
-	    (mkdir(dir, 0700) < 0 && errno != EEXIST))
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 || mkdir(dir, 0700) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "merge layers");
-	opts = xasprintf("lowerdir=%s", lower);
-	if (j->merged[1] ? mount("overlay", dir, "overlay", MS_RDONLY, opts) < 0 : mount(j->merged[0], dir, NULL, MS_BIND, NULL) < 0)
-		r = err_set(e, ERR_SYSTEM, -errno, "merge layers");
-	if (r == 0)
-		r = make_erofs(dir, path, e);
+	mnt = overlay_open(j->merged);
+	if (mnt >= 0 && move_mount(mnt, "", AT_FDCWD, dir, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		r = -errno;
+	else if (mnt < 0)
+		r = overlay_mount(layers, j->merged, dir);
+	r = r < 0 ? err_set(e, ERR_SYSTEM, r, "merge %zu layers", strv_len(j->merged)) : make_erofs(j, dir, path, e);
 	(void)umount2(dir, MNT_DETACH);
 	(void)rmdir(dir);
 	return r;
@@ -124,7 +164,7 @@ static int disk_worker(void *arg, struct sbuf *out, struct err *e)
 		if (j->merged && !j->paths[i + 1])
 			r = make_merged(j, j->paths[i], e);
 		else
-			r = make_erofs(j->lower[i], j->paths[i], e);
+			r = make_erofs(j, j->lower[i], j->paths[i], e);
 	}
 	return r;
 }
@@ -209,9 +249,9 @@ static uint64_t scratch_size(const char *path)
 	return MAX(total & ~((1ull << 20) - 1), SCRATCH_MIN);
 }
 
-static int make_template(const char *path, struct err *e)
+static int make_template(const char *data_root, const char *path, struct err *e)
 {
-	_cleanup_free_ char *tmp = xasprintf("%s.%d", path, getpid());
+	_cleanup_free_ char *tmp = xasprintf("%s/tmp/scratch.%d", data_root, getpid());
 	_cleanup_close_ int fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	char *args[] = { (char *)"-q", (char *)"-F", (char *)"-m", (char *)"0", (char *)"-L", (char *)"insula-scratch", (char *)"-J",
@@ -235,7 +275,7 @@ static int scratch_worker(void *arg, struct sbuf *out, struct err *e)
 {
 	struct scratch *s = arg;
 	_cleanup_close_ int from = -EBADF, to = -EBADF;
-	int r = fs_exists(s->template) ? 0 : make_template(s->template, e);
+	int r = fs_exists(s->template) ? 0 : make_template(s->engine->cfg.data_root, s->template, e);
 
 	if (r < 0)
 		return r;

@@ -48,8 +48,13 @@ struct image *const *images_all(struct engine *e, size_t *ret_n)
 
 void image_insert(struct images *im, struct image *i)
 {
+	size_t k = im->n;
+
 	im->v = xrealloc(im->v, im->n + 1, sizeof *im->v);
-	im->v[im->n++] = i;
+	for (; k > 0 && im->v[k - 1]->created_ns > i->created_ns; k--)
+		im->v[k] = im->v[k - 1];
+	im->v[k] = i;
+	im->n++;
 }
 
 void image_drop(struct images *im, struct image *i)
@@ -153,7 +158,7 @@ static bool chain_used(struct images *im, const char *hex)
 		for (char **c = im->v[k]->chain_ids; c && *c; c++)
 			if (streq(digest_hex(*c), hex))
 				return true;
-	return false;
+	return image_load_holds(im, hex);
 }
 
 /* What a crash or a removal has left without an image: layers and disks that no chain names. Merged disks
@@ -200,6 +205,7 @@ int images_open(struct engine *e, struct err *err)
 
 	e->images = new0(struct images);
 	e->images->engine = e;
+	list_init(&e->images->loads);
 	list_init(&e->images->disk_jobs);
 	r = load_images(e, err);
 	if (r < 0)
@@ -299,11 +305,28 @@ static void tag_remove(struct image *i, const char *familiar)
 	i->tags = keep;
 }
 
+void image_name(struct engine *e, struct image *i, const char *familiar)
+{
+	struct image *old = by_tag(e, familiar);
+
+	if (old)
+		tag_remove(old, familiar);
+	strv_add(&i->tags, familiar);
+}
+
+uint64_t image_layer_size(struct engine *e, const char *chain_id)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+
+	if (db_query(e->db, &s, NULL, "SELECT size FROM layers WHERE chain_id = ?", "s", chain_id) < 0 || stmt_step(s, NULL) <= 0)
+		return 0;
+	return (uint64_t)stmt_int(s, 0);
+}
+
 int image_tag(struct engine *e, struct image *i, const char *repo, const char *tag, struct err *err)
 {
 	_cleanup_free_ char *text = str_empty(tag) ? xstrdup(repo) : xasprintf("%s:%s", repo, tag), *familiar = NULL;
 	_cleanup_ref_ struct ref ref = { 0 };
-	struct image *old;
 	int r = ref_parse(text, &ref, err);
 
 	if (r < 0)
@@ -314,10 +337,7 @@ int image_tag(struct engine *e, struct image *i, const char *repo, const char *t
 	r = db_run(e->db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss", familiar, i->id);
 	if (r < 0)
 		return r;
-	old = by_tag(e, familiar);
-	if (old)
-		tag_remove(old, familiar);
-	strv_add(&i->tags, familiar);
+	image_name(e, i, familiar);
 	image_event(e, i, "tag", familiar);
 	return 0;
 }
@@ -339,29 +359,68 @@ static int untag(struct engine *e, struct image *i, const char *familiar, struct
 	return 0;
 }
 
-static int delete_image(struct engine *e, struct image *i, struct json *list, struct err *err)
+static int untag_all(struct engine *e, struct image *i, struct json *list, struct err *err)
 {
-	_cleanup_strv_ char **chains = strv_copy(i->chain_ids), **tags = strv_copy(i->tags);
+	_cleanup_strv_ char **tags = strv_copy(i->tags);
 	int r = 0;
 
 	for (char **t = tags; r == 0 && t && *t; t++)
 		r = untag(e, i, *t, list, err);
+	return r;
+}
+
+static int delete_image(struct engine *e, struct image *i, struct json *list, struct err *err)
+{
+	_cleanup_strv_ char **chains = strv_copy(i->chain_ids);
+	_cleanup_free_ char *blob = xasprintf("%s/blobs/sha256/%s", e->cfg.data_root, digest_hex(i->id));
+	int r = untag_all(e, i, list, err);
+
 	if (r == 0)
 		r = db_run(e->db, err, "DELETE FROM images WHERE id = ?", "s", i->id);
 	if (r < 0)
 		return r;
-	image_event(e, i, "delete", NULL);
+	image_event(e, i, "delete", i->id);
 	remember(list, "Deleted", i->id);
-	_cleanup_free_ char *blob = xasprintf("%s/blobs/sha256/%s", e->cfg.data_root, digest_hex(i->id));
-
 	(void)unlink(blob);
 	image_drop(e->images, i);
 	for (size_t k = strv_len(chains); k-- > 0;)
-		if (!chain_used(e->images, digest_hex(chains[k])))
+		if (!chain_used(e->images, digest_hex(chains[k]))) {
 			remember(list, "Deleted", chains[k]);
+			(void)db_run(e->db, NULL, "DELETE FROM layers WHERE chain_id = ?", "s", chains[k]);
+		}
 	collect(e, "layers", "");
 	collect(e, "disks", ".erofs");
 	return 0;
+}
+
+static int remove_by_name(struct engine *e, struct image *i, const char *s, const char *familiar, bool force, struct json *list,
+			  struct err *err)
+{
+	const struct container *user = containers_use_image(e, i->id);
+	bool last = strv_len(i->tags) == 1;
+
+	if (user && last && !force)
+		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to remove repository reference \"%s\" (must force) - "
+			       "container %.12s is using its referenced image %.12s", s, container_id(user), digest_hex(i->id));
+	return last && !user ? delete_image(e, i, list, err) : untag(e, i, familiar, list, err);
+}
+
+static int remove_by_id(struct engine *e, struct image *i, bool force, struct json *list, struct err *err)
+{
+	const struct container *user = containers_use_image(e, i->id);
+	bool running = user && container_running(user);
+	const char *hex = digest_hex(i->id);
+
+	if (running)
+		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (cannot be forced) - image is being used by "
+			       "running container %.12s", hex, container_id(user));
+	if (strv_len(i->tags) > 1 && !force)
+		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (must be forced) - image is referenced in "
+			       "multiple repositories", hex);
+	if (user && (!force || !i->tags))
+		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (%s) - image is being used by stopped "
+			       "container %.12s", hex, force ? "cannot be forced" : "must be forced", container_id(user));
+	return user ? untag_all(e, i, list, err) : delete_image(e, i, list, err);
 }
 
 int image_remove(struct engine *e, const char *s, bool force, struct json **ret, struct err *err)
@@ -369,35 +428,15 @@ int image_remove(struct engine *e, const char *s, bool force, struct json **ret,
 	_cleanup_json_ struct json *list = json_array();
 	_cleanup_ref_ struct ref ref = { 0 };
 	_cleanup_free_ char *familiar = NULL;
-	const struct container *user;
 	struct image *i;
-	bool by_name, last;
 	int r = image_find(e, s, &i, err);
 
 	if (r < 0)
 		return r;
-	by_name = ref_parse(s, &ref, NULL) == 0 && strv_has(i->tags, familiar = ref_familiar(&ref));
-	user = containers_use_image(e, i->id);
-	last = strv_len(i->tags) <= 1;
-	if (!by_name && strv_len(i->tags) > 1 && !force)
-		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (must be forced) - image is referenced in "
-			       "multiple repositories", digest_hex(i->id));
-	if (user && (container_running(user) || !force) && (last || !by_name)) {
-		if (by_name && !(container_running(user) && force))
-			return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to remove repository reference \"%s\" (must force) - "
-				       "container %.12s is using its referenced image %.12s", s, container_id(user), digest_hex(i->id));
-		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (%s) - image is being used by %s container %.12s",
-			       digest_hex(i->id), container_running(user) ? "cannot be forced" : "must be forced",
-			       container_running(user) ? "running" : "stopped", container_id(user));
-	}
-	/* A container, even a stopped one, keeps its layers: only the names can go. */
-	if (by_name && (!last || user))
-		r = untag(e, i, familiar, list, err);
-	else if (user)
-		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (cannot be forced) - image is being used by "
-			       "stopped container %.12s", digest_hex(i->id), container_id(user));
+	if (ref_parse(s, &ref, NULL) == 0 && strv_has(i->tags, familiar = ref_familiar(&ref)))
+		r = remove_by_name(e, i, s, familiar, force, list, err);
 	else
-		r = delete_image(e, i, list, err);
+		r = remove_by_id(e, i, force, list, err);
 	if (r == 0)
 		*ret = TAKE_PTR(list);
 	return r;

@@ -24,10 +24,13 @@ size_t images_count(struct engine *e);
 int image_find(struct engine *e, const char *ref, struct image **ret, struct err *err);
 /* Directories of the layers, top first (overlay's lowerdir order). Heap vector. */
 char **image_layer_dirs(struct engine *e, const struct image *i);
+/* Bytes of the files of one layer ("sha256:HEX"), 0 if unknown. */
+uint64_t image_layer_size(struct engine *e, const char *chain_id);
 /* Moves or adds a tag. */
 int image_tag(struct engine *e, struct image *i, const char *repo, const char *tag, struct err *err);
 /* `rmi`: removes the tag that ref names, and the image with its last one (or by id). ret: Docker's array of
- * {"Untagged": x} and {"Deleted": x}. ERR_CONFLICT while a container uses it. */
+ * {"Untagged": x} and {"Deleted": x}. ERR_CONFLICT while a container uses it; with force the image of a container
+ * loses its names, but stays as long as the container needs its layers. */
 int image_remove(struct engine *e, const char *ref, bool force, struct json **ret, struct err *err);
 
 /* load and import: bytes go to insula-puller as they come. */

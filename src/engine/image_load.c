@@ -33,6 +33,7 @@
 #define OUT_MAX (256u << 10)
 
 struct image_load {
+	struct list link;		/* in images.loads */
 	struct engine *engine;
 	const struct image_load_ops *ops;
 	void *ud;
@@ -46,8 +47,24 @@ struct image_load {
 	struct json *doc;
 };
 
+bool image_load_holds(const struct images *im, const char *hex)
+{
+	list_for_each(l, &im->loads, struct image_load, link) {
+		const struct json *layers = json_get(l->doc, "layers");
+
+		for (size_t i = 0; i < json_len(layers); i++) {
+			const char *chain = json_get_str(json_at(layers, i), "chain");
+
+			if (chain && streq(digest_hex(chain), hex))
+				return true;
+		}
+	}
+	return false;
+}
+
 static void load_free(struct image_load *l)
 {
+	list_remove(&l->link);
 	loop_source_free(l->child);
 	loop_source_free(l->in_io);
 	loop_source_free(l->out_io);
@@ -97,60 +114,87 @@ static uint64_t size_of(const struct json *doc, char *const *chains)
 	return size;
 }
 
-static int insert_image(struct image_load *l, const struct json *desc, struct image **ret, struct err *err)
+/* The familiar forms of an image's names. */
+static char **names_of(const struct image_load *l, const struct json *desc)
 {
-	struct engine *e = l->engine;
-	const char *id = json_get_str(desc, "id"), *text = json_get_str(desc, "config");
-	_cleanup_json_ struct json *config = NULL;
-	_cleanup_free_ char *chains = NULL;
-	struct image *i = image_by_id(e, id);
-	int r;
+	_cleanup_strv_ char **tags = json_get_strv(desc, "tags");
+	char **names = NULL;
 
-	*ret = i;
-	if (i)
-		return 0;
-	r = json_parse(text, strlen(text), &config, err);
+	if (*l->tag)
+		strv_add(&tags, l->tag);
+	for (char **t = tags; t && *t; t++) {
+		_cleanup_ref_ struct ref ref = { 0 };
+
+		if (ref_parse(*t, &ref, NULL) == 0 && ref.tag)
+			strv_take(&names, ref_familiar(&ref));
+	}
+	return names;
+}
+
+static int store_image(struct image_load *l, const struct json *desc, struct err *err)
+{
+	struct db *db = l->engine->db;
+	const char *id = json_get_str(desc, "id"), *text = json_get_str(desc, "config");
+	_cleanup_strv_ char **names = names_of(l, desc), **chains = json_get_strv(desc, "chains");
+	_cleanup_json_ struct json *config = NULL;
+	_cleanup_free_ char *list = json_dump(json_get(desc, "chains"));
+	int r = json_parse(text, strlen(text), &config, err);
+
 	if (r == 0)
 		r = image_config_check_host(config, err);
-	if (r < 0)
-		return r;
-	i = new0(struct image);
-	i->id = xstrdup(id);
-	i->chain_ids = json_get_strv(desc, "chains");
-	i->created_ns = created_of(config);
-	i->size = size_of(l->doc, i->chain_ids);
-	i->config = TAKE_PTR(config);
-	chains = json_dump(json_get(desc, "chains"));
-	r = db_run(e->db, err, "INSERT INTO images(id, config, created_ns, size, chain_ids) VALUES(?, ?, ?, ?, ?)", "ssiis", id, text,
-		   (int64_t)i->created_ns, (int64_t)i->size, chains);
-	image_insert(e->images, i);
-	if (r < 0)
-		image_drop(e->images, i);
-	else
-		*ret = i;
+	if (r == 0)
+		r = db_run(db, err, "INSERT OR IGNORE INTO images(id, config, created_ns, size, chain_ids) VALUES(?, ?, ?, ?, ?)", "ssiis",
+			   id, text, (int64_t)created_of(config), (int64_t)size_of(l->doc, chains), list);
+	for (char **n = names; r == 0 && n && *n; n++)
+		r = db_run(db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss", *n, id);
 	return r;
 }
 
-static int tag_image(struct image_load *l, struct image *i, const struct json *desc, char ***said, struct err *err)
+/* All of it, or nothing. */
+static int store(struct image_load *l, struct err *err)
 {
-	_cleanup_strv_ char **tags = json_get_strv(desc, "tags");
-	int r = 0;
+	const struct json *images = json_get(l->doc, "images"), *layers = json_get(l->doc, "layers");
+	struct db *db = l->engine->db;
+	int r = db_begin(db, err);
 
-	if (l->import && *l->tag)
-		strv_add(&tags, l->tag);
-	for (char **t = tags; r == 0 && t && *t; t++) {
-		_cleanup_ref_ struct ref ref = { 0 };
-		_cleanup_free_ char *familiar = NULL;
-
-		r = image_tag(l->engine, i, *t, NULL, err);
-		if (r == 0 && ref_parse(*t, &ref, NULL) == 0) {
-			familiar = ref_familiar(&ref);
-			strv_addf(said, "Loaded image: %s", familiar);
-		}
+	if (r < 0)
+		return r;
+	for (size_t k = 0; r == 0 && k < json_len(layers); k++)
+		r = db_run(db, err, "INSERT OR REPLACE INTO layers(chain_id, size) VALUES(?, ?)", "si",
+			   json_get_str(json_at(layers, k), "chain"), json_get_int(json_at(layers, k), "size", 0));
+	for (size_t k = 0; r == 0 && k < json_len(images); k++)
+		r = store_image(l, json_at(images, k), err);
+	if (r < 0) {
+		db_rollback(db);
+		return r;
 	}
-	if (r == 0 && !tags)
+	return db_commit(db, err);
+}
+
+/* What the database has now, in memory. */
+static struct image *publish(struct image_load *l, const struct json *desc, char ***said)
+{
+	struct engine *e = l->engine;
+	const char *id = json_get_str(desc, "id"), *text = json_get_str(desc, "config");
+	_cleanup_strv_ char **names = names_of(l, desc);
+	struct image *i = image_by_id(e, id);
+
+	if (!i) {
+		i = new0(struct image);
+		i->id = xstrdup(id);
+		(void)json_parse(text, strlen(text), &i->config, NULL);		/* was parsed before */
+		i->chain_ids = json_get_strv(desc, "chains");
+		i->created_ns = created_of(i->config);
+		i->size = size_of(l->doc, i->chain_ids);
+		image_insert(e->images, i);
+	}
+	for (char **n = names; n && *n; n++) {
+		image_name(e, i, *n);
+		strv_addf(said, "Loaded image: %s", *n);
+	}
+	if (!names)
 		strv_addf(said, "Loaded image ID: %s", i->id);
-	return r;
+	return i;
 }
 
 static void committed(void *ud, int r, const struct err *we, const struct sbuf *out)
@@ -164,22 +208,13 @@ static void committed(void *ud, int r, const struct err *we, const struct sbuf *
 		load_finish(l, r, we, NULL, NULL);
 		return;
 	}
-	r = db_begin(l->engine->db, &e);
+	r = store(l, &e);
 	for (size_t k = 0; r == 0 && k < json_len(images); k++) {
-		struct image *i;
+		struct image *i = publish(l, json_at(images, k), &said);
 
-		r = insert_image(l, json_at(images, k), &i, &e);
-		if (r == 0)
-			r = tag_image(l, i, json_at(images, k), &said, &e);
-		if (r == 0) {
-			strv_add(&ids, i->id);
-			image_event(l->engine, i, l->import ? "import" : "load", NULL);
-		}
+		strv_add(&ids, i->id);
+		image_event(l->engine, i, l->import ? "import" : "load", i->id);
 	}
-	if (r == 0)
-		r = db_commit(l->engine->db, &e);
-	else
-		db_rollback(l->engine->db);
 	load_finish(l, r, &e, ids, said);
 }
 
@@ -199,52 +234,70 @@ static int mark_opaque(int layer, const struct json *list, struct err *e)
 	return 0;
 }
 
-static int place_layer(const struct commit *c, const struct json *layer, struct err *e)
+static char *layer_path(const char *root, const char *chain)
+{
+	return xasprintf("%s/layers/%s", root, digest_hex(chain));
+}
+
+static int finish_layer(const struct commit *c, const struct json *layer, struct err *e)
 {
 	const char *chain = json_get_str(layer, "chain");
-	_cleanup_free_ char *from = NULL, *to = NULL;
+	_cleanup_free_ char *from = NULL;
 	_cleanup_close_ int fd = -EBADF;
-	int r;
 
 	if (!chain || !digest_valid(chain))
 		return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named a layer '%s'", chain ? chain : "");
-	from = xasprintf("%s/layers/%s", c->staging, digest_hex(chain));
-	to = xasprintf("%s/layers/%s", c->data_root, digest_hex(chain));
-	if (fs_exists(to))
-		return 0;
+	from = layer_path(c->staging, chain);
 	fd = open(from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "open layer '%s'", from);
-	r = mark_opaque(fd, json_get(layer, "opaque"), e);
-	if (r < 0)
-		return r;
-	/* All of the layer is on disk before its name says that it is complete. */
-	if (syncfs(fd) < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "write layer '%s'", from);
+	return mark_opaque(fd, json_get(layer, "opaque"), e);
+}
+
+/* One that is in the store already stays: same chain id, same content. */
+static int place_layer(const struct commit *c, const struct json *layer, struct err *e)
+{
+	const char *chain = json_get_str(layer, "chain");
+	_cleanup_free_ char *from = layer_path(c->staging, chain), *to = layer_path(c->data_root, chain);
+
 	if (rename(from, to) < 0 && errno != EEXIST && errno != ENOTEMPTY)
 		return err_set(e, ERR_SYSTEM, -errno, "place layer '%s'", to);
 	return 0;
 }
 
+static int place_config(const struct commit *c, const struct json *image, struct err *e)
+{
+	const char *id = json_get_str(image, "id"), *text = json_get_str(image, "config");
+	_cleanup_free_ char *path = NULL;
+	int r;
+
+	if (!id || !digest_valid(id) || !text)
+		return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named an image '%s'", id ? id : "");
+	path = xasprintf("%s/blobs/sha256/%s", c->data_root, digest_hex(id));
+	r = fs_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, true);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write '%s'", path) : 0;
+}
+
+/* All that was unpacked is on disk before the first name says that it is complete, and the names are before the
+ * database speaks of them. */
 static int commit_worker(void *arg, struct sbuf *out, struct err *e)
 {
 	const struct commit *c = arg;
 	const struct json *layers = json_get(c->doc, "layers"), *images = json_get(c->doc, "images");
-	int r = 0;
+	_cleanup_free_ char *store = path_join(c->data_root, "layers");
+	_cleanup_close_ int fd = open(store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 ? err_set(e, ERR_SYSTEM, -errno, "open '%s'", store) : 0;
 
 	for (size_t i = 0; r == 0 && i < json_len(layers); i++)
+		r = finish_layer(c, json_at(layers, i), e);
+	for (size_t i = 0; r == 0 && i < json_len(images); i++)
+		r = place_config(c, json_at(images, i), e);
+	if (r == 0 && syncfs(fd) < 0)
+		r = err_set(e, ERR_SYSTEM, -errno, "write the image's layers");
+	for (size_t i = 0; r == 0 && i < json_len(layers); i++)
 		r = place_layer(c, json_at(layers, i), e);
-	for (size_t i = 0; r == 0 && i < json_len(images); i++) {
-		const char *id = json_get_str(json_at(images, i), "id"), *text = json_get_str(json_at(images, i), "config");
-		_cleanup_free_ char *path = NULL;
-
-		if (!id || !digest_valid(id) || !text)
-			return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named an image '%s'", id ? id : "");
-		path = xasprintf("%s/blobs/sha256/%s", c->data_root, digest_hex(id));
-		r = fs_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, true);
-		if (r < 0)
-			err_set(e, ERR_SYSTEM, r, "write '%s'", path);
-	}
+	if (r == 0 && fsync(fd) < 0)
+		r = err_set(e, ERR_SYSTEM, -errno, "write '%s'", store);
 	return r;
 }
 
@@ -270,6 +323,7 @@ static void puller_ended(struct image_load *l)
 			    json_get_str(l->doc, "error"));
 	}
 	if (r == 0) {
+		list_append(&l->engine->images->loads, &l->link);
 		c = (struct commit){ l->engine->cfg.data_root, l->staging, l->doc };
 		r = worker_run(l->engine->loop, commit_worker, &c, committed, l);
 		if (r < 0)
@@ -281,6 +335,13 @@ static void puller_ended(struct image_load *l)
 
 /* --- pipes --- */
 
+static void close_input(struct image_load *l)
+{
+	loop_source_free(l->in_io);
+	l->in_io = NULL;
+	fd_close(&l->in);
+}
+
 static void on_child(struct loop_source *s, const siginfo_t *si, void *ud)
 {
 	struct image_load *l = ud;
@@ -288,7 +349,7 @@ static void on_child(struct loop_source *s, const siginfo_t *si, void *ud)
 	loop_source_free(l->child);
 	l->child = NULL;
 	l->exited = true;
-	fd_close(&l->in);
+	close_input(l);
 	puller_ended(l);
 }
 
@@ -317,9 +378,7 @@ static void pump(struct image_load *l)
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n < 0) {
-			loop_source_free(l->in_io);
-			l->in_io = NULL;
-			fd_close(&l->in);
+			close_input(l);
 			break;
 		}
 		sbuf_consume(&l->pending, (size_t)n);
@@ -363,15 +422,16 @@ void image_load_eof(struct image_load *l)
 {
 	l->eof = true;
 	if (!l->pending.len)
-		fd_close(&l->in);
+		close_input(l);
 }
 
 void image_load_cancel(struct image_load *l)
 {
 	l->cancelled = true;
-	if (l->exited)
-		return;		/* the worker is at it: what it made becomes an orphan or an image */
-	(void)proc_kill(&l->proc, SIGKILL);
+	close_input(l);
+	if (!l->exited)
+		(void)proc_kill(&l->proc, SIGKILL);
+	/* Else the worker is at it, and the image comes to be without its client. */
 }
 
 static int spawn(struct image_load *l, const struct json *config, struct err *err)

@@ -50,5 +50,11 @@ const char *const db_migrations[] = {
 	"  UNIQUE (network, ip)"
 	") STRICT;",
 
+	/* 2 */
+	"CREATE TABLE layers ("
+	"  chain_id TEXT PRIMARY KEY,"		/* sha256:HEX */
+	"  size INTEGER NOT NULL"		/* bytes of the unpacked files */
+	") STRICT, WITHOUT ROWID;",
+
 	NULL
 };
