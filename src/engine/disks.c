@@ -254,8 +254,10 @@ static int make_template(const char *data_root, const char *path, struct err *e)
 	_cleanup_free_ char *tmp = xasprintf("%s/tmp/scratch.%d", data_root, getpid());
 	_cleanup_close_ int fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
-	char *args[] = { (char *)"-q", (char *)"-F", (char *)"-m", (char *)"0", (char *)"-L", (char *)"insula-scratch", (char *)"-J",
-			 (char *)"size=8", (char *)"-E", (char *)"lazy_itable_init=1,lazy_journal_init=1,nodiscard", tmp, NULL };
+	/* No blocks kept for growing: they are written out, and each container would copy 4 MB of them. */
+	char *args[] = { (char *)"-q", (char *)"-F", (char *)"-m", (char *)"0", (char *)"-L", (char *)"insula-scratch",
+			 (char *)"-J", (char *)"size=8", (char *)"-O", (char *)"^resize_inode",
+			 (char *)"-E", (char *)"lazy_itable_init=1,lazy_journal_init=1,nodiscard", tmp, NULL };
 	int r;
 
 	if (fd < 0)
@@ -271,23 +273,32 @@ static int make_template(const char *data_root, const char *path, struct err *e)
 	return r;
 }
 
-static int scratch_worker(void *arg, struct sbuf *out, struct err *e)
+/* Under another name first: a disk that is there is whole. */
+static int copy_template(const struct scratch *s, struct err *e)
 {
-	struct scratch *s = arg;
-	_cleanup_close_ int from = -EBADF, to = -EBADF;
-	int r = fs_exists(s->template) ? 0 : make_template(s->engine->cfg.data_root, s->template, e);
+	_cleanup_free_ char *tmp = xasprintf("%s.new", s->path);
+	_cleanup_close_ int from = open(s->template, O_RDONLY | O_CLOEXEC), to = -EBADF;
+	int r;
 
-	if (r < 0)
-		return r;
-	from = open(s->template, O_RDONLY | O_CLOEXEC);
-	to = from < 0 ? -1 : open(s->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (from >= 0)
+		to = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	r = to < 0 ? -errno : fs_copy_sparse(from, to);
+	if (r == 0 && rename(tmp, s->path) < 0)
+		r = -errno;
 	if (r < 0) {
 		if (to >= 0)
-			(void)unlink(s->path);
+			(void)unlink(tmp);
 		return err_set(e, ERR_SYSTEM, r, "create scratch disk '%s'", s->path);
 	}
 	return 0;
+}
+
+static int scratch_worker(void *arg, struct sbuf *out, struct err *e)
+{
+	const struct scratch *s = arg;
+	int r = fs_exists(s->template) ? 0 : make_template(s->engine->cfg.data_root, s->template, e);
+
+	return r < 0 ? r : copy_template(s, e);
 }
 
 static void scratch_done(void *ud, int r, const struct err *e, const struct sbuf *out)
@@ -303,13 +314,17 @@ static void scratch_done(void *ud, int r, const struct err *e, const struct sbuf
 void scratch_disk_create(struct engine *e, const char *path, engine_done_fn done, void *ud)
 {
 	struct scratch *s = new0(struct scratch);
+	_cleanup_err_ struct err err = ERR_INIT;
 	int r;
 
 	*s = (struct scratch){ e, path_join(e->cfg.data_root, "disks/scratch.ext4"), xstrdup(path), done, ud };
+	if (fs_exists(s->template)) {		/* 240 KB: 0.2 ms, less than a worker takes to start */
+		r = copy_template(s, &err);
+		scratch_done(s, r, &err, NULL);
+		return;
+	}
 	r = worker_run(e->loop, scratch_worker, s, scratch_done, s);
 	if (r < 0) {
-		_cleanup_err_ struct err err = ERR_INIT;
-
 		err_set(&err, ERR_SYSTEM, r, "create scratch disk '%s'", path);
 		scratch_done(s, r, &err, NULL);
 	}

@@ -50,5 +50,6 @@ void image_load_cancel(struct image_load *l);		/* done does not run; the store i
 /* hyperv: makes sure every layer has its erofs disk (mkfs.erofs in workers, once per layer; more than 16
  * layers: the lower ones merged into one), then calls done; result = char ** of paths, top first (borrowed). */
 void image_disks_prepare(struct engine *e, const struct image *i, engine_done_fn done, void *ud);
-/* hyperv: a fresh sparse scratch disk (ext4, from a formatted template, data extents only) at path; asynchronous. */
+/* hyperv: a fresh sparse scratch disk (ext4, from a formatted template, data extents only) at path. Both call done
+ * from within when there is little to do. */
 void scratch_disk_create(struct engine *e, const char *path, engine_done_fn done, void *ud);

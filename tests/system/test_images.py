@@ -1,0 +1,282 @@
+"""Images on a running engine: load, import, names, removal, and that both isolation modes see the same layers."""
+import http.client
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import IMAGES
+from test_puller import ARCH, Tar, config, docker_archive, sha
+
+BUSYBOX = "/bin/busybox"
+
+
+@pytest.fixture(scope="module")
+def busybox_bytes():
+    for p in ("/bin/busybox", "/usr/bin/busybox"):
+        if os.path.exists(p):
+            return open(p, "rb").read()
+
+
+@pytest.fixture
+def store(engine):
+    """Both CLIs, and the images of the test are gone after it."""
+    before = set(engine.cli("insula", "images", "-q", "--no-trunc").out.split())
+    yield engine
+    engine.cli("insula", "rm", "-f", *(engine.cli("insula", "ps", "-aq").out.split() or ["none"]))
+    for i in set(engine.cli("insula", "images", "-aq", "--no-trunc").out.split()) - before:
+        engine.cli("insula", "rmi", "-f", i)
+
+
+def load(engine, data, cli="insula", *args):
+    p = subprocess.run(engine.argv(cli, "load", *args), env=engine.env(), input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       timeout=120)
+    return p.returncode, p.stdout.decode(), p.stderr.decode()
+
+
+def small(n=1):
+    return Tar().add(f"file{n}", str(n).encode() * 10).bytes()
+
+
+class Unix(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost")
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def api(engine, method, path, body=None):
+    c = Unix(engine.sock)
+    c.request(method, path, body)
+    r = c.getresponse()
+    data = r.read()
+    return r.status, json.loads(data) if data[:1] in (b"{", b"[") else data
+
+
+@pytest.mark.parametrize("cli", ["insula", "docker"])
+def test_load_names_and_lists(store, cli):
+    assert load(store, docker_archive([small()], tags=["one:a", "localhost:5000/x/y:b"]), cli) == \
+        (0, "Loaded image: one:a\nLoaded image: localhost:5000/x/y:b\n", "")
+    out = store.cli(cli, "images", "--format", "{{.Repository}} {{.Tag}} {{.Size}}").out.splitlines()
+    assert "one a 10B" in out and "localhost:5000/x/y b 10B" in out
+    assert store.cli(cli, "images", "-q", "--filter", "reference=one").out.split() == store.cli(cli, "images", "-q", "one").out.split()
+    got = json.loads(store.cli(cli, "image", "inspect", "one:a").ok())[0] if cli == "docker" else \
+        json.loads(store.cli(cli, "inspect", "--type", "image", "one:a").ok())[0]
+    assert sorted(got["RepoTags"]) == ["localhost:5000/x/y:b", "one:a"] and got["Id"] == sha(config([small()]))
+    assert got["RootFS"] == {"Type": "layers", "Layers": [sha(small())]}
+
+
+def test_untagged_image(store):
+    code, out, _ = load(store, docker_archive([small()], tags=[]))
+    assert (code, out) == (0, f"Loaded image ID: {sha(config([small()]))}\n")
+    assert store.cli("insula", "images", "-f", "dangling=true", "-q").ok()
+    assert sha(config([small()])) in store.cli("insula", "rmi", sha(config([small()]))[7:20]).ok()
+
+
+def test_loading_a_tag_again_moves_it(store):
+    load(store, docker_archive([small(1)], tags=["moved:1"]))
+    load(store, docker_archive([small(2)], tags=["moved:1"]))
+    ids = api(store, "GET", "/images/json")[1]
+    assert {i["Id"]: i["RepoTags"] for i in ids if i["Id"] in (sha(config([small(1)])), sha(config([small(2)])))} == \
+        {sha(config([small(1)])): [], sha(config([small(2)])): ["moved:1"]}
+
+
+def test_a_bad_load_changes_nothing(store):
+    before = api(store, "GET", "/images/json")[1]
+    a, b = small(1), small(2)
+    t = Tar().add("a.tar", a).add("1.json", config([a])).add("2.json", config([b]))
+    m = [{"Config": "1.json", "RepoTags": ["good:1"], "Layers": ["a.tar"]}, {"Config": "2.json", "RepoTags": ["busybox:latest"], "Layers": ["a.tar"]}]
+    code, _, err = load(store, t.add("manifest.json", json.dumps(m).encode()).bytes())
+    assert code == 1 and "invalid diffID for layer" in err
+    assert api(store, "GET", "/images/json")[1] == before
+    assert os.listdir(store.data / "tmp") == []
+
+
+def test_foreign_architecture_is_refused(store):
+    cfg = json.loads(config([small()]))
+    cfg["architecture"] = "s390x"
+    code, _, err = load(store, docker_archive([small()], cfg=json.dumps(cfg).encode()))
+    assert code == 1 and 'image architecture "s390x" cannot be used on this platform' in err
+
+
+def test_client_that_goes_away(store):
+    whole = docker_archive([Tar().add("big", os.urandom(4 << 20)).bytes()], tags=["cut:1"])
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(str(store.sock))
+    s.sendall(b"POST /images/load HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(whole) + whole[:2 << 20])
+    time.sleep(0.3)
+    s.close()
+    end = time.time() + 10
+    while os.listdir(store.data / "tmp") and time.time() < end:
+        time.sleep(0.05)
+    assert os.listdir(store.data / "tmp") == []
+    assert store.cli("insula", "inspect", "--type", "image", "cut:1").code == 1
+
+
+def test_slow_client_does_not_block_others(store):
+    whole = docker_archive([small()], tags=["slow:1"])
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(str(store.sock))
+    s.sendall(b"POST /images/load?quiet=1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(whole) + whole[:1000])
+    t = time.time()
+    assert store.cli("insula", "version").code == 0
+    assert time.time() - t < 5
+    s.sendall(whole[1000:])
+    answer = s.recv(65536)
+    while b"\r\n0\r\n\r\n" not in answer:
+        answer += s.recv(65536)
+    assert b"200 OK" in answer and b"Loaded image: slow:1" in answer
+
+
+def test_loads_side_by_side_with_removals(store):
+    shared = Tar().add("shared", b"s" * 1000).bytes()
+    errors = []
+
+    def work(n):
+        for k in range(4):
+            code, _, err = load(store, docker_archive([shared, small(n)], tags=[f"par{n}:1"]))
+            r = store.cli("insula", "run", "--rm", "--network", "none", f"par{n}:1", "/nothing")
+            x = store.cli("insula", "rmi", f"par{n}:1")
+            if code or r.code != 127 or x.code:
+                errors.append((n, k, err, r, x))
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors, errors[0]
+    assert not (store.data / "layers" / sha(shared)[7:]).exists()
+
+
+@pytest.mark.parametrize("cli", ["insula", "docker"])
+def test_tag_and_rmi(store, cli):
+    load(store, docker_archive([small()], tags=["t:1"]))
+    iid = sha(config([small()]))
+    store.cli(cli, "tag", "t:1", "u/v:2").ok()
+    r = store.cli(cli, "rmi", iid[7:19])
+    assert r.code == 1 and f"conflict: unable to delete {iid[7:19]} (must be forced) - image is referenced in multiple repositories" in r.err
+    assert store.cli(cli, "rmi", "t:1").ok() == "Untagged: t:1"
+    assert store.cli(cli, "rmi", "u/v:2").ok().splitlines() == ["Untagged: u/v:2", f"Deleted: {iid}", f"Deleted: {sha(small())}"]
+    r = store.cli(cli, "rmi", "u/v:2")
+    assert r.code == 1 and "No such image: u/v:2" in r.err
+    assert not (store.data / "layers" / sha(small())[7:]).exists()
+
+
+@pytest.mark.parametrize("cli", ["insula", "docker"])
+def test_rmi_of_an_image_in_use(store, cli, busybox_bytes):
+    layer = Tar().dir("bin").add("bin/busybox", busybox_bytes, mode=0o755).bytes()
+    load(store, docker_archive([layer], tags=["used:1"]))
+    short = sha(config([layer]))[7:19]
+    cid = store.cli(cli, "run", "-d", "--network", "none", "used:1", BUSYBOX, "sleep", "100").ok()
+    r = store.cli(cli, "rmi", "used:1")
+    assert r.code == 1 and (f'conflict: unable to remove repository reference "used:1" (must force) - container {cid[:12]} '
+                            f"is using its referenced image {short}") in r.err
+    r = store.cli(cli, "rmi", "-f", short)
+    assert r.code == 1 and (f"conflict: unable to delete {short} (cannot be forced) - image is being used by running container "
+                            f"{cid[:12]}") in r.err
+    store.cli(cli, "kill", cid).ok()
+    store.cli(cli, "wait", cid).ok()
+    r = store.cli(cli, "rmi", short)
+    assert r.code == 1 and (f"conflict: unable to delete {short} (must be forced) - image is being used by stopped container "
+                            f"{cid[:12]}") in r.err
+    assert store.cli(cli, "rmi", "-f", "used:1").ok() == "Untagged: used:1"
+    store.cli(cli, "start", cid).ok()		# it still has its layers
+    store.cli(cli, "rm", "-f", cid).ok()
+    assert short in "".join(store.cli(cli, "rmi", short).ok().split("sha256:"))
+
+
+@pytest.mark.parametrize("cli", ["insula", "docker"])
+def test_import(store, cli, busybox_bytes, tmp_path):
+    f = tmp_path / "root.tar"
+    f.write_bytes(Tar().dir("bin").add("bin/busybox", busybox_bytes, mode=0o755).link("bin/sh", "busybox").bytes())
+    iid = store.cli(cli, "import", "-m", "a message", "-c", 'CMD ["/bin/sh", "-c", "echo $A; pwd"]', "-c", "ENV A=b", "-c", "WORKDIR /w",
+                    str(f), "made:1").ok()
+    assert iid.startswith("sha256:")
+    assert store.cli(cli, "run", "--rm", "--network", "none", "made:1").ok().split() == ["b", "/w"]
+    assert "a message" in store.cli(cli, "history", "made:1").ok()
+    r = store.cli(cli, "import", "-c", "RUN true", str(f))
+    assert r.code == 1 and "RUN is not a valid change command" in r.err
+
+
+def test_history_has_the_size_of_each_layer(store):
+    layers = [small(1), Tar().add("x", b"12345").bytes()]
+    history = [{"created_by": "first"}, {"created_by": "ENV", "empty_layer": True}, {"created_by": "second"}]
+    load(store, docker_archive(layers, cfg=config(layers, history=history), tags=["h:1"]))
+    _, h = api(store, "GET", "/images/h:1/history")
+    assert [(x["CreatedBy"], x["Size"], x["Id"] == "<missing>") for x in h] == [("second", 5, False), ("ENV", 0, True), ("first", 10, True)]
+
+
+def test_prune(store):
+    load(store, docker_archive([small(1)], tags=[]))
+    load(store, docker_archive([small(2)], tags=["kept:1"]))
+    status, r = api(store, "POST", "/images/prune")
+    assert status == 200 and {"Deleted": sha(config([small(1)]))} in r["ImagesDeleted"] and r["SpaceReclaimed"] >= 10
+    assert api(store, "GET", "/images/kept:1/json")[0] == 200
+    assert api(store, "POST", "/images/prune?filters=%7B%22x%22%3A%5B%22y%22%5D%7D")[0] == 400
+
+
+def test_pull_says_what_to_do(store):
+    for cli in ("insula", "docker"):
+        r = store.cli(cli, "run", "--rm", "nosuchimage", "true")
+        assert r.code == 125 and "use load or import" in r.err
+
+
+def test_images_survive_the_daemon(store):
+    load(store, docker_archive([small()], tags=["stays:1"]))
+    orphan = store.data / "tmp" / "orphan"
+    (orphan / "layers").mkdir(parents=True)
+    lost = store.data / "layers" / ("0" * 64)
+    lost.mkdir()
+    before = api(store, "GET", "/images/json")[1]
+    store.kill9()
+    store.start()
+    assert api(store, "GET", "/images/json")[1] == before
+    assert not orphan.exists() and not lost.exists()
+
+
+LIST = ("for f in $($B find / -xdev | $B grep -v -E '^/(dev|proc|sys|etc|$)' | $B sort); do $B stat -c '%n %a %u %g %Y %F %t:%T' $f; done; "
+        "$B cat /same; $B ls /d /opq")
+listings = {}
+
+
+def test_layers_look_the_same_in_both_modes(c, engine, busybox_bytes):
+    """Twenty layers (the lower ones share a disk in hyperv), deletions and an opaque directory."""
+    layers = [Tar().dir("bin").add("bin/busybox", busybox_bytes, mode=0o755).dir("d").add("d/old", b"old").add("d/gone", b"x").dir("opq")
+              .add("opq/lower", b"l").add("set-id", b"t", mode=0o4711, uid=7, gid=8, mtime=1234567890).dir("tmp", mode=0o1777, mtime=5)
+              .add("far", b"1", mtime=3000000000).bytes()]
+    for i in range(1, 20):
+        t = Tar().add(f"l{i}", str(i).encode(), mtime=1700000000 + i).add("same", str(i).encode())
+        if i == 3:
+            t.dir("d").add("d/.wh.gone", b"")
+        if i == 18:
+            t.dir("d").add("d/.wh.old", b"").dir("opq").add("opq/.wh..wh..opq", b"").add("opq/new", b"n").add(".wh.l2", b"")
+        layers.append(t.bytes())
+    assert load(engine, docker_archive(layers, tags=["deep:1"]))[0] == 0
+    out = c("run", "--rm", "--network", "none", "-e", f"B={BUSYBOX}", "deep:1", BUSYBOX, "sh", "-c", LIST).ok()
+    assert "/d/old" not in out and "/d/gone" not in out and "/opq/lower" not in out and "/l2 " not in out
+    assert "/opq/new 644" in out and "/set-id 4711 7 8 1234567890 regular file" in out and "/far 644 0 0 3000000000" in out
+    listings[c.isolation] = out
+    if len(listings) == 2:
+        assert listings["process"] == listings["hyperv"]
+        disks = os.listdir(engine.data / "disks")
+        assert sum(d.startswith("m-") for d in disks) == 1
+        engine.cli("insula", "rmi", "deep:1").ok()
+        end = time.time() + 10
+        while time.time() < end and [d for d in os.listdir(engine.data / "disks") if d in disks and d.startswith("m-")]:
+            time.sleep(0.05)
+        assert not [d for d in os.listdir(engine.data / "disks") if d.startswith("m-")]
+
+
+@pytest.mark.parametrize("name", ["busybox", "debian"])
+def test_images_made_here(engine, c, name):
+    if not api(engine, "GET", f"/images/{name}/json")[0] == 200:
+        engine.cli("insula", "load", "-i", IMAGES / f"{name}.tar").ok()
+    assert c("run", "--rm", "--network", "none", name, "sh", "-c", "echo $((6 * 7)) $(id -un) $PATH").ok().split()[:2] == ["42", "root"]
+    assert api(engine, "GET", f"/images/{name}/json")[1]["Architecture"] == ARCH
