@@ -6,7 +6,6 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/strv.h"
-#include "engine/network.h"
 #include "super/super.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -150,12 +149,16 @@ static void restart_later(struct container *c)
 		c->status = CTR_EXITED;
 }
 
-static void after_release(void *ud)
+/* Runs after whatever operation saw the exit; that one may have dealt with all of it. */
+static void op_after_exit(struct op *op)
 {
-	struct op *op = ud;
 	struct container *c = op->c;
 
-	network_address_release(c->engine, c->id);
+	if (c->gone || !c->exit_pending || c->status != CTR_EXITED) {
+		op_finish(op, 0, NULL);
+		return;
+	}
+	sup_release(c);
 	if (json_get_bool(ctr_host(c), "AutoRemove", false)) {
 		c->status = CTR_REMOVING;
 		container_forget(c, true);
@@ -167,17 +170,6 @@ static void after_release(void *ud)
 		container_save(c);
 	}
 	op_finish(op, 0, NULL);
-}
-
-/* Runs after whatever operation saw the exit; that one may have dealt with all of it. */
-static void op_after_exit(struct op *op)
-{
-	struct container *c = op->c;
-
-	if (c->gone || !c->exit_pending || c->status != CTR_EXITED)
-		op_finish(op, 0, NULL);
-	else
-		sup_release(c, false, after_release, op);
 }
 
 /* always: even after a manual stop, when the daemon starts; unless-stopped: not then. Only a reboot stops them all:

@@ -42,7 +42,8 @@ static struct json *state_json(const struct container *c)
 
 static struct json *networks_json(const struct container *c)
 {
-	return network_inspect(c->engine, c->id, ctr_network(c)) ?: json_object();
+	/* the address outlives the container for the moment that its interface does */
+	return network_inspect(c->engine, c->status == CTR_RUNNING ? c->id : "", ctr_network(c)) ?: json_object();
 }
 
 /* The fields of the old days repeat those of the default network. */

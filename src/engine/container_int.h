@@ -150,9 +150,11 @@ int sup_spawn(struct container *c, struct sup **ret, struct err *err);
 int sup_adopt(struct container *c, void (*hello)(void *ud, int r), void *ud, struct sup **ret);
 /* The connection to the supervisor of c, NULL if there is none (any more). */
 struct conn *ctr_conn(const struct container *c);
-/* Lets go of the supervisor of an exited container (DELETE) or of a failed start (SHUTDOWN). c->sup becomes
- * c->zombie until the process is gone. done: the container's mounts are gone (DELETE answered), or all is. */
-void sup_release(struct container *c, bool failed, void (*done)(void *ud), void *ud);
+/* Lets go of the supervisor of an exited container: c->sup becomes c->zombie until the process, and with it mounts,
+ * interface and address, is gone. Nobody need wait for that but the next start. */
+void sup_release(struct container *c);
+/* Ends the supervisor of a failed start; gone runs when it is. */
+void sup_abort(struct container *c, void (*gone)(void *ud), void *ud);
 /* fn runs when c->zombie is gone; at once if there is none. */
 void sup_wait_gone(struct container *c, void (*fn)(void *ud), void *ud);
 void sup_kill(struct sup *s);

@@ -231,18 +231,16 @@ static void end_begin(struct op *op)
 				     0, end_step, op, &op->timer);
 }
 
-static void forget_and_finish(void *ud)
+static void remove_now(struct op *op)
 {
-	struct op *op = ud;
-
+	op->c->status = CTR_REMOVING;
+	sup_release(op->c);
 	container_forget(op->c, op->volumes);
 	op_finish(op, 0, NULL);
 }
 
-static void start_again(void *ud)
+static void start_again(struct op *op)
 {
-	struct op *op = ud;
-
 	op->run = start_run_op;
 	op->level = 0;
 	op->run(op);
@@ -257,15 +255,16 @@ static void end_exited(void *ud, int code)
 	loop_source_free(op->timer);
 	op->timer = NULL;
 	if (op->volumes || op->force) {
-		c->status = CTR_REMOVING;
-		sup_release(c, false, forget_and_finish, op);
+		remove_now(op);
 		return;
 	}
 	container_event(c, "stop", NULL);
-	if (op->then_start)
-		sup_release(c, false, start_again, op);
-	else
+	if (op->then_start) {
+		sup_release(c);
+		start_again(op);
+	} else {
 		op_finish(op, 0, NULL);
+	}
 }
 
 /* ---- stop, restart ---- */
@@ -334,7 +333,8 @@ void container_forget(struct container *c, bool volumes)
 	container_ref(c);
 	if (db_run(c->engine->db, &err, "DELETE FROM containers WHERE id = ?", "s", c->id) < 0)
 		log_error("remove container %s: %s", c->id, err_text(&err));
-	network_address_release(c->engine, c->id);
+	if (!c->sup && !c->zombie)
+		network_address_release(c->engine, c->id);
 	c->exit_pending = false;
 	container_event(c, "destroy", NULL);
 	container_drop(c);
@@ -362,8 +362,7 @@ static void run_remove(struct op *op)
 		end_begin(op);
 		return;
 	}
-	c->status = CTR_REMOVING;
-	sup_release(c, false, forget_and_finish, op);
+	remove_now(op);
 }
 
 void container_remove(struct container *c, bool force, bool volumes, engine_done_fn done, void *ud)

@@ -346,7 +346,7 @@ static void start_fail(struct start *s, int r, const struct err *e, bool runtime
 	c->exit_code = exit_code_of(kind);
 	str_replace(&c->error, err_text(&f->err));
 	start_free(s);
-	sup_release(c, true, failed, f);
+	sup_abort(c, failed, f);
 }
 
 static void start_finish(struct start *s)

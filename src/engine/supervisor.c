@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/sock.h"
 #include "base/strv.h"
+#include "engine/network.h"
 #include "engine/paths.h"
 #include "engine/worker.h"
 #include <dirent.h>
@@ -33,8 +34,6 @@ struct sup {
 	bool greeted;
 	void (*hello)(void *ud, int r);	/* of an adoption */
 	void *hello_ud;
-	void (*released)(void *ud);	/* DELETE has been answered */
-	void *released_ud;
 	void (*gone)(void *ud);		/* of sup_wait_gone */
 	void *gone_ud;
 };
@@ -89,15 +88,6 @@ void sup_kill(struct sup *s)
 		(void)proc_kill(&s->proc, SIGKILL);
 }
 
-static void tell_released(struct sup *s)
-{
-	void (*fn)(void *) = s->released;
-
-	s->released = NULL;
-	if (fn)
-		fn(s->released_ud);
-}
-
 /* Once both the connection and the process have ended. */
 static void maybe_gone(struct sup *s)
 {
@@ -117,7 +107,8 @@ static void maybe_gone(struct sup *s)
 	if (c->zombie == s)
 		c->zombie = NULL;
 	sandbox_dir_remove(s->dir);
-	tell_released(s);
+	/* not before: the interface that has it is gone only now */
+	network_address_release(c->engine, c->id);
 	sup_free(s);
 	if (gone)
 		gone(ud);
@@ -335,48 +326,49 @@ static void on_released(void *ud, int r, const struct err *e, const void *p, siz
 
 	if (r < 0 && r != -ECONNRESET)
 		log_warn("release %s: %s", s->c->id, err_text(e));
-	tell_released(s);
 }
 
 static void on_shutdown_reply(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 }
 
-void sup_release(struct container *c, bool failed, void (*done)(void *ud), void *ud)
+static void make_zombie(struct sup *s)
 {
+	s->c->sup = NULL;
+	s->c->zombie = s;
+	(void)loop_add_timer(s->c->engine->loop, ZOMBIE_US, 0, zombie_timeout, s, &s->timer);
+}
+
+void sup_release(struct container *c)
+{
+	struct msg_delete m = {.sandbox = c->id, .ctr = c->id, .exec = (char *)""};
+	struct sup *s = c->sup;
+
+	if (!s)
+		return;
+	make_zombie(s);
+	if (s->conn)
+		CONN_REQUEST(s->conn, DELETE, delete, &m, -1, on_released, s);
+}
+
+void sup_abort(struct container *c, void (*gone)(void *ud), void *ud)
+{
+	struct msg_shutdown m = {.sandbox = c->id};
 	struct sup *s = c->sup;
 
 	if (!s) {
-		if (failed)
-			sup_wait_gone(c, done, ud);
-		else
-			done(ud);
+		sup_wait_gone(c, gone, ud);
 		return;
 	}
-	c->sup = NULL;
-	c->zombie = s;
-	(void)loop_add_timer(c->engine->loop, ZOMBIE_US, 0, zombie_timeout, s, &s->timer);
-	if (failed) {
-		struct msg_shutdown m = {.sandbox = c->id};
-
-		s->gone = done;
-		s->gone_ud = ud;
-		if (!s->greeted)
-			sup_kill(s);
-		if (s->conn)
-			CONN_REQUEST(s->conn, SHUTDOWN, shutdown, &m, -1, on_shutdown_reply, s);
-		else
-			maybe_gone(s);
-	} else {
-		struct msg_delete m = {.sandbox = c->id, .ctr = c->id, .exec = (char *)""};
-
-		s->released = done;
-		s->released_ud = ud;
-		if (s->conn)
-			CONN_REQUEST(s->conn, DELETE, delete, &m, -1, on_released, s);
-		else
-			tell_released(s);
-	}
+	make_zombie(s);
+	s->gone = gone;
+	s->gone_ud = ud;
+	if (!s->greeted)
+		sup_kill(s);
+	if (s->conn)
+		CONN_REQUEST(s->conn, SHUTDOWN, shutdown, &m, -1, on_shutdown_reply, s);
+	else
+		maybe_gone(s);
 }
 
 void sup_wait_gone(struct container *c, void (*fn)(void *ud), void *ud)
