@@ -406,16 +406,20 @@ static void on_room(struct loop_source *s, int fd, uint32_t events, void *ud)
 
 size_t image_load_write(struct image_load *l, const void *p, size_t n)
 {
-	size_t take = MIN(n, OUT_MAX - l->pending.len);
+	size_t taken = 0, take;
 
+	/* Less than all is taken only while bytes wait for the pipe: its next event is what calls room(). */
+	while (taken < n && l->in >= 0 && (take = MIN(n - taken, OUT_MAX - l->pending.len)) > 0) {
+		sbuf_add(&l->pending, (const char *)p + taken, take);
+		taken += take;
+		pump(l);
+	}
 	if (l->in < 0)
 		return n;
-	sbuf_add(&l->pending, p, take);
-	pump(l);
-	if (l->pending.len && !l->in_io && l->in >= 0)
+	if (l->pending.len && !l->in_io)
 		(void)loop_add_io(l->engine->loop, l->in, EPOLLOUT, on_room, l, &l->in_io);
-	l->short_write = take < n;
-	return take;
+	l->short_write = taken < n;
+	return taken;
 }
 
 void image_load_eof(struct image_load *l)
