@@ -224,7 +224,7 @@ int boot(struct agent *a)
 	if (r < 0)
 		return r;
 	init_stdio();
-	(void)symlink("/proc/self/fd", "/dev/fd");
+	(void)!symlink("/proc/self/fd", "/dev/fd");
 	r = fs_mkdir_p(AGENT_RUN, 0700);
 	if (r < 0)
 		return r;

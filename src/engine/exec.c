@@ -274,7 +274,7 @@ static void attach_client(struct exec *x, int fd, const void *preread, size_t n)
 void exec_start(struct engine *e, const char *id, int fd, const void *preread, size_t n, engine_done_fn done, void *ud)
 {
 	_cleanup_err_ struct err err = ERR_INIT;
-	struct exec *x;
+	struct exec *x = NULL;
 	int r = exec_find(e, id, &x, &err);
 
 	if (r >= 0 && !ctr_conn(x->c))

@@ -344,13 +344,16 @@ void json_add_str(struct json *a, const char *s)
 
 const char *json_path_key(const char *path, const char *key, char *buf, size_t n)
 {
-	snprintf(buf, n, "%s%s%s", path, *path ? "." : "", key);
+	if (snprintf(buf, n, "%s%s%s", path, *path ? "." : "", key) < 0)
+		*buf = 0;
 	return buf;
 }
 
 const char *json_path_at(const char *path, size_t i, char *buf, size_t n)
 {
-	snprintf(buf, n, "%s[%zu]", path, i);
+	/* A path too long for the buffer is cut: it is for people. */
+	if (snprintf(buf, n, "%s[%zu]", path, i) < 0)
+		*buf = 0;
 	return buf;
 }
 

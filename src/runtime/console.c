@@ -51,7 +51,7 @@ int console_open(int rootfd, const struct oci_process *p, int *ret_master, int *
 		return err_set(e, ERR_SYSTEM, -errno, "cannot open the terminal's other end");
 	if (p->rows && p->cols)
 		(void)tty_set_size(master, p->rows, p->cols);
-	(void)fchown(slave, p->user.uid, (gid_t)-1);
+	(void)!fchown(slave, p->user.uid, (gid_t)-1);
 	*ret_master = TAKE_FD(master);
 	*ret_slave = TAKE_FD(slave);
 	return 0;

@@ -26,7 +26,7 @@ static void give_stdio(const struct oci_user *u)
 		if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
 			continue;
 		if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(fd)))
-			(void)fchown(fd, u->uid, (gid_t)-1);
+			(void)!fchown(fd, u->uid, (gid_t)-1);
 	}
 }
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -92,6 +93,12 @@ class Engine:
         e.setdefault("TERM", "xterm")
         return e
 
+    def created(self, since):
+        """Ids of the containers made since then."""
+        r = self.cli("insula", "events", "--since", since, "--until", int(time.time()) + 1, "--filter", "type=container",
+                     "--filter", "event=create", "--format", "{{.Actor.ID}}")
+        return set(r.out.split())
+
     def argv(self, cli, *args):
         return [program("insula") if cli == "insula" else docker_cli(), *map(str, args)]
 
@@ -151,8 +158,17 @@ def wait_for(fn, timeout=30, step=0.05):
     raise AssertionError("timed out waiting for " + getattr(fn, "__name__", "condition"))
 
 
-def host_state(base):
-    """What must be the same before and after."""
+def parent_command(pid):
+    try:
+        ppid = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]
+        return open(f"/proc/{ppid}/cmdline").read()
+    except OSError:
+        return ""
+
+
+def host_state(base, ids=None):
+    """What must be the same before and after. Control groups of other daemons' containers do not count: ids
+    are those of ours."""
     state = set()
     for line in open("/proc/self/mountinfo"):
         f = line.split()
@@ -164,7 +180,7 @@ def host_state(base):
         ins = os.path.join(top, "insula")
         if os.path.isdir(ins):
             for d in os.listdir(ins):
-                if os.path.isdir(os.path.join(ins, d)):
+                if os.path.isdir(os.path.join(ins, d)) and (ids is None or d[:64] in ids):
                     state.add(f"cgroup {ins}/{d}")
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -172,7 +188,7 @@ def host_state(base):
             cmd = open(f"/proc/{pid}/cmdline").read()
         except OSError:
             continue
-        if comm.startswith(OURS) and (str(base) in cmd or comm.startswith(("qemu", "virtiofsd", "vmwp"))):
+        if comm.startswith(OURS) and (str(base) in cmd or str(base) in parent_command(pid)):
             state.add(f"process {comm} {pid}")
     for sub in ("data/containers", "data/tmp", "data/trash", "run/sandboxes"):
         d = pathlib.Path(base) / sub
@@ -209,14 +225,26 @@ def cli_name(request):
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def in_time():
+    """No test hangs the run."""
+    def late(*_):
+        raise AssertionError("the test took more than four minutes")
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(240)
+    yield
+    signal.alarm(0)
+
+
 @pytest.fixture
 def leaks(engine):
     """The host's state is the same after the test as before it."""
+    start = int(time.time())
     before = host_state(engine.base)
     yield
     end = time.time() + 15
     while True:
-        left = host_state(engine.base) - before
+        left = host_state(engine.base, engine.created(start)) - before
         if not left or time.time() > end:
             break
         time.sleep(0.1)
