@@ -295,6 +295,29 @@ static int add_init(const struct container *c, struct json *list, struct err *er
 	return 0;
 }
 
+static size_t depth_of(const struct json *m)
+{
+	const char *p = json_get_str(m, "destination");
+	size_t n = 0;
+
+	for (; *p; p++)
+		n += *p == '/';
+	return n;
+}
+
+/* The outer ones first, else a volume on /etc would hide /etc/hosts. Order is kept among equals. */
+static void append_by_depth(struct json *to, const struct json *from)
+{
+	size_t n = json_len(from), left = n;
+
+	for (size_t depth = 1; left > 0; depth++)
+		for (size_t i = 0; i < n; i++)
+			if (depth_of(json_at(from, i)) == depth) {
+				json_add(to, json_ref(json_at(from, i)));
+				left--;
+			}
+}
+
 static int add_mounts(const struct container *c, struct json *spec, struct err *err)
 {
 	static const char *const files[][2] = {
@@ -302,12 +325,17 @@ static int add_mounts(const struct container *c, struct json *spec, struct err *
 	};
 	char *options[] = {(char *)"rbind", (char *)"rprivate", NULL};
 	struct json *list = json_set(spec, "mounts", base_mounts(c));
+	_cleanup_json_ struct json *own = json_array();
+	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		if (!is_mounted_over(c, files[i][1]))
-			add_mount(list, "bind", files[i][0], files[i][1], options);
-	add_volumes(c, list);
-	return host_bool(c, "Init") ? add_init(c, list, err) : 0;
+			add_mount(own, "bind", files[i][0], files[i][1], options);
+	add_volumes(c, own);
+	if (host_bool(c, "Init"))
+		r = add_init(c, own, err);
+	append_by_depth(list, own);
+	return r;
 }
 
 /* ---- resources ---- */
