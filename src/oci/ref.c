@@ -83,15 +83,23 @@ bool digest_valid(const char *s)
 }
 
 /* The first part is a host if it looks like one, as Docker decides it. */
+static bool host_first(const char *name)
+{
+	const char *slash = strchr(name, '/');
+	_cleanup_free_ char *first = slash ? xstrndup(name, (size_t)(slash - name)) : NULL;
+	bool upper = false;
+
+	for (char *c = first; c && *c; c++)
+		upper |= isupper((unsigned char)*c);
+	return first && (strpbrk(first, ".:") || streq(first, "localhost") || upper);
+}
+
 static void split_domain(const char *name, struct ref *r)
 {
 	const char *slash = strchr(name, '/');
 	_cleanup_free_ char *first = xstrndup(name, slash ? (size_t)(slash - name) : strlen(name));
-	bool upper = false;
 
-	for (char *c = first; *c; c++)
-		upper |= isupper((unsigned char)*c);
-	if (slash && (strpbrk(first, ".:") || streq(first, "localhost") || upper)) {
+	if (host_first(name)) {
 		r->domain = xstrdup(streq(first, "index.docker.io") ? "docker.io" : first);
 		r->path = xstrdup(slash + 1);
 	} else {
@@ -152,7 +160,8 @@ void ref_done(struct ref *r)
 
 char *ref_familiar_name(const struct ref *r)
 {
-	if (!streq(r->domain, "docker.io"))
+	/* docker.io/HOST.NAME/x stays whole: without docker.io it would be another registry's image. */
+	if (!streq(r->domain, "docker.io") || host_first(r->path))
 		return xasprintf("%s/%s", r->domain, r->path);
 	return xstrdup(str_starts(r->path, "library/") && !strchr(r->path + 8, '/') ? r->path + 8 : r->path);
 }
