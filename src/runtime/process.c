@@ -97,9 +97,10 @@ int process_prepare(const struct process_plan *pp, char **ret_path, struct err *
 
 	if (setsid() < 0 && errno != EPERM)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot make a session");
-	r = rlimits_apply(&p->rlimits, e);
+	r = set_stdio(pp, e);
+	/* Only then: a small limit of files must not keep the streams from their places. */
 	if (r == 0)
-		r = set_stdio(pp, e);
+		r = rlimits_apply(&p->rlimits, e);
 	if (r < 0)
 		return r;
 	if (streq(pp->personality, "LINUX32") && personality(PER_LINUX32) < 0)

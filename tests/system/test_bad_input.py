@@ -10,7 +10,7 @@ from conftest import BUILD, Engine, host_state, program, wait_for
 
 
 def one_line(r):
-    lines = [x for x in r.err.strip().splitlines() if x.strip() and "--help" not in x]
+    lines = [x for x in r.err.strip().splitlines() if x.strip() and "--help" not in x and not x.startswith("Usage:")]
     assert len(lines) == 1, r.err
     return lines[0]
 

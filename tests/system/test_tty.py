@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import termios
+import time
 
 import pexpect
 import pytest
@@ -35,7 +36,6 @@ def test_ctrl_c_and_job_control(c):
     t.expect("# ")
     t.sendline("sleep 1000")
     t.expect("sleep 1000")
-    import time
     time.sleep(1)
     t.send("\x03")
     t.expect("# ")
@@ -47,7 +47,11 @@ def test_ctrl_c_and_job_control(c):
     t.expect("Stopped")
     t.sendline("jobs")
     t.expect("sleep 1000")
-    t.sendline("kill %1; exit 3")
+    t.sendline("fg")
+    time.sleep(1)
+    t.send("\x03")
+    t.expect("# ")
+    t.sendline("exit 3")
     t.expect(pexpect.EOF)
     t.close()
     assert t.exitstatus == 3
