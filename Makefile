@@ -35,7 +35,7 @@ check: test-deps
 	@$(MAKE) --no-print-directory all guest images
 	@tests/run.py --build $(BUILD)
 
-# Everything that check runs, and more: sanitizers, forced fallbacks, fuzzing, soak.
+# Everything that check runs, the same with sanitizers, and longer fuzzing.
 check-full: test-deps
 	@$(MAKE) --no-print-directory all guest images
 	@tests/run.py --build $(BUILD) --full

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Runs the tests and ends with one line: N passed, N failed.
 
-Plain: layer check, unit tests, system tests, short fuzzing. --full adds what --extra lists: the same
-tests on a build with ASan and UBSan, the runtime's tests with newer system calls forced to ENOSYS,
-longer fuzzing and a soak. A part that cannot run counts as a failure, never as a skip."""
+Plain: layer check, unit tests, system tests, short fuzzing. --full adds the same tests on a build with
+ASan and UBSan, and longer fuzzing. A part that cannot run counts as a failure, never as a skip."""
 import argparse
 import os
 import pathlib
@@ -135,9 +134,6 @@ def main():
     if a.full and not a.rest:
         deadline = time.time() + a.seconds
         sanitized(build, deadline)
-        if time.time() < deadline - 120:
-            pytest(build, "runtime-enosys", ["tests/system/test_runtime.py"], {"INSULA_FORCE_ENOSYS": "1"},
-                   timeout=max(60, deadline - time.time()))
         if time.time() < deadline - 300:
             fuzz(build, 30)
     print(f"{total['passed']} passed, {total['failed']} failed")
