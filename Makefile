@@ -8,7 +8,7 @@ export INSULA_BUILD := $(abspath $(BUILD))
 .PHONY: all deps test-deps guest images demo check check-full sanitize bench lint install uninstall clean
 
 all: $(BUILD)/build.ninja
-	@ninja -C $(BUILD)
+	@ninja --quiet -C $(BUILD)
 
 $(BUILD)/build.ninja:
 	meson setup $(BUILD) --prefix $(PREFIX) $(MESON_FLAGS)

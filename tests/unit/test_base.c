@@ -247,7 +247,7 @@ static void loop_runs_timers_and_children(void **state)
 	_cleanup_loop_ struct loop *l = NULL;
 	_cleanup_proc_ struct proc p = PROC_INIT;
 	struct seen x = { 0 };
-	char *argv[] = { "sh", "-c", "exit 42", NULL };
+	char *argv[] = { (char *)"sh", (char *)"-c", (char *)"exit 42", NULL };
 	struct spawn_args a = { .path = "/bin/sh", .argv = argv };
 
 	assert_int_equal(loop_new(&l), 0);
@@ -264,7 +264,7 @@ static void loop_runs_timers_and_children(void **state)
 static void spawn_reports_exec_failure(void **state)
 {
 	struct proc p = PROC_INIT;
-	char *argv[] = { "x", NULL };
+	char *argv[] = { (char *)"x", NULL };
 	struct spawn_args a = { .path = "/nonexistent/program", .argv = argv };
 
 	assert_int_equal(proc_spawn(&a, &p), -ENOENT);
@@ -275,7 +275,7 @@ static void spawn_places_descriptors(void **state)
 	int io[2];
 	char buf[64] = "";
 	_cleanup_proc_ struct proc p = PROC_INIT;
-	char *argv[] = { "sh", "-c", "echo seven >&7; ls /proc/self/fd | wc -l >&7", NULL };
+	char *argv[] = { (char *)"sh", (char *)"-c", (char *)"echo seven >&7; ls /proc/self/fd | wc -l >&7", NULL };
 
 	assert_int_equal(fd_pipe(io, 0), 0);
 	struct fd_map map[] = { { io[1], 7 } };

@@ -12,8 +12,8 @@
 static void messages_survive_the_wire(void **state)
 {
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
-	char *files[] = { "hosts", "127.0.0.1", NULL };
-	struct msg_create m = { .ctr = "c1", .files = files, .spec = { (uint8_t *)"a\0b", 3 }, .rows = 40 }, d;
+	char *files[] = { (char *)"hosts", (char *)"127.0.0.1", NULL };
+	struct msg_create m = { .ctr = (char *)"c1", .files = files, .spec = { (uint8_t *)"a\0b", 3 }, .rows = 40 }, d;
 
 	msg_create_encode(&m, &b);
 	assert_int_equal(msg_create_decode(b.buf, b.len, &d), 0);
