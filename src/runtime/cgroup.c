@@ -162,9 +162,27 @@ int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err
 	return r;
 }
 
+/* What every container may use whatever its rules say, as runc and crun have it: the devices that the
+ * specification puts in /dev, terminals, and making (not using) any node. */
+static const struct oci_device_rule always_allowed[] = {
+	{ true, 'c', -1, -1, false, false, true }, { true, 'b', -1, -1, false, false, true },
+	{ true, 'c', 1, 3, true, true, true }, { true, 'c', 1, 5, true, true, true }, { true, 'c', 1, 7, true, true, true },
+	{ true, 'c', 1, 8, true, true, true }, { true, 'c', 1, 9, true, true, true }, { true, 'c', 5, 0, true, true, true },
+	{ true, 'c', 5, 2, true, true, true }, { true, 'c', 136, -1, true, true, true },
+};
+
 int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e)
 {
-	return cg->unified ? cgroup2_apply(cg, res, e) : cgroup1_apply(cg, res, e);
+	_cleanup_free_ struct oci_device_rule *rules = new_array(struct oci_device_rule, res->devices.n + ARRAY_SIZE(always_allowed));
+	struct oci_resources full = *res;
+
+	/* No rules, or rules that end in "all", restrict nothing: there is nothing to add. */
+	if (!device_rules_allow_all(&res->devices)) {
+		memcpy(rules, res->devices.v, res->devices.n * sizeof *rules);
+		memcpy(rules + res->devices.n, always_allowed, sizeof always_allowed);
+		full.devices = (struct oci_device_rules){ rules, res->devices.n + ARRAY_SIZE(always_allowed) };
+	}
+	return cg->unified ? cgroup2_apply(cg, &full, e) : cgroup1_apply(cg, &full, e);
 }
 
 int cgroup_open_v2(const struct cgroup *cg)
