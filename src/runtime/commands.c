@@ -1,5 +1,5 @@
 /* The commands of insula-runtime: what containerd, Podman and Docker call. */
-#include "runtime/cli.h"
+#include "runtime/tool.h"
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"

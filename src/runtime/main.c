@@ -1,5 +1,5 @@
 /* insula-runtime: the OCI runtime as a program of its own. */
-#include "runtime/cli.h"
+#include "runtime/tool.h"
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/log.h"

@@ -1,0 +1,159 @@
+/* What insula-runtime remembers of a container between two calls. */
+#include "runtime/tool.h"
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/id.h"
+#include "base/loop.h"
+#include "base/strv.h"
+#include "base/timefmt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+char *runtime_root;
+
+char *state_path(const char *id, const char *file)
+{
+	return xasprintf("%s/%s%s%s", runtime_root, id, *file ? "/" : "", file);
+}
+
+/* When the process began, in clock ticks since boot: tells it from a later one with the same pid. */
+static int start_time(pid_t pid, uint64_t *ret)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/%d/stat", pid), *text = NULL;
+	unsigned long long t;
+	char status;
+	char *p;
+
+	if (fs_read(AT_FDCWD, path, 8192, &text, NULL) < 0 || !(p = strrchr(text, ')')))
+		return -ESRCH;
+	if (sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &status, &t) != 2)
+		return -ESRCH;
+	*ret = t;
+	return status == 'Z' || status == 'X' ? -ESRCH : 0;
+}
+
+int state_write(const char *id, const char *bundle, pid_t pid, const char *config, struct err *e)
+{
+	_cleanup_json_ struct json *o = json_object();
+	_cleanup_free_ char *path = state_path(id, "state.json"), *copy = state_path(id, "config.json"), *text = NULL;
+	_cleanup_free_ char *now = time_rfc3339(now_real_ns());
+	uint64_t started = 0;
+	int r;
+
+	(void)start_time(pid, &started);
+	json_set_str(o, "id", id);
+	json_set_str(o, "bundle", bundle);
+	json_set_int(o, "pid", pid);
+	json_set_int(o, "started", (int64_t)started);
+	json_set_str(o, "created", now);
+	text = json_dump(o);
+	r = fs_write_atomic(AT_FDCWD, copy, config, strlen(config), 0600, false);
+	if (r == 0)
+		r = fs_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, false);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write the state of container '%s'", id) : 0;
+}
+
+int state_read(const char *id, struct state *ret, struct err *e)
+{
+	_cleanup_free_ char *path = NULL, *text = NULL;
+	struct json *doc;
+	size_t n;
+	int r;
+
+	if (!rt_id_valid(id))
+		return err_msg(e, ERR_INVALID, 0, "invalid container id: '%s'", id);
+	path = state_path(id, "state.json");
+	r = fs_read(AT_FDCWD, path, 1 << 20, &text, &n);
+	if (r == -ENOENT)
+		return err_msg(e, ERR_NOT_FOUND, r, "container '%s' does not exist", id);
+	if (r == 0)
+		r = json_parse(text, n, &doc, e);
+	if (r < 0)
+		return err_wrap(e, r, "read the state of container '%s'", id);
+	*ret = (struct state){
+		.dir = state_path(id, ""), .id = xstrdup(id), .bundle = xstrdup(json_get_str(doc, "bundle")),
+		.created = xstrdup(json_get_str(doc, "created")), .pid = (pid_t)json_get_int(doc, "pid", 0), .doc = doc,
+	};
+	return 0;
+}
+
+void state_done(struct state *s)
+{
+	free(s->dir);
+	free(s->id);
+	free(s->bundle);
+	free(s->created);
+	json_free(s->doc);
+}
+
+const char *state_status(const struct state *s)
+{
+	_cleanup_free_ char *sock = state_path(s->id, "start.sock");
+	uint64_t started;
+
+	if (start_time(s->pid, &started) < 0 || (int64_t)started != json_get_int(s->doc, "started", 0))
+		return "stopped";
+	return fs_exists(sock) ? "created" : "running";
+}
+
+void state_remove(const struct state *s)
+{
+	(void)fs_rm_rf(AT_FDCWD, s->dir);
+}
+
+void cgroup_path_default(struct oci_spec *spec, const char *id)
+{
+	if (!spec->cgroups_path)
+		spec->cgroups_path = xasprintf("/insula/%s", id);
+}
+
+int state_container(const struct state *s, struct rt_container **ret, struct oci_spec **ret_spec, struct err *e)
+{
+	_cleanup_free_ char *path = state_path(s->id, "config.json"), *text = NULL;
+	_cleanup_oci_spec_ struct oci_spec *spec = NULL;
+	struct rt_container *c;
+	size_t n;
+	int r = fs_read(AT_FDCWD, path, 16 << 20, &text, &n);
+
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "read '%s'", path);
+	r = oci_spec_parse(text, n, &spec, e);
+	if (r < 0)
+		return r;
+	c = rt_container_new(s->id, s->bundle);
+	c->outlive = true;
+	if (!streq(state_status(s), "stopped"))
+		(void)proc_open(s->pid, &c->init);
+	cgroup_path_default(spec, s->id);
+	r = cgroup_new(spec->cgroups_path, &c->cg, e);
+	if (r == 0 && spec->seccomp)
+		r = seccomp_prog_compile(spec->seccomp, NULL, &c->seccomp, e);
+	hooks_copy(&c->poststart, &spec->hooks[OCI_HOOK_POSTSTART]);
+	hooks_copy(&c->poststop, &spec->hooks[OCI_HOOK_POSTSTOP]);
+	c->annotations = json_ref(spec->annotations);
+	if (r < 0) {
+		rt_free(c);
+		return r;
+	}
+	*ret = c;
+	if (ret_spec)
+		*ret_spec = TAKE_PTR(spec);
+	return 0;
+}
+
+char *state_json(const struct state *s)
+{
+	_cleanup_json_ struct json *o = json_object();
+	const char *status = state_status(s);
+
+	json_set_str(o, "ociVersion", "1.2.0");
+	json_set_str(o, "id", s->id);
+	json_set_str(o, "status", status);
+	json_set_int(o, "pid", streq(status, "stopped") ? 0 : s->pid);
+	json_set_str(o, "bundle", s->bundle);
+	json_set_str(o, "created", s->created);
+	return json_dump_pretty(o, "  ");
+}
