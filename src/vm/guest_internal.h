@@ -1,5 +1,5 @@
-/* The state of a VM sandbox. Internal to vm/: guest.c has the backend, link.c the agent's end of it,
- * machine.c the machine itself. */
+/* The state of a VM sandbox. Internal to vm/: guest.c has the backend, create.c how a container comes to its
+ * disks, link.c the agent's end of it, machine.c the machine itself. */
 #pragma once
 
 #include "base/hash.h"
@@ -10,6 +10,7 @@
 #include "vm/vmm.h"
 
 #define GUEST_SHARES_MAX 8
+#define SERIAL_MAX 20		/* VIRTIO_BLK_ID_BYTES */
 
 struct guest;
 
@@ -18,14 +19,31 @@ struct gtask {
 	struct guest *guest;
 	struct list link;
 	char *ctr, *exec;
-	uint32_t flags;
-	struct stream *s[3];
+	bool tty;
+	struct stream *s[3];		/* index: enum task_stream */
+	bool eof[3];
 	size_t untaken[3];		/* bytes passed on while output was paused */
 	bool paused, exited;
 	struct loop_source *kill_timer;	/* SIGKILL was asked for and has not worked yet */
 };
 
-enum guest_phase { GUEST_NEW, GUEST_STOPPED, GUEST_BOOTING, GUEST_UP, GUEST_GONE };
+/* A disk of the machine. Two containers of one image have their layers in common. */
+struct disk {
+	struct list link;
+	dev_t dev;
+	ino_t ino;
+	bool read_only;
+	char serial[SERIAL_MAX + 1];
+};
+
+enum guest_phase {
+	GUEST_NEW,
+	GUEST_STARTING,		/* the machine is being made */
+	GUEST_STOPPED,		/* it stands, and waits for its first container's disks */
+	GUEST_BOOTING,		/* it runs; the agent has not answered yet */
+	GUEST_UP,
+	GUEST_GONE,
+};
 
 struct guest {
 	struct backend b;
@@ -35,36 +53,57 @@ struct guest {
 	enum guest_phase phase;
 	struct vmm *vmm;
 	struct msg_sandbox conf;
+	char *cgroup;			/* made, to be removed */
 	int tap;
 	struct share shares[GUEST_SHARES_MAX];
 	char **tags;
 	size_t n_shares;
 	struct conn *conn;
 	struct streams *streams;
-	struct loop_source *deadline;
-	struct list tasks;
-	struct list booting;		/* creations that wait for the agent */
-	char **disks;			/* serials of everything attached */
-	unsigned next_layer;
+	bool hung_up;			/* the link is closed, what came over it has been read */
+	char *why;			/* why we ended the machine */
+	char *words;			/* why it ended, as the monitor knows it: set when it has */
+	struct loop_source *deadline;	/* of the boot, later of the shutdown */
+	struct list tasks, disks;
+	struct list waiting;		/* struct waiter: creations whose devices the agent has not been told of */
+	unsigned next_layer, next_scratch;
 	uint32_t next_stream;
 	backend_done_fn shutdown_done;
 	void *shutdown_ud;
 };
 
+/* guest.c */
 struct gtask *gtask_find(struct guest *g, const char *ctr, const char *exec);
+void gtask_free(struct gtask *t);
+/* A request to the agent whose answer is the caller's. */
+struct forward;
+struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, backend_done_fn done, void *ud);
+/* What to do with the task of a request once it is answered; runs before the caller's done. */
+void forward_after(struct forward *f, void (*after)(struct guest *g, const char *ctr, const char *exec, int r));
+/* The conn_reply_fn of a forward; frees it. What the guest says of an error is cleaned. */
+void forwarded(void *ud, int r, const struct err *e, const void *p, size_t n);
+void refuse_gone(backend_done_fn done, void *ud);
 
-/* machine.c */
-/* Tap, shares, QEMU, stopped. */
-void machine_start(struct guest *g, const struct msg_sandbox *m, backend_done_fn done, void *ud);
-/* The machine is gone: every task ends with 137. */
-void machine_gone(struct guest *g, const char *why);
-void machine_done(struct guest *g);
+/* create.c */
+void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn done, void *ud);
 
 /* link.c */
 /* Takes fd over and says HELLO as soon as somebody listens. */
 int link_open(struct guest *g, int fd);
+/* Makes the link end: what was sent before is still read, then machine_ended() runs. */
+void link_hang_up(struct guest *g);
 void link_close(struct guest *g);
-/* Waits for the agent (once), then tells it of all devices; done runs when they are there. */
+/* Lets the machine run if it does not, waits for the agent, tells it of all devices; done runs when they are there. */
 void link_ready(struct guest *g, backend_done_fn done, void *ud);
+/* Fails those who wait in link_ready(). */
+void link_refuse(struct guest *g, const struct err *e);
 int gtask_open_streams(struct gtask *t, uint32_t base);
-void gtask_free(struct gtask *t);
+
+/* machine.c */
+/* Tap, shares, QEMU, stopped. */
+void machine_start(struct guest *g, const struct msg_sandbox *m, backend_done_fn done, void *ud);
+/* Ends it; why (NULL: because we were asked to) is told of its tasks. */
+void machine_kill(struct guest *g, const char *why);
+/* The machine is gone and the link drained: every task ends with 137. */
+void machine_ended(struct guest *g);
+void machine_done(struct guest *g);

@@ -1,21 +1,21 @@
 /* Theory of operation.
  *
- * The parent makes the machine's cgroups and clones a child into new namespaces. The child joins the
- * cgroups by writing "0" into each itself (a single thread moving itself takes no global lock), builds
- * a root of read-only bind mounts on a tmpfs, pivots into it, places its descriptors, gives up uid,
- * groups, capabilities and the way to new ones, and executes QEMU. QEMU's own seccomp filter closes
- * what is left. It is process 1 of its pid namespace: it sees nobody, and dies with vmwp. */
+ * The parent clones a child into new namespaces. The child joins the machine's cgroups, builds a root of
+ * read-only bind mounts on a tmpfs, pivots into it, places its descriptors, gives up uid, groups,
+ * capabilities and the way to new ones, and executes QEMU. QEMU's own seccomp filter closes what is left.
+ * It is process 1 of its pid namespace: it sees nobody, and dies with vmwp. */
 #include "vm/jail.h"
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"
-#include "base/log.h"
+#include "vm/cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,13 +26,14 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-/* What QEMU opens: itself, the loader and libraries, its firmware. Those a host lacks are left out. */
-static const char *const binds[] = {
-	"/usr/bin/qemu-system-x86_64", "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/qemu", "/usr/share/seabios",
-	"/etc/ld.so.cache", "/dev/null", "/dev/urandom",
-};
+#define NOFILE 1024
+#define NPROC 512		/* threads: processors, and those that wait for disks */
 
-static const char *const hierarchies[] = { "memory", "cpu", "cpuacct", "pids", "freezer", "unified" };
+/* What QEMU opens beside itself: the loader and libraries, its firmware. Those a host lacks are left out. */
+static const char *const binds[] = {
+	"/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/qemu", "/usr/share/seabios", "/etc/ld.so.cache",
+	"/dev/null", "/dev/urandom",
+};
 
 int drop_capabilities(uint64_t keep)
 {
@@ -47,83 +48,6 @@ int drop_capabilities(uint64_t keep)
 	if (syscall(SYS_capset, &h, d) < 0)
 		return -errno;
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
-}
-
-/* --- cgroups --- */
-
-static void cgroup_dir(char *buf, size_t n, const char *hierarchy, const char *path)
-{
-	snprintf(buf, n, "/sys/fs/cgroup%s%s%s", *hierarchy ? "/" : "", hierarchy, path);
-}
-
-static bool cgroup_v2(void)
-{
-	return fs_exists("/sys/fs/cgroup/cgroup.controllers");
-}
-
-static void cgroup_setting(const char *dir, const char *file, const char *value)
-{
-	_cleanup_free_ char *path = path_join(dir, file);
-	int r = fs_exists(path) ? fs_write(AT_FDCWD, path, value) : 0;
-
-	if (r < 0)
-		log_warn("limit the virtual machine: write %s: %s", path, strerror(-r));
-}
-
-/* Makes the directory in one hierarchy and sets what belongs there. */
-static void cgroup_make(const char *hierarchy, const struct jail_args *a)
-{
-	char dir[512], top[128], max[32];
-
-	cgroup_dir(top, sizeof top, hierarchy, "");
-	cgroup_dir(dir, sizeof dir, hierarchy, a->cgroup);
-	if (!fs_exists(top) || fs_mkdir_p(dir, 0755) < 0)
-		return;
-	if (!a->memory_max)
-		return;
-	snprintf(max, sizeof max, "%llu", (unsigned long long)a->memory_max);
-	cgroup_setting(dir, *hierarchy && strcmp(hierarchy, "unified") ? "memory.limit_in_bytes" : "memory.max", max);
-}
-
-static void each_hierarchy(void (*fn)(const char *, const struct jail_args *), const struct jail_args *a)
-{
-	if (!a->cgroup)
-		return;
-	if (cgroup_v2()) {
-		fn("", a);
-		return;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(hierarchies); i++)
-		fn(hierarchies[i], a);
-}
-
-static void cgroup_join(const char *hierarchy, const struct jail_args *a)
-{
-	bool v1 = *hierarchy && strcmp(hierarchy, "unified");
-	char path[512];
-	size_t n;
-
-	cgroup_dir(path, sizeof path, hierarchy, a->cgroup);
-	n = strlen(path);
-	snprintf(path + n, sizeof path - n, "/%s", v1 ? "tasks" : "cgroup.procs");
-	(void)fs_write(AT_FDCWD, path, "0");
-}
-
-static void cgroup_remove(const char *hierarchy, const struct jail_args *a)
-{
-	char dir[512];
-
-	cgroup_dir(dir, sizeof dir, hierarchy, a->cgroup);
-	/* The kernel lets go of the last process a moment after we have reaped it. */
-	for (int i = 0; i < 100 && rmdir(dir) < 0 && errno == EBUSY; i++)
-		usleep(2000);
-}
-
-void jail_cgroup_remove(const char *cgroup)
-{
-	struct jail_args a = { .cgroup = cgroup };
-
-	each_hierarchy(cgroup_remove, &a);
 }
 
 /* --- the child --- */
@@ -169,6 +93,18 @@ static int bind_one(const char *path, const char *to)
 	return mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0 ? -errno : 0;
 }
 
+/* A node of its own: the host's belongs to a group that this uid is not in. */
+static int make_kvm(uint32_t uid)
+{
+	struct stat st;
+
+	if (stat("/dev/kvm", &st) < 0)
+		return -errno;
+	if (mknod("/tmp/dev/kvm", S_IFCHR | 0600, st.st_rdev) < 0 || chown("/tmp/dev/kvm", uid, uid) < 0)
+		return -errno;
+	return 0;
+}
+
 /* The new root is built on a tmpfs over /tmp, which exists everywhere. */
 static int enter_root(const struct jail_args *a)
 {
@@ -185,8 +121,10 @@ static int enter_root(const struct jail_args *a)
 		return -errno;
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(binds); i++)
 		r = bind_one(binds[i], binds[i]);
+	if (r == 0)
+		r = bind_one(a->argv[0], a->argv[0]);
 	if (r == 0 && a->kvm)
-		r = bind_one("/dev/kvm", "/dev/kvm");
+		r = make_kvm(a->uid);
 	for (size_t i = 0; r == 0 && i < a->n_binds; i++)
 		r = bind_one(fd_proc_path(files[i]).s, a->binds[i].to);
 	if (r < 0)
@@ -217,11 +155,27 @@ static int place_fds(const struct jail_args *a)
 	return r;
 }
 
+static int limit(int resource, rlim_t value)
+{
+	struct rlimit now, l = { value, value };
+
+	if (getrlimit(resource, &now) < 0)
+		return -errno;
+	if (now.rlim_max < value)
+		return 0;
+	return setrlimit(resource, &l) < 0 ? -errno : 0;
+}
+
 static int give_up_rights(const struct jail_args *a)
 {
-	struct rlimit none = { 0, 0 };
+	int r = limit(RLIMIT_CORE, 0);
 
-	(void)setrlimit(RLIMIT_CORE, &none);
+	if (r == 0)
+		r = limit(RLIMIT_NOFILE, NOFILE);
+	if (r == 0)
+		r = limit(RLIMIT_NPROC, NPROC);
+	if (r < 0)
+		return r;
 	if (setgroups(0, NULL) < 0 || setresgid(a->uid, a->uid, a->uid) < 0)
 		return -errno;
 	/* Bounding set first: that still takes a capability. */
@@ -230,21 +184,31 @@ static int give_up_rights(const struct jail_args *a)
 			return -errno;
 	if (setresuid(a->uid, a->uid, a->uid) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	/* Changing the uid has cleared it. */
+	/* Only now: changing the uid clears it. */
 	return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
 }
 
-static _noreturn_ void child(const struct jail_args *a, int report)
+/* Whoever reads the report is our parent: without a reader it died before it could take us along. */
+static bool orphaned(int report)
+{
+	struct pollfd p = { .fd = report };
+
+	return poll(&p, 1, 0) > 0 && (p.revents & POLLERR);
+}
+
+static _noreturn_ void child(const struct jail_args *a, int report_r, int report)
 {
 	char *envp[] = { (char *)"PATH=/usr/bin", NULL };
 	int r, high = fcntl(report, F_DUPFD_CLOEXEC, 500);
 	sigset_t none;
 
+	close(report_r);	/* or we would be a reader ourselves */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	umask(022);
-	each_hierarchy(cgroup_join, a);
+	if (a->cgroup && *a->cgroup)
+		cgroup_join(a->cgroup);
 	r = high < 0 ? -errno : 0;
 	if (r == 0)
 		r = enter_root(a);
@@ -252,6 +216,8 @@ static _noreturn_ void child(const struct jail_args *a, int report)
 		r = place_fds(a);
 	if (r == 0)
 		r = give_up_rights(a);
+	if (r == 0 && orphaned(high))
+		_exit(127);
 	if (r == 0) {
 		execve(a->argv[0], a->argv, envp);
 		r = -errno;
@@ -275,10 +241,9 @@ int jail_spawn(const struct jail_args *a, struct proc *ret)
 		return r;
 	report_r = p[0];
 	report_w = p[1];
-	each_hierarchy(cgroup_make, a);
 	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
 	if (pid == 0)
-		child(a, report_w);
+		child(a, report_r, report_w);
 	if (pid < 0)
 		return -errno;
 	fd_close(&report_w);
@@ -286,7 +251,6 @@ int jail_spawn(const struct jail_args *a, struct proc *ret)
 	if (fd_read_full(report_r, &child_err, sizeof child_err) == sizeof child_err) {
 		(void)proc_wait(ret, NULL);
 		proc_done(ret);
-		jail_cgroup_remove(a->cgroup);
 		return child_err;
 	}
 	return 0;

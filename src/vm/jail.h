@@ -7,13 +7,12 @@
 #define JAIL_BINDS_MAX 8
 
 struct jail_args {
-	char *const *argv;		/* argv[0] = program */
-	const struct fd_map *fds;
+	char *const *argv;		/* argv[0] = program, a path */
+	const struct fd_map *fds;	/* nothing else is inherited */
 	size_t n_fds;
 	uint32_t uid;			/* and gid */
-	const char *cgroup;		/* path below each hierarchy; NULL = stay */
-	uint64_t memory_max;		/* bytes for the cgroup; 0 = none */
-	bool kvm;			/* /dev/kvm is needed */
+	const char *cgroup;		/* path below each hierarchy, made before; NULL or "" = stay */
+	bool kvm;			/* it needs /dev/kvm */
 	const struct jail_bind { const char *from, *to; } *binds;	/* further files it may read */
 	size_t n_binds;
 };
@@ -21,7 +20,5 @@ struct jail_args {
 /* Starts the program in namespaces of its own (mount, pid, net, ipc, uts), on a tiny read-only root with
  * its libraries and firmware, under its own uid, without capabilities, no_new_privs, dying with us. */
 int jail_spawn(const struct jail_args *a, struct proc *ret);
-/* Removes the machine's cgroups, empty by now. */
-void jail_cgroup_remove(const char *cgroup);
 /* Gives up every capability but those in the mask (bit n = capability n), for good, and sets no_new_privs. */
 int drop_capabilities(uint64_t keep);

@@ -1,4 +1,4 @@
-/* The machine of a sandbox: its tap, its shares, its QEMU. */
+/* The machine of a sandbox: its tap, its shares, its QEMU; and its end. */
 #include "vm/guest_internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -7,6 +7,7 @@
 #include "base/sock.h"
 #include "base/strv.h"
 #include "lib/netlink.h"
+#include "vm/cgroup.h"
 #include "vm/jail.h"
 
 #include <errno.h>
@@ -14,10 +15,20 @@
 #include <signal.h>
 #include <string.h>
 
-/* No serial console but for panics and warnings: each byte written to it is an exit. */
+#define MEMORY_MIN (64ull << 20)
+#define QEMU_OVERHEAD (256ull << 20)	/* QEMU itself, its translation buffer, page tables, file servers */
+
+/* The console is for panics and warnings: each byte written to it is an exit. noforce: no bounce buffer, which
+ * would be 64 MB of a machine that memory can be added to. */
 static const char cmdline[] =
-	"quiet reboot=t panic=-1 tsc=reliable no_timer_check swiotlb=noforce cryptomgr.notests rcupdate.rcu_expedited=1 "
-	"memhp_default_state=online_movable console=ttyS0";
+	"quiet reboot=t panic=-1 tsc=reliable no_timer_check swiotlb=noforce cryptomgr.notests "
+	"rcupdate.rcu_expedited=1 memhp_default_state=online_movable console=ttyS0";
+
+/* What vmwp keeps for the life of the machine. Root's own files it opens without any capability: disks and
+ * logs of further containers, exit records, the machine's control groups. */
+static const struct { int capability; const char *why; } kept[] = {
+	{ CAP_KILL, "QEMU has a uid of its own, and must be ended" },
+};
 
 struct starting {
 	struct guest *g;
@@ -58,7 +69,7 @@ static int start_shares(struct guest *g, struct err *e)
 			return err_msg(e, ERR_INVALID, -E2BIG, "hyperv isolation takes at most %d volumes a container",
 				       GUEST_SHARES_MAX);
 		g->shares[g->n_shares] = (struct share)SHARE_INIT;
-		r = share_start(&g->shares[g->n_shares], v[1], streq(v[2], "ro"), e);
+		r = share_start(&g->shares[g->n_shares], g->loop, v[1], streq(v[2], "ro"), g->cgroup, e);
 		if (r < 0)
 			return r;
 		strv_add(&g->tags, v[0]);
@@ -67,106 +78,78 @@ static int start_shares(struct guest *g, struct err *e)
 	return 0;
 }
 
-/* What vmwp keeps for the life of the machine: the right to end a process of another uid. Everything else
- * it may need later (disks of further containers) is root's own file. */
-static void give_up_rights(void)
+static int give_up_rights(struct err *e)
 {
-	int r = drop_capabilities(1ull << CAP_KILL);
+	uint64_t keep = 0;
+	int r;
 
-	if (r < 0)
-		log_warn("drop capabilities: %s", strerror(-r));
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+		keep |= 1ull << kept[i].capability;
+	r = drop_capabilities(keep);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "drop capabilities") : 0;
 }
 
 static void started(void *ud, int r, const struct err *e)
 {
+	_cleanup_err_ struct err err = ERR_INIT;
 	struct starting *s = ud;
 	struct guest *g = s->g;
 
 	if (r == 0) {
-		g->phase = GUEST_STOPPED;
-		give_up_rights();
+		r = give_up_rights(&err);
+		e = &err;
 	}
+	if (r == 0 && g->phase == GUEST_STARTING)
+		g->phase = GUEST_STOPPED;
+	else if (r < 0)
+		machine_kill(g, NULL);
 	s->done(s->ud, r, e, NULL, 0);
 	free(s);
 }
 
-static void on_gone(void *ud, const char *why)
+/* --- its end --- */
+
+void machine_kill(struct guest *g, const char *why)
 {
-	machine_gone(ud, why);
+	if (why && !g->why) {
+		g->why = xstrdup(why);
+		log_warn("sandbox '%s': the virtual machine is ended: %s", g->sandbox, why);
+	}
+	if (g->vmm)
+		g->vmm->ops->kill(g->vmm);
+}
+
+static void on_gone(void *ud, const char *words)
+{
+	struct guest *g = ud;
+
+	g->words = xstrdup(words);
+	link_hang_up(g);
 }
 
 static const struct vmm_events vmm_events = { on_gone };
 
-static int check_files(const struct msg_sandbox *m, struct err *e)
+static void end_task(struct guest *g, struct gtask *t, const char *reason)
 {
-	if (!qemu_program())
-		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, "hyperv isolation needs QEMU: install qemu-system-x86");
-	if (!fs_exists(m->kernel) || !fs_exists(m->initrd))
-		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, "hyperv isolation needs a guest kernel at %s: run \"insula vm prepare\"",
-			       fs_exists(m->kernel) ? m->initrd : m->kernel);
-	return 0;
-}
-
-static void copy_conf(struct guest *g, const struct msg_sandbox *m)
-{
-	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
-
-	msg_sandbox_done(&g->conf);
-	msg_sandbox_encode(m, &b);
-	(void)msg_sandbox_decode(b.buf, b.len, &g->conf);
-}
-
-void machine_start(struct guest *g, const struct msg_sandbox *m, backend_done_fn done, void *ud)
-{
-	_cleanup_err_ struct err e = ERR_INIT;
-	int link[2] = { -EBADF, -EBADF }, fds[GUEST_SHARES_MAX], r;
-	struct starting *s;
-
-	copy_conf(g, m);
-	r = g->phase == GUEST_NEW ? check_files(m, &e) : err_msg(&e, ERR_CONFLICT, -EEXIST, "the sandbox exists");
-	if (r == 0 && streq(m->net, "bridge")) {
-		r = plug(g);
-		if (r < 0)
-			err_set(&e, ERR_SYSTEM, r, "set up the network of sandbox '%s'", g->sandbox);
-	}
-	if (r == 0)
-		r = start_shares(g, &e);
-	if (r == 0) {
-		r = sock_pair(link);
-		if (r == 0)
-			r = link_open(g, link[0]);
-		if (r < 0)
-			err_set(&e, ERR_SYSTEM, r, "open the agent link");
-	}
-	if (r == 0)
-		r = qemu_new(g->loop, &g->vmm);
-	if (r < 0) {
-		done(ud, r, &e, NULL, 0);
+	for (int i = TASK_STDOUT; i <= TASK_STDERR; i++)
+		if (!t->eof[i] && !(t->tty && i == TASK_STDERR)) {
+			t->eof[i] = true;
+			g->b.events->output_eof(g->b.userdata, t->ctr, t->exec, (enum task_stream)i);
+		}
+	loop_source_free(t->kill_timer);
+	t->kill_timer = NULL;
+	if (t->exited)
 		return;
-	}
-	for (size_t i = 0; i < g->n_shares; i++)
-		fds[i] = g->shares[i].fd;
-	struct vmm_config c = {
-		.accel = g->conf.accel, .kernel = g->conf.kernel, .initrd = g->conf.initrd, .cmdline = cmdline,
-		.memory = g->conf.memory, .vcpus = g->conf.vcpus ? g->conf.vcpus : 1, .cgroup = g->conf.cgroup,
-		.tap_fd = g->tap, .mac = g->conf.mac, .share_fds = fds, .share_tags = g->tags, .n_shares = g->n_shares,
-		.link_fd = link[1], .debug = g->debug,
-	};
-
-	g->vmm->events = &vmm_events;
-	g->vmm->userdata = g;
-	s = new0(struct starting);
-	*s = (struct starting){ g, done, ud };
-	g->vmm->ops->start(g->vmm, &c, started, s);
-	/* QEMU has its own copies; the tap's last descriptor is QEMU's, so the tap goes with it. */
-	fd_close(&g->tap);
-	for (size_t i = 0; i < g->n_shares; i++)
-		fd_close(&g->shares[i].fd);
+	t->exited = true;
+	g->b.events->exited(g->b.userdata, t->ctr, t->exec, 128 + SIGKILL, now_real_ns(), false, reason);
 }
 
-void machine_gone(struct guest *g, const char *why)
+void machine_ended(struct guest *g)
 {
-	_cleanup_free_ char *reason = xstrdup(why);
+	bool asked = g->shutdown_done, up = g->phase == GUEST_UP;
+	const char *cause = g->why ? g->why : g->words, *tail = g->vmm->ops->console(g->vmm);
+	_cleanup_free_ char *reason = xasprintf("the virtual machine ended: %s", cause);
+	_cleanup_err_ struct err e = ERR_INIT;
 
 	if (g->phase == GUEST_GONE)
 		return;
@@ -174,20 +157,130 @@ void machine_gone(struct guest *g, const char *why)
 	loop_source_free(g->deadline);
 	g->deadline = NULL;
 	link_close(g);
+	if (up)
+		err_msg(&e, ERR_SYSTEM, -EIO, "%s", reason);
+	else
+		err_msg(&e, ERR_SYSTEM, -EIO, "VM did not start: %s%s%s", cause, g->why && *tail ? ": " : "",
+			g->why ? tail : "");
+	link_refuse(g, &e);
 	list_for_each(t, &g->tasks, struct gtask, link)
-		if (!t->exited) {
-			t->exited = true;
-			loop_source_free(t->kill_timer);
-			t->kill_timer = NULL;
-			g->b.events->exited(g->b.userdata, t->ctr, t->exec, 128 + SIGKILL, now_real_ns(), false, reason);
-		}
-	if (g->shutdown_done) {
+		end_task(g, t, asked ? "" : reason);
+	if (asked) {
 		backend_done_fn done = g->shutdown_done;
 
 		g->shutdown_done = NULL;
 		done(g->shutdown_ud, 0, NULL, NULL, 0);
+	} else {
+		g->b.events->lost(g->b.userdata, reason);
 	}
-	g->b.events->lost(g->b.userdata, reason);
+}
+
+/* --- its start --- */
+
+static int check(struct guest *g, const struct msg_sandbox *m, struct err *e)
+{
+	if (g->phase != GUEST_NEW)
+		return err_msg(e, ERR_CONFLICT, -EEXIST, "the sandbox exists");
+	if (!qemu_program())
+		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, NEEDS_QEMU);
+	if (!fs_exists(m->kernel) || !fs_exists(m->initrd))
+		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, NEEDS_KERNEL, fs_exists(m->kernel) ? m->initrd : m->kernel);
+	if (!streq(m->accel, "kvm") && !streq(m->accel, "tcg"))
+		return err_msg(e, ERR_INVALID, -EINVAL, "invalid accelerator '%s': expected kvm or tcg", m->accel);
+	if (!streq(m->net, "none") && !streq(m->net, "bridge"))
+		return err_msg(e, ERR_INVALID, -EINVAL, "hyperv isolation has no network '%s': the network of the host "
+			       "cannot be reached from a virtual machine; use bridge or none", m->net);
+	if (m->memory < MEMORY_MIN)
+		return err_msg(e, ERR_INVALID, -EINVAL, "a virtual machine needs at least %llu MiB of memory",
+			       MEMORY_MIN >> 20);
+	return 0;
+}
+
+static int open_link(struct guest *g, int *ret_theirs)
+{
+	int pair[2], r = sock_pair(pair);
+
+	if (r < 0)
+		return r;
+	*ret_theirs = pair[1];
+	return link_open(g, pair[0]);
+}
+
+/* Everything the machine is connected to. */
+static int prepare(struct guest *g, int *ret_link, struct err *e)
+{
+	const struct msg_sandbox *m = &g->conf;
+	int r = 0;
+
+	if (*m->cgroup) {
+		g->cgroup = xstrdup(m->cgroup);
+		cgroup_make(g->cgroup, m->memory + QEMU_OVERHEAD, m->vcpus);
+	}
+	if (streq(m->net, "bridge"))
+		r = plug(g);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "connect sandbox '%s' to network bridge '%s'", g->sandbox, m->bridge);
+	r = start_shares(g, e);
+	if (r < 0)
+		return r;
+	r = open_link(g, ret_link);
+	if (r == 0)
+		r = qemu_new(g->loop, &g->vmm);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "open the agent link") : 0;
+}
+
+static void copy_conf(struct guest *g, const struct msg_sandbox *m)
+{
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+
+	msg_sandbox_encode(m, &b);
+	(void)msg_sandbox_decode(b.buf, b.len, &g->conf);
+	if (!g->conf.vcpus)
+		g->conf.vcpus = 1;
+}
+
+static void start(struct guest *g, int link, struct starting *s)
+{
+	_cleanup_free_ char *words = g->debug ? xasprintf("%s insula.debug", cmdline) : xstrdup(cmdline);
+	int fds[GUEST_SHARES_MAX];
+
+	for (size_t i = 0; i < g->n_shares; i++)
+		fds[i] = g->shares[i].fd;
+	struct vmm_config c = {
+		.accel = g->conf.accel, .kernel = g->conf.kernel, .initrd = g->conf.initrd, .cmdline = words,
+		.memory = g->conf.memory, .vcpus = g->conf.vcpus, .cgroup = g->cgroup, .tap_fd = g->tap,
+		.mac = g->conf.mac, .share_fds = fds, .share_tags = g->tags, .n_shares = g->n_shares, .link_fd = link,
+	};
+
+	g->vmm->events = &vmm_events;
+	g->vmm->userdata = g;
+	g->vmm->ops->start(g->vmm, &c, started, s);
+	/* Its own copies are the last: tap and link go with it. */
+	fd_close(&g->tap);
+	for (size_t i = 0; i < g->n_shares; i++)
+		fd_close(&g->shares[i].fd);
+}
+
+void machine_start(struct guest *g, const struct msg_sandbox *m, backend_done_fn done, void *ud)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+	_cleanup_close_ int link = -EBADF;
+	struct starting *s;
+	int r = check(g, m, &e);
+
+	if (r == 0) {
+		copy_conf(g, m);
+		r = prepare(g, &link, &e);
+		/* There is no second try: what it takes is gone, or half made. */
+		g->phase = r < 0 ? GUEST_GONE : GUEST_STARTING;
+	}
+	if (r < 0) {
+		done(ud, r, &e, NULL, 0);
+		return;
+	}
+	s = new0(struct starting);
+	*s = (struct starting){ g, done, ud };
+	start(g, link, s);
 }
 
 void machine_done(struct guest *g)
@@ -197,6 +290,8 @@ void machine_done(struct guest *g)
 	g->vmm = NULL;
 	for (size_t i = 0; i < g->n_shares; i++)
 		share_stop(&g->shares[i]);
+	cgroup_remove(g->cgroup);
+	free(g->cgroup);
 	fd_close(&g->tap);
 	strv_free(g->tags);
 	msg_sandbox_done(&g->conf);

@@ -1,16 +1,20 @@
 /* vmwp: the supervisor of one hyperv sandbox, the worker process of its virtual machine. */
 #include "base/alloc.h"
+#include "base/fs.h"
 #include "base/log.h"
+#include "base/opt.h"
 #include "base/strv.h"
 #include "super/super.h"
 #include "vm/accel.h"
 #include "vm/guest.h"
+#include "vm/vmm.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-static int probe_accel(void)
+/* For insulad: "kvm", or "tcg" and the reason. */
+static int probe_accel(int argc, char **argv)
 {
 	_cleanup_free_ char *reason = NULL;
 
@@ -21,14 +25,37 @@ static int probe_accel(void)
 	return 0;
 }
 
-int main(int argc, char **argv)
+/* Says, a line each, what is missing for hyperv isolation: exit code 1 if anything is. */
+static int check(int argc, char **argv)
+{
+	_cleanup_free_ char *kernel = NULL, *initrd = NULL, *error = NULL;
+	_cleanup_free_ char **rest = NULL;
+	const struct opt opts[] = {
+		{ 0, "kernel", OPT_STR, &kernel, "file", "The guest's kernel" },
+		{ 0, "initrd", OPT_STR, &initrd, "file", "Its initramfs" },
+		OPT_END
+	};
+	int missing = 0;
+
+	if (opt_parse(opts, argc, argv, false, &rest, &error) < 0 || rest[0]) {
+		fprintf(stderr, "vmwp --check: %s\n", error ? error : "unexpected argument");
+		return 2;
+	}
+	if (!qemu_program() && ++missing)
+		puts(NEEDS_QEMU);
+	if (kernel && !fs_exists(kernel) && ++missing)
+		printf(NEEDS_KERNEL "\n", kernel);
+	else if (initrd && !fs_exists(initrd) && ++missing)
+		printf(NEEDS_KERNEL "\n", initrd);
+	return missing > 0;
+}
+
+static int supervise(int argc, char **argv)
 {
 	_cleanup_loop_ struct loop *loop = NULL;
 	struct super_args args;
 	int r;
 
-	if (argc == 2 && streq(argv[1], "--probe-accel"))
-		return probe_accel();
 	argv[0] = (char *)"vmwp";
 	if (super_parse_args(argc, argv, &args) < 0)
 		return 2;
@@ -36,11 +63,19 @@ int main(int argc, char **argv)
 	r = loop_new(&loop);
 	if (r == 0)
 		r = guest_new(loop, args.sandbox, log_get_level() >= LOG_LVL_DEBUG, &args.backend);
-	if (r < 0) {
+	if (r < 0)
 		log_error("start sandbox '%s': %s", args.sandbox, strerror(-r));
-		return 1;
-	}
-	r = super_run(loop, &args);
-	args.backend->ops->free(args.backend);
-	return r;
+	else
+		r = super_run(loop, &args);
+	super_args_done(&args);
+	return r < 0 ? 1 : r;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && streq(argv[1], "--probe-accel"))
+		return probe_accel(argc, argv);
+	if (argc >= 2 && streq(argv[1], "--check"))
+		return check(argc - 1, argv + 1);
+	return supervise(argc, argv);
 }

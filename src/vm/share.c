@@ -11,6 +11,7 @@
 #include "base/fs.h"
 #include "base/sock.h"
 #include "base/strv.h"
+#include "vm/cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,11 +21,13 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #define FD_LISTEN 10
+#define VIEW "/tmp/share"	/* in the mount namespace of the program */
 
 static const char *const programs[] = { "/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd" };
 
@@ -36,69 +39,101 @@ static char **arguments(const char *program)
 	strv_add(&v, program);
 	strv_addf(&v, "--fd=%d", FD_LISTEN);
 	if (str_starts(program, "/usr/lib/qemu/"))
-		strv_adds(&v, "-o", "source=/tmp/share,sandbox=namespace,cache=auto,posix_lock,flock,xattr,"
-						  "announce_submounts", NULL);
+		/* The limit of open files is set by us: it insists on more than an unprivileged root may have. */
+		strv_adds(&v, "--rlimit-nofile=0", "-o", "source=" VIEW ",sandbox=namespace,cache=auto,posix_lock,flock,"
+			  "xattr,announce_submounts,log_level=warn", NULL);
 	else
-		strv_adds(&v, "--shared-dir=/tmp/share", "--sandbox=namespace", "--cache=auto", "--xattr",
-					    "--announce-submounts", NULL);
+		strv_adds(&v, "--shared-dir=" VIEW, "--sandbox=namespace", "--cache=auto", "--xattr", "--announce-submounts",
+			  "--log-level=warn", NULL);
 	return v;
 }
 
-static int serve_view(const char *path, bool read_only)
+/* The source is held by descriptor: the tmpfs may cover its path. A file needs a file to be mounted on. */
+static int bind_source(int src, const char *target, bool directory, bool read_only)
 {
-	struct stat st;
-	_cleanup_free_ char *target = xstrdup("/tmp/share");
+	struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
 
-	if (stat(path, &st) < 0)
-		return -errno;
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
-		return -errno;
-	/* The source is held by descriptor: the tmpfs may cover it. */
-	_cleanup_close_ int src = open(path, O_PATH | O_CLOEXEC);
+	if (!directory) {
+		int fd = open(target, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
 
-	if (src < 0 || mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID, "size=64k,mode=700") < 0 || mkdir("/tmp/share", 0755) < 0)
-		return -errno;
-	if (!S_ISDIR(st.st_mode)) {
-		int fd;
-
-		free(target);
-		target = xasprintf("/tmp/share/%s", path_basename(path));
-		fd = open(target, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
 		if (fd < 0)
 			return -errno;
 		close(fd);
 	}
 	if (mount(fd_proc_path(src).s, target, NULL, MS_BIND | MS_REC, NULL) < 0)
 		return -errno;
-	if (read_only && mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) < 0)
-		return -errno;
-	return 0;
+	/* All that is mounted below it too. */
+	return read_only && mount_setattr(AT_FDCWD, target, AT_RECURSIVE, &ro, sizeof ro) < 0 ? -errno : 0;
 }
 
-static _noreturn_ void child(const char *program, char *const *argv, const char *path, bool read_only, int listen_fd, int report)
+static int serve_view(const char *path, bool read_only)
+{
+	_cleanup_free_ char *target = NULL;
+	_cleanup_close_ int src = -EBADF;
+	struct stat st;
+	int r;
+
+	/* Slave: what the host mounts below the volume later shows in it, as it does in a bind mount. */
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		return -errno;
+	src = open(path, O_PATH | O_CLOEXEC);
+	if (src < 0 || fstat(src, &st) < 0)
+		return -errno;
+	if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=700") < 0 || mkdir(VIEW, 0755) < 0)
+		return -errno;
+	target = S_ISDIR(st.st_mode) ? xstrdup(VIEW) : path_join(VIEW, path_basename(path));
+	r = bind_source(src, target, S_ISDIR(st.st_mode), read_only);
+	if (r < 0 || S_ISDIR(st.st_mode))
+		return r;
+	/* Beside a single file nothing can be made. */
+	return mount(NULL, "/tmp", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0 ? -errno : 0;
+}
+
+struct serve {
+	const char *program, *path, *cgroup;
+	char *const *argv;
+	bool read_only;
+	int listen_fd, errors_fd, report;
+};
+
+static int prepare(const struct serve *s)
+{
+	_cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct rlimit nofile;
+	int r;
+
+	if (s->cgroup && *s->cgroup)
+		cgroup_join(s->cgroup);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getrlimit(RLIMIT_NOFILE, &nofile) < 0)
+		return -errno;
+	nofile.rlim_cur = nofile.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &nofile);
+	r = serve_view(s->path, s->read_only);
+	if (r < 0)
+		return r;
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(s->errors_fd, 2) < 0 ||
+	    dup2(s->listen_fd, FD_LISTEN) < 0)
+		return -errno;
+	umask(0);
+	r = fd_cloexec_from(3);
+	return r < 0 ? r : fd_set_cloexec(FD_LISTEN, false);
+}
+
+static _noreturn_ void child(struct serve *s)
 {
 	char *envp[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
-	int r, high = fcntl(report, F_DUPFD_CLOEXEC, 100);
+	int r;
 
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	r = serve_view(path, read_only);
-	if (r == 0 && dup2(listen_fd, FD_LISTEN) < 0)
-		r = -errno;
-	if (r == 0)
-		r = fd_cloexec_from(3);
-	if (r == 0)
-		r = fd_set_cloexec(FD_LISTEN, false);
+	/* Out of the way of the numbers that the program expects. */
+	s->listen_fd = fcntl(s->listen_fd, F_DUPFD_CLOEXEC, 100);
+	s->errors_fd = fcntl(s->errors_fd, F_DUPFD_CLOEXEC, 100);
+	s->report = fcntl(s->report, F_DUPFD_CLOEXEC, 100);
+	r = prepare(s);
 	if (r == 0) {
-		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-		if (null >= 0 && (dup2(null, 0) < 0 || dup2(null, 1) < 0))
-			r = -errno;
-	}
-	if (r == 0) {
-		execve(program, argv, envp);
+		execve(s->program, s->argv, envp);
 		r = -errno;
 	}
-	(void)!write(high, &r, sizeof r);
+	(void)!write(s->report, &r, sizeof r);
 	_exit(127);
 }
 
@@ -120,38 +155,52 @@ static int connected_listener(int *ret_listen, int *ret_conn)
 	return 0;
 }
 
-int share_start(struct share *s, const char *path, bool read_only, struct err *e)
+static int start(struct share *s, struct serve *serve, struct loop *l)
 {
-	_cleanup_close_ int listen_fd = -EBADF, conn = -EBADF, report_r = -EBADF, report_w = -EBADF;
-	_cleanup_strv_ char **argv = NULL;
-	const char *program = NULL;
-	int p[2], r, child_err = 0;
+	_cleanup_close_ int listen_fd = -EBADF, conn = -EBADF, errors = -EBADF, report_r = -EBADF, report_w = -EBADF;
+	int p[2], child_err = 0, r = connected_listener(&listen_fd, &conn);
 
-	for (size_t i = 0; i < ARRAY_SIZE(programs) && !program; i++)
-		if (access(programs[i], X_OK) == 0)
-			program = programs[i];
-	if (!program)
-		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, "volumes of hyperv containers need virtiofsd: install "
-			       "qemu-system-common");
-	argv = arguments(program);
-	r = connected_listener(&listen_fd, &conn);
+	if (r == 0)
+		r = output_open(&s->errors, l, "virtiofsd", LOG_LVL_WARN, &errors);
 	if (r == 0)
 		r = fd_pipe(p, 0);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "share '%s'", path);
+		return r;
 	report_r = p[0];
 	report_w = p[1];
+	serve->listen_fd = listen_fd;
+	serve->errors_fd = errors;
+	serve->report = report_w;
 	r = proc_fork(&s->proc);
 	if (r == 0)
-		child(program, argv, path, read_only, listen_fd, report_w);
+		child(serve);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "share '%s'", path);
+		return r;
 	fd_close(&report_w);
-	if (fd_read_full(report_r, &child_err, sizeof child_err) == sizeof child_err) {
-		share_stop(s);
-		return err_set(e, ERR_SYSTEM, child_err, "share '%s'", path);
-	}
+	if (fd_read_full(report_r, &child_err, sizeof child_err) == sizeof child_err)
+		return child_err;
 	s->fd = TAKE_FD(conn);
+	return 0;
+}
+
+int share_start(struct share *s, struct loop *l, const char *path, bool read_only, const char *cgroup, struct err *e)
+{
+	struct serve serve = { .path = path, .read_only = read_only, .cgroup = cgroup };
+	_cleanup_strv_ char **argv = NULL;
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(programs) && !serve.program; i++)
+		if (access(programs[i], X_OK) == 0)
+			serve.program = programs[i];
+	if (!serve.program)
+		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, "volumes of hyperv containers need virtiofsd: install "
+			       "qemu-system-common");
+	serve.argv = argv = arguments(serve.program);
+	r = start(s, &serve, l);
+	if (r < 0) {
+		share_stop(s);
+		return err_set(e, ERR_SYSTEM, r, "share '%s' with the virtual machine", path);
+	}
 	return 0;
 }
 
@@ -163,4 +212,5 @@ void share_stop(struct share *s)
 		(void)proc_wait(&s->proc, NULL);
 	}
 	proc_done(&s->proc);
+	output_close(&s->errors);
 }

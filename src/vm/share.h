@@ -3,15 +3,17 @@
 
 #include "base/err.h"
 #include "base/proc.h"
+#include "vm/output.h"
 #include <stdbool.h>
 
 struct share {
 	struct proc proc;
 	int fd;			/* connected vhost-user socket, for QEMU */
+	struct output errors;
 };
-#define SHARE_INIT {.proc = PROC_INIT, .fd = -EBADF}
+#define SHARE_INIT {.proc = PROC_INIT, .fd = -EBADF, .errors = OUTPUT_INIT}
 
 /* Serves path. A single file is served as a directory that holds it alone, under its own name. Read-only
- * shares are read-only here, on the host's side, whatever the guest says. */
-int share_start(struct share *s, const char *path, bool read_only, struct err *e);
+ * shares are read-only here, on the host's side, whatever the guest says. cgroup: see jail.h. */
+int share_start(struct share *s, struct loop *l, const char *path, bool read_only, const char *cgroup, struct err *e);
 void share_stop(struct share *s);

@@ -16,35 +16,37 @@ struct vmm;
 
 typedef void (*vmm_done_fn)(void *userdata, int r, const struct err *e);
 
+/* Everything in it, descriptors too, is borrowed for the call of start(). */
 struct vmm_config {
 	const char *accel;		/* "kvm" or "tcg" */
 	const char *kernel, *initrd, *cmdline;
 	uint64_t memory;		/* bytes */
 	unsigned vcpus;
-	const char *cgroup;		/* path below each hierarchy for the machine's process */
+	const char *cgroup;		/* for the machine's process: path below each hierarchy, made already */
 	int tap_fd;			/* -EBADF = no NIC */
 	const char *mac;
 	const int *share_fds;		/* connected vhost-user sockets, one per share */
 	char *const *share_tags;
 	size_t n_shares;
-	int link_fd;			/* the agent's port; taken over by start() */
-	bool debug;
+	int link_fd;			/* what the agent's port is connected to */
 };
 
 struct vmm_events {
-	/* The machine is gone; text says why as far as is known. Runs once. */
+	/* The machine is gone; text says why as far as is known: "QEMU exited with code 1: ...". Runs once, after a
+	 * start() that failed too if there was a process. No answer is outstanding any more. */
 	void (*gone)(void *userdata, const char *text);
 };
 
 struct vmm_ops {
 	/* Starts the machine, stopped, with NIC and shares. */
 	void (*start)(struct vmm *v, const struct vmm_config *c, vmm_done_fn done, void *ud);
-	/* Adds a raw disk; fd is borrowed during the call. serial: at most 20 characters. */
+	/* Adds a raw disk; fd is borrowed during the call. serial: at most 20 characters. The guest sees it after
+	 * a bus rescan. */
 	void (*add_disk)(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud);
 	void (*go)(struct vmm *v, vmm_done_fn done, void *ud);
-	/* Ends the machine now. gone() still runs. */
+	/* Ends the machine now. gone() still runs, later. */
 	void (*kill)(struct vmm *v);
-	/* The last lines of the serial console, for messages. Borrowed. */
+	/* The last lines of the serial console, for messages, clean. Borrowed until the loop's next round. */
 	const char *(*console)(struct vmm *v);
 	void (*free)(struct vmm *v);	/* ends it if need be and reaps its process */
 };
@@ -54,6 +56,10 @@ struct vmm {
 	const struct vmm_events *events;
 	void *userdata;
 };
+
+/* What is missing for hyperv isolation, and the way out. The second takes the path of the file. */
+#define NEEDS_QEMU "hyperv isolation needs QEMU: install qemu-system-x86"
+#define NEEDS_KERNEL "hyperv isolation needs a guest kernel at %s: run \"insula vm prepare\""
 
 int qemu_new(struct loop *l, struct vmm **ret);
 /* The QEMU program of this host, NULL if there is none. */

@@ -1,53 +1,36 @@
 /* The QEMU driver: machine `pc`, nothing but what we add, every file by descriptor.
  *
  * Disks come by add-fd and device_add, raw, never with format detection (a guest could otherwise turn its
- * raw disk into one with a backing file and read any file of the host). Addresses are fixed: the
- * link at 3, NIC at 4, shares from 5 down from the top, disks after them. */
+ * raw disk into one with a backing file and read any file of the host: Cloud Hypervisor's
+ * GHSA-jmr4-g2hv-mjj6). NIC and shares come by device_add too, after QEMU has started and before the
+ * processors run: where a template's state is loaded in between, nothing else changes (QEMU refuses to load
+ * state into a machine that has vhost-user devices). */
 #include "base/alloc.h"
 #include "base/fd.h"
-#include "base/fs.h"
-#include "base/log.h"
 #include "base/sock.h"
 #include "base/strv.h"
 #include "vm/jail.h"
+#include "vm/output.h"
+#include "vm/qemu/args.h"
 #include "vm/qemu/qmp.h"
-#include "vm/vmm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 
-#define FD_QMP 10
-#define FD_LINK 11
-#define FD_TAP 12
-#define FD_SERIAL 13
-#define FD_SHARES 20
-#define JAIL_KERNEL "/boot/vmlinuz"	/* what the jail calls them: QEMU opens these two by name only */
-#define JAIL_INITRD "/boot/initramfs.img"
-#define SHARES_MAX 8
-#define SLOT_LINK 3
-#define SLOT_NIC 4
-#define SLOT_FIRST 5
-#define SLOT_LAST 31
-#define QEMU_OVERHEAD (256ull << 20)	/* QEMU itself, its translation buffer, page tables */
 #define UID_BASE 0x70000000u		/* uids of machines: far from those people have */
 
 struct qemu {
 	struct vmm v;
 	struct loop *loop;
 	struct proc proc;
-	struct loop_source *child, *serial_io;
+	struct loop_source *child;
 	struct qmp *qmp;
-	int serial;
-	struct sbuf console;
+	struct output console, errors;
 	unsigned next_slot, next_disk;
-	char *cgroup, *mac, *why;
-	bool has_nic, debug, gone;
-	char **tags;
-	size_t to_add;			/* devices that start() still waits for */
+	bool gone, stopped_itself;
+	size_t to_add;			/* commands that start() still waits for */
 	vmm_done_fn started;
 	void *started_ud;
 };
@@ -59,6 +42,7 @@ struct pass {
 	void *ud;
 	char *id, *serial;
 	bool read_only;
+	unsigned slot;
 };
 
 static struct qemu *qemu_of(struct vmm *v)
@@ -78,37 +62,47 @@ const char *qemu_program(void)
 
 /* --- end of the machine --- */
 
-static void gone(struct qemu *q, const char *text)
+/* What is known of why it ended (heap). */
+static char *last_words(struct qemu *q, const siginfo_t *si)
 {
-	if (q->gone)
-		return;
-	q->gone = true;
-	if (q->started) {
-		vmm_done_fn fn = q->started;
-		_cleanup_err_ struct err e = ERR_INIT;
+	if (q->stopped_itself)
+		return xasprintf("its kernel stopped%s%s", *output_tail(&q->console) ? ": " : "", output_tail(&q->console));
+	if (si->si_code == CLD_EXITED)
+		return xasprintf("QEMU exited with code %d%s%s", si->si_status, *output_tail(&q->errors) ? ": " : "",
+				 output_tail(&q->errors));
+	return xasprintf("QEMU was ended by signal %d", si->si_status);
+}
 
-		q->started = NULL;
-		err_msg(&e, ERR_SYSTEM, -EIO, "start the virtual machine: %s%s%s", text, q->console.len ? ": " : "",
-			sbuf_str(&q->console));
-		fn(q->started_ud, -EIO, &e);
-		return;
-	}
-	q->v.events->gone(q->v.userdata, q->why ? q->why : text);
+static void start_done(struct qemu *q, int r, const struct err *e)
+{
+	vmm_done_fn fn = q->started;
+
+	q->started = NULL;
+	if (fn)
+		fn(q->started_ud, r, e);
 }
 
 static void on_child(struct loop_source *s, const siginfo_t *si, void *ud)
 {
 	struct qemu *q = ud;
-	char text[96];
+	_cleanup_free_ char *words = NULL;
 
-	loop_source_free(q->child);
-	q->child = NULL;
+	loop_source_free(TAKE_PTR(q->child));
 	proc_done(&q->proc);
-	if (si->si_code == CLD_EXITED)
-		snprintf(text, sizeof text, "the virtual machine ended (exit code %d)", si->si_status);
-	else
-		snprintf(text, sizeof text, "the virtual machine ended (signal %d)", si->si_status);
-	gone(q, text);
+	q->gone = true;
+	output_drain(&q->console);
+	output_drain(&q->errors);
+	if (q->started) {
+		_cleanup_free_ char *cause = last_words(q, si);
+		_cleanup_err_ struct err e = ERR_INIT;
+
+		err_msg(&e, ERR_SYSTEM, -EIO, "VM did not start: %s", cause);
+		start_done(q, -EIO, &e);
+	}
+	/* Its last events, and an end to what it left unanswered. */
+	qmp_drain(q->qmp);
+	words = last_words(q, si);
+	q->v.events->gone(q->v.userdata, words);
 }
 
 static void on_qmp_event(void *ud, const char *event, const struct json *data)
@@ -116,35 +110,8 @@ static void on_qmp_event(void *ud, const char *event, const struct json *data)
 	struct qemu *q = ud;
 
 	if (streq(event, "GUEST_PANICKED") || (streq(event, "SHUTDOWN") && json_get_bool(data, "guest", false)))
-		str_replace(&q->why, "the virtual machine ended: its kernel stopped");
+		q->stopped_itself = true;
 	log_debug("QEMU event %s", event);
-}
-
-static void on_qmp_closed(void *ud)
-{
-	/* Its process ends too: that is what is told. */
-}
-
-/* The console is the guest's to fill: only its tail is kept. */
-static void on_serial(struct loop_source *s, int fd, uint32_t events, void *ud)
-{
-	struct qemu *q = ud;
-	char buf[1024];
-	ssize_t n = RETRY(read(fd, buf, sizeof buf));
-
-	if (n <= 0) {
-		if (n == 0 || errno != EAGAIN) {
-			loop_source_free(q->serial_io);
-			q->serial_io = NULL;
-		}
-		return;
-	}
-	if (q->console.len + (size_t)n > 2048)
-		sbuf_consume(&q->console, MIN(q->console.len, (size_t)n + q->console.len - 2048));
-	for (ssize_t i = 0; i < n; i++)
-		sbuf_putc(&q->console, buf[i] == '\n' ? '|' : buf[i] < ' ' || buf[i] > '~' ? ' ' : buf[i]);
-	if (q->debug)
-		log_debug("console: %.*s", (int)n, buf);
 }
 
 /* --- devices --- */
@@ -168,7 +135,6 @@ static struct json *device(const char *driver, const char *id, unsigned slot)
 	json_set_str(a, "driver", driver);
 	json_set_str(a, "id", id);
 	json_set_str(a, "addr", addr);
-	json_set_str(a, "disable-legacy", "on");
 	return a;
 }
 
@@ -181,7 +147,8 @@ static void disk_node_added(void *ud, int r, const struct err *e, const struct j
 		device_added(p, r, e, NULL);
 		return;
 	}
-	a = device("virtio-blk-pci", p->id, p->q->next_slot++);
+	a = device("virtio-blk-pci", p->id, p->slot);
+	json_set_str(a, "disable-legacy", "on");
 	json_set_str(a, "drive", p->id);
 	json_set_str(a, "serial", p->serial);
 	json_set_str(a, "werror", "report");
@@ -219,110 +186,69 @@ static void op_add_disk(struct vmm *v, int fd, bool read_only, const char *seria
 	struct qemu *q = qemu_of(v);
 	struct pass *p;
 
-	if (!q->qmp || q->gone || q->next_slot + 1 > SLOT_LAST || strlen(serial) > 20) {
+	if (q->gone || q->next_slot > SLOT_LAST || strlen(serial) > 20) {
 		_cleanup_err_ struct err e = ERR_INIT;
 		int r = err_msg(&e, ERR_INVALID, -ENOSPC, "attach disk '%s': %s", serial,
-				q->next_slot + 1 > SLOT_LAST ? "no slot is left on the machine's bus" : "the machine is gone");
+				q->gone ? "the virtual machine ended" : "no slot is left on the bus of the virtual machine");
 
 		done(ud, r, &e);
 		return;
 	}
 	p = new0(struct pass);
-	*p = (struct pass){ q, done, ud, xasprintf("disk%u", q->next_disk++), xstrdup(serial), read_only };
+	*p = (struct pass){ q, done, ud, xasprintf("disk%u", q->next_disk++), xstrdup(serial), read_only,
+			     q->next_slot++ };
 	qmp_command(q->qmp, "add-fd", NULL, fd, disk_fd_added, p);
 }
 
 /* --- start --- */
 
-static void start_done(struct qemu *q, int r, const struct err *e)
-{
-	vmm_done_fn fn = q->started;
-
-	q->started = NULL;
-	if (fn)
-		fn(q->started_ud, r, e);
-}
-
 static void first_device_added(void *ud, int r, const struct err *e, const struct json *ret)
 {
 	struct qemu *q = ud;
 
-	if (r < 0 && q->started) {
+	if (r == -EPIPE)
+		return;		/* its process ends too: there is more to say then */
+	if (r < 0)
 		start_done(q, r, e);
-		return;
-	}
-	if (--q->to_add == 0 && q->started)
+	else if (--q->to_add == 0)
 		start_done(q, 0, NULL);
 }
 
-static void add_first_devices(struct qemu *q)
+static void first_command(struct qemu *q, const char *name, struct json *args, int pass_fd)
 {
-	q->to_add = 1 + q->has_nic + strv_len(q->tags);
-	if (q->has_nic) {
-		struct json *a = device("virtio-net-pci", "nic", SLOT_NIC);
-
-		json_set_str(a, "netdev", "net");
-		json_set_str(a, "mac", q->mac);
-		json_set_str(a, "romfile", "");
-		qmp_command(q->qmp, "device_add", a, -EBADF, first_device_added, q);
-	}
-	for (size_t i = 0; q->tags && q->tags[i]; i++) {
-		_cleanup_free_ char *id = xasprintf("share%zu", i), *chardev = xasprintf("sharec%zu", i);
-		struct json *a = json_object();
-		char addr[8];
-
-		snprintf(addr, sizeof addr, "0x%x", q->next_slot++);
-		json_set_str(a, "driver", "vhost-user-fs-pci");
-		json_set_str(a, "id", id);
-		json_set_str(a, "addr", addr);
-		json_set_str(a, "chardev", chardev);
-		json_set_str(a, "tag", q->tags[i]);
-		qmp_command(q->qmp, "device_add", a, -EBADF, first_device_added, q);
-	}
-	/* Answers come in order: this one says that all before it are in. */
-	qmp_command(q->qmp, "query-status", NULL, -EBADF, first_device_added, q);
+	q->to_add++;
+	qmp_command(q->qmp, name, args, pass_fd, first_device_added, q);
 }
 
-static char **arguments(const struct vmm_config *c)
+/* The tap's descriptor gets a name, by which the back end takes it. */
+static void add_nic(struct qemu *q, int tap_fd, const char *mac)
 {
-	char **v = NULL;
-	bool kvm = streq(c->accel, "kvm");
+	struct json *a = json_object();
 
-	strv_add(&v, qemu_program());
-	strv_adds(&v, "-name", "insula", "-no-user-config", "-nodefaults", "-nographic", "-no-reboot", "-S", NULL);
-	strv_adds(&v, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", NULL);
-	strv_add(&v, "-machine");
-	strv_add(&v, "pc,memory-backend=ram,usb=off,vmport=off");
-	strv_add(&v, "-accel");
-	strv_add(&v, kvm ? "kvm" : "tcg,tb-size=64");
-	/* Under TCG the fast string features cost more than they give. */
-	strv_adds(&v, "-cpu", kvm ? "host" : "max,-erms,-fsrm", NULL);
-	strv_add(&v, "-smp");
-	strv_addf(&v, "%u", c->vcpus);
-	strv_add(&v, "-m");
-	strv_addf(&v, "%lluk", (unsigned long long)(c->memory >> 10));
-	strv_add(&v, "-object");
-	strv_addf(&v, "memory-backend-memfd,id=ram,size=%lluk,share=on", (unsigned long long)(c->memory >> 10));
-	strv_adds(&v, "-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD, "-append", NULL);
-	strv_add(&v, c->cmdline);
-	strv_add(&v, "-chardev");
-	strv_addf(&v, "socket,id=qmp,fd=%d", FD_QMP);
-	strv_adds(&v, "-mon", "chardev=qmp,mode=control", "-chardev", NULL);
-	strv_addf(&v, "socket,id=serial,fd=%d", FD_SERIAL);
-	strv_adds(&v, "-serial", "chardev:serial", "-chardev", NULL);
-	strv_addf(&v, "socket,id=link,fd=%d", FD_LINK);
-	strv_add(&v, "-device");
-	strv_addf(&v, "virtio-serial-pci,id=vser,max_ports=2,disable-legacy=on,addr=0x%x", SLOT_LINK);
-	strv_adds(&v, "-device", "virtserialport,bus=vser.0,nr=1,chardev=link,name=insula.agent", NULL);
-	if (c->tap_fd >= 0) {
-		strv_add(&v, "-netdev");
-		strv_addf(&v, "tap,id=net,fd=%d,vhost=off", FD_TAP);
-	}
-	for (size_t i = 0; i < c->n_shares; i++) {
-		strv_add(&v, "-chardev");
-		strv_addf(&v, "socket,id=sharec%zu,fd=%d", i, FD_SHARES + (int)i);
-	}
-	return v;
+	json_set_str(a, "fdname", "tap");
+	first_command(q, "getfd", a, tap_fd);
+	a = json_object();
+	json_set_str(a, "type", "tap");
+	json_set_str(a, "id", "net");
+	json_set_str(a, "fd", "tap");
+	json_set_bool(a, "vhost", false);
+	first_command(q, "netdev_add", a, -EBADF);
+	a = device("virtio-net-pci", "nic", SLOT_NIC);
+	json_set_str(a, "disable-legacy", "on");
+	json_set_str(a, "netdev", "net");
+	json_set_str(a, "mac", mac);
+	json_set_str(a, "romfile", "");
+	first_command(q, "device_add", a, -EBADF);
+}
+
+static void add_share(struct qemu *q, size_t i, const char *tag)
+{
+	_cleanup_free_ char *id = xasprintf("share%zu", i), *chardev = xasprintf("sharec%zu", i);
+	struct json *a = device("vhost-user-fs-pci", id, q->next_slot++);
+
+	json_set_str(a, "chardev", chardev);
+	json_set_str(a, "tag", tag);
+	first_command(q, "device_add", a, -EBADF);
 }
 
 /* A uid no other machine of this host has: derived from our pid, which is unique while we live. */
@@ -331,45 +257,48 @@ static uint32_t machine_uid(void)
 	return UID_BASE + (uint32_t)getpid();
 }
 
+/* The ends that QEMU gets, and ours. */
+static int open_channels(struct qemu *q, const struct vmm_config *c, int *ret_qmp, int *ret_console, int *ret_errors)
+{
+	int pair[2], r = sock_pair(pair);
+
+	if (r < 0)
+		return r;
+	*ret_qmp = pair[1];
+	r = qmp_new(q->loop, pair[0], on_qmp_event, q, &q->qmp);
+	if (r == 0)
+		r = output_open(&q->console, q->loop, "console", LOG_LVL_DEBUG, ret_console);
+	q->console.telling = "Kernel panic";
+	if (r == 0)
+		r = output_open(&q->errors, q->loop, "qemu", LOG_LVL_WARN, ret_errors);
+	return r;
+}
+
 static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 {
 	const struct jail_bind files[] = { { c->kernel, JAIL_KERNEL }, { c->initrd, JAIL_INITRD } };
-	_cleanup_close_ int qmp_theirs = -EBADF, serial_theirs = -EBADF;
-	_cleanup_strv_ char **argv = arguments(c);
+	_cleanup_close_ int qmp = -EBADF, console = -EBADF, errors = -EBADF;
+	_cleanup_strv_ char **argv = qemu_arguments(qemu_program(), c);
 	struct fd_map map[8 + SHARES_MAX];
-	int qmp_pair[2], serial_pair[2], r;
 	size_t n = 0;
+	int r = open_channels(q, c, &qmp, &console, &errors);
 
-	r = sock_pair(qmp_pair);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "open the monitor");
-	qmp_theirs = qmp_pair[1];
-	r = qmp_new(q->loop, qmp_pair[0], on_qmp_event, on_qmp_closed, q, &q->qmp);
-	if (r == 0)
-		r = sock_pair(serial_pair);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "open the monitor");
-	q->serial = serial_pair[0];
-	serial_theirs = serial_pair[1];
-	(void)fd_set_nonblock(q->serial, true);
-	(void)loop_add_io(q->loop, q->serial, EPOLLIN, on_serial, q, &q->serial_io);
-	map[n++] = (struct fd_map){ qmp_theirs, FD_QMP };
-	map[n++] = (struct fd_map){ serial_theirs, FD_SERIAL };
+		return err_set(e, ERR_SYSTEM, r, "open the channels to QEMU");
+	map[n++] = (struct fd_map){ errors, STDERR_FILENO };
+	map[n++] = (struct fd_map){ qmp, FD_QMP };
+	map[n++] = (struct fd_map){ console, FD_CONSOLE };
 	map[n++] = (struct fd_map){ c->link_fd, FD_LINK };
-	map[n++] = (struct fd_map){ STDERR_FILENO, STDERR_FILENO };
-	if (c->tap_fd >= 0)
-		map[n++] = (struct fd_map){ c->tap_fd, FD_TAP };
 	for (size_t i = 0; i < c->n_shares; i++)
 		map[n++] = (struct fd_map){ c->share_fds[i], FD_SHARES + (int)i };
 	struct jail_args a = {
 		.argv = argv, .fds = map, .n_fds = n, .uid = machine_uid(), .cgroup = c->cgroup,
-		.memory_max = c->memory + QEMU_OVERHEAD, .kvm = streq(c->accel, "kvm"),
-		.binds = files, .n_binds = ARRAY_SIZE(files),
+		.kvm = streq(c->accel, "kvm"), .binds = files, .n_binds = ARRAY_SIZE(files),
 	};
 
 	r = jail_spawn(&a, &q->proc);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "start %s", argv[0]);
+		return err_set(e, ERR_SYSTEM, r, "start '%s' in its jail", argv[0]);
 	return loop_add_child(q->loop, q->proc.pidfd, on_child, q, &q->child);
 }
 
@@ -377,28 +306,24 @@ static void op_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn done
 {
 	struct qemu *q = qemu_of(v);
 	_cleanup_err_ struct err e = ERR_INIT;
-	int r = 0;
+	int r;
 
-	if (!qemu_program())
-		r = err_msg(&e, ERR_UNAVAILABLE, -ENOENT, "hyperv isolation needs QEMU: install qemu-system-x86");
-	else if (c->n_shares > SHARES_MAX)
-		r = err_msg(&e, ERR_INVALID, -E2BIG, "hyperv isolation takes at most %d volumes a sandbox", SHARES_MAX);
-	q->cgroup = xstrdup(c->cgroup);
-	q->mac = xstrdup(c->mac);
-	q->has_nic = c->tap_fd >= 0;
-	q->tags = strv_copy(c->share_tags);
-	q->debug = c->debug;
-	if (r == 0)
+	if (c->n_shares > SHARES_MAX)
+		r = err_msg(&e, ERR_INVALID, -E2BIG, "a virtual machine takes at most %d shares", SHARES_MAX);
+	else
 		r = launch(q, c, &e);
 	if (r < 0) {
-		close(c->link_fd);
 		done(ud, r, &e);
 		return;
 	}
-	close(c->link_fd);
 	q->started = done;
 	q->started_ud = ud;
-	add_first_devices(q);
+	/* Held until all are asked for; commands are answered in order, by a QEMU that has come up. */
+	first_command(q, "query-status", NULL, -EBADF);
+	if (c->tap_fd >= 0)
+		add_nic(q, c->tap_fd, c->mac);
+	for (size_t i = 0; i < c->n_shares; i++)
+		add_share(q, i, c->share_tags[i]);
 }
 
 static void went(void *ud, int r, const struct err *e, const struct json *ret)
@@ -425,7 +350,7 @@ static void op_kill(struct vmm *v)
 
 static const char *op_console(struct vmm *v)
 {
-	return sbuf_str(&qemu_of(v)->console);
+	return output_tail(&qemu_of(v)->console);
 }
 
 static void op_free(struct vmm *v)
@@ -438,16 +363,9 @@ static void op_free(struct vmm *v)
 		(void)proc_wait(&q->proc, NULL);
 		proc_done(&q->proc);
 	}
-	if (q->cgroup)
-		jail_cgroup_remove(q->cgroup);
 	qmp_free(q->qmp);
-	loop_source_free(q->serial_io);
-	fd_close(&q->serial);
-	sbuf_done(&q->console);
-	strv_free(q->tags);
-	free(q->cgroup);
-	free(q->mac);
-	free(q->why);
+	output_close(&q->console);
+	output_close(&q->errors);
 	free(q);
 }
 
@@ -457,8 +375,8 @@ int qemu_new(struct loop *l, struct vmm **ret)
 {
 	struct qemu *q = new0(struct qemu);
 
-	*q = (struct qemu){ .v = { .ops = &qemu_ops }, .loop = l, .proc = PROC_INIT, .serial = -EBADF, .next_slot = SLOT_FIRST,
-			    .console = SBUF_INIT_MAX(4096) };
+	*q = (struct qemu){ .v = { .ops = &qemu_ops }, .loop = l, .proc = PROC_INIT, .next_slot = SLOT_FIRST,
+			    .console = OUTPUT_INIT, .errors = OUTPUT_INIT };
 	*ret = &q->v;
 	return 0;
 }

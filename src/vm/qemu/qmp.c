@@ -15,7 +15,7 @@ struct command {
 	struct list link;
 	char *text;
 	int fd;
-	bool sent;
+	bool sent, negotiates;
 	qmp_reply_fn fn;
 	void *userdata;
 };
@@ -25,11 +25,10 @@ struct qmp {
 	int fd;
 	struct loop_source *io;
 	struct sbuf in, out;
-	bool ready, dead;
+	bool ready, ended, dead;
 	unsigned depth;
 	struct list commands;	/* sent ones first: answers come in order */
 	qmp_event_fn event;
-	qmp_close_fn closed;
 	void *userdata;
 };
 
@@ -50,12 +49,31 @@ static void qmp_release(struct qmp *q)
 	free(q);
 }
 
+/* Fails what is outstanding; from now on every command fails at once. */
+static void end(struct qmp *q)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+
+	if (q->ended)
+		return;
+	q->ended = true;
+	loop_source_free(TAKE_PTR(q->io));
+	err_msg(&e, ERR_SYSTEM, -EPIPE, "the virtual machine ended");
+	for (struct command *c; !q->dead && (c = list_first(&q->commands, struct command, link));) {
+		qmp_reply_fn fn = c->fn;
+		void *ud = c->userdata;
+
+		command_free(c);
+		fn(ud, -EPIPE, &e, NULL);
+	}
+}
+
 void qmp_free(struct qmp *q)
 {
 	if (!q || q->dead)
 		return;
 	q->dead = true;
-	loop_source_free(q->io);
+	loop_source_free(TAKE_PTR(q->io));
 	fd_close(&q->fd);
 	if (!q->depth)
 		qmp_release(q);
@@ -65,12 +83,14 @@ void qmp_free(struct qmp *q)
  * descriptor goes by itself, so that QEMU meets the descriptor with its command. */
 static void flush(struct qmp *q)
 {
+	if (q->ended)
+		return;
 	list_for_each(c, &q->commands, struct command, link) {
 		ssize_t n;
 
 		if (c->sent)
 			continue;
-		if (!q->ready && !strstr(c->text, "qmp_capabilities"))
+		if (!q->ready && !c->negotiates)
 			return;
 		n = sock_send_fds(q->fd, c->text, strlen(c->text), &c->fd, c->fd >= 0);
 		if (n == -EAGAIN) {
@@ -111,8 +131,9 @@ static void negotiated(void *ud, int r, const struct err *e, const struct json *
 {
 	struct qmp *q = ud;
 
-	q->ready = true;
-	flush(q);
+	q->ready = r == 0;
+	if (q->ready)
+		flush(q);
 }
 
 static void line(struct qmp *q, const char *p, size_t n)
@@ -127,60 +148,89 @@ static void line(struct qmp *q, const char *p, size_t n)
 		answer(q, doc);
 }
 
+/* Reads once: how much, 0 at the end, -errno. */
+static ssize_t take(struct qmp *q)
+{
+	char buf[4096], *nl;
+	ssize_t n = RETRY(read(q->fd, buf, sizeof buf));
+
+	if (n < 0)
+		return -errno;
+	sbuf_add(&q->in, buf, (size_t)n);
+	if (!sbuf_ok(&q->in))
+		return -EPROTO;
+	while (!q->dead && q->in.len && (nl = memchr(q->in.buf, '\n', q->in.len))) {
+		_cleanup_free_ char *text = xstrndup(q->in.buf, (size_t)(nl - q->in.buf));
+
+		sbuf_consume(&q->in, (size_t)(nl - q->in.buf) + 1);
+		line(q, text, strlen(text));
+	}
+	return n;
+}
+
+static void leave(struct qmp *q)
+{
+	if (--q->depth == 0 && q->dead)
+		qmp_release(q);
+}
+
 static void on_io(struct loop_source *s, int fd, uint32_t events, void *ud)
 {
 	struct qmp *q = ud;
-	char buf[4096];
-	ssize_t n;
 
 	q->depth++;
 	if (events & EPOLLOUT)
 		flush(q);
-	n = events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? RETRY(read(fd, buf, sizeof buf)) : -1;
-	if (n > 0) {
-		char *nl;
+	if (!q->dead && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+		ssize_t n = take(q);
 
-		sbuf_add(&q->in, buf, (size_t)n);
-		while (!q->dead && q->in.len && (nl = memchr(q->in.buf, '\n', q->in.len))) {
-			size_t len = (size_t)(nl - q->in.buf);
-			_cleanup_free_ char *text = xstrndup(q->in.buf, len);
-
-			sbuf_consume(&q->in, len + 1);
-			line(q, text, strlen(text));
-		}
-	} else if (n == 0 || (n < 0 && errno != EAGAIN && events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
-		loop_source_free(q->io);
-		q->io = NULL;
-		q->closed(q->userdata);
+		if (n <= 0 && n != -EAGAIN)
+			end(q);
 	}
-	if (--q->depth == 0 && q->dead)
-		qmp_release(q);
+	leave(q);
+}
+
+void qmp_drain(struct qmp *q)
+{
+	q->depth++;
+	while (!q->dead && !q->ended && take(q) > 0)
+		;
+	end(q);
+	leave(q);
 }
 
 void qmp_command(struct qmp *q, const char *name, struct json *args, int pass_fd, qmp_reply_fn fn, void *userdata)
 {
 	_cleanup_json_ struct json *doc = json_object();
 	_cleanup_free_ char *text = NULL;
-	struct command *c = new0(struct command);
+	struct command *c;
 
 	json_set_str(doc, "execute", name);
 	if (args)
 		json_set(doc, "arguments", args);
+	if (q->ended) {
+		_cleanup_err_ struct err e = ERR_INIT;
+
+		err_msg(&e, ERR_SYSTEM, -EPIPE, "the virtual machine ended");
+		fn(userdata, -EPIPE, &e, NULL);
+		return;
+	}
 	text = json_dump(doc);
+	c = new0(struct command);
 	*c = (struct command){
 		.text = xasprintf("%s\n", text), .fn = fn, .userdata = userdata,
-		.fd = pass_fd >= 0 ? fcntl(pass_fd, F_DUPFD_CLOEXEC, 3) : -EBADF,
+		.negotiates = !q->ready && list_empty(&q->commands), .fd = pass_fd >= 0 ? fcntl(pass_fd, F_DUPFD_CLOEXEC, 3) : -EBADF,
 	};
 	list_append(&q->commands, &c->link);
 	flush(q);
 }
 
-int qmp_new(struct loop *l, int fd, qmp_event_fn event, qmp_close_fn closed, void *userdata, struct qmp **ret)
+int qmp_new(struct loop *l, int fd, qmp_event_fn event, void *userdata, struct qmp **ret)
 {
 	struct qmp *q = new0(struct qmp);
 	int r;
 
-	*q = (struct qmp){ .loop = l, .fd = fd, .in = SBUF_INIT_MAX(QMP_LINE_MAX), .event = event, .closed = closed,
+	*q = (struct qmp){ .loop = l, .fd = fd, .in = SBUF_INIT_MAX(QMP_LINE_MAX), .event = event,
 			   .userdata = userdata };
 	list_init(&q->commands);
 	r = fd_set_nonblock(fd, true);

@@ -1,0 +1,184 @@
+/* CREATE: the container's files become disks of the machine, the machine runs, the agent is told.
+ *
+ * Files are opened here, with our rights, and known by device and inode: a layer that is attached already is
+ * not attached again, and a container that is made anew in a running machine finds its scratch disk. */
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/strv.h"
+#include "vm/guest_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+struct creating {
+	struct guest *g;
+	struct msg_create m;		/* as the agent will get it */
+	backend_done_fn done;
+	void *ud;
+	size_t pending;			/* disks, and one while they are being counted */
+	struct err err;			/* of the first that failed */
+};
+
+struct attaching {
+	struct creating *c;
+	struct disk *disk;
+};
+
+static void creating_free(struct creating *c)
+{
+	err_clear(&c->err);
+	msg_create_done(&c->m);
+	free(c);
+}
+
+static void after_create(struct guest *g, const char *ctr, const char *exec, int r)
+{
+	struct gtask *t = gtask_find(g, ctr, exec);
+
+	if (r < 0 && t)
+		gtask_free(t);
+}
+
+/* The devices are there. */
+static void send_create(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+	struct creating *c = ud;
+	struct guest *g = c->g;
+	struct forward *f;
+	struct gtask *t;
+
+	if (r < 0) {
+		c->done(c->ud, r, e, NULL, 0);
+		creating_free(c);
+		return;
+	}
+	t = new0(struct gtask);
+	*t = (struct gtask){ .guest = g, .ctr = xstrdup(c->m.ctr), .exec = xstrdup(c->m.exec), .tty = c->m.flags & TASK_TTY };
+	list_append(&g->tasks, &t->link);
+	f = forward_new(g, c->m.ctr, c->m.exec, c->done, c->ud);
+	forward_after(f, after_create);
+	c->m.stream = g->next_stream;
+	g->next_stream += 3;
+	r = gtask_open_streams(t, c->m.stream);
+	if (r < 0)
+		forwarded(f, r, NULL, NULL, 0);
+	else
+		CONN_REQUEST(g->conn, CREATE, create, &c->m, -EBADF, forwarded, f);
+	creating_free(c);
+}
+
+static void one_less(struct creating *c)
+{
+	if (--c->pending)
+		return;
+	if (c->err.kind) {
+		c->done(c->ud, c->err.errnum ? -c->err.errnum : -EIO, &c->err, NULL, 0);
+		creating_free(c);
+	} else {
+		link_ready(c->g, send_create, c);
+	}
+}
+
+static void on_attached(void *ud, int r, const struct err *e)
+{
+	struct attaching *a = ud;
+	struct creating *c = a->c;
+
+	if (r < 0) {
+		list_remove(&a->disk->link);
+		free(a->disk);
+		if (!c->err.kind)
+			err_msg(&c->err, ERR_SYSTEM, r, "%s", err_text(e));
+	}
+	free(a);
+	one_less(c);
+}
+
+static struct disk *disk_find(struct guest *g, const struct stat *st, bool read_only)
+{
+	list_for_each(d, &g->disks, struct disk, link)
+		if (d->dev == st->st_dev && d->ino == st->st_ino && d->read_only == read_only)
+			return d;
+	return NULL;
+}
+
+static bool serial_taken(struct guest *g, const char *serial)
+{
+	list_for_each(d, &g->disks, struct disk, link)
+		if (streq(d->serial, serial))
+			return true;
+	return false;
+}
+
+static struct disk *disk_new(struct guest *g, const struct stat *st, bool read_only, const char *ctr)
+{
+	struct disk *d = new0(struct disk);
+
+	d->dev = st->st_dev;
+	d->ino = st->st_ino;
+	d->read_only = read_only;
+	if (read_only)
+		snprintf(d->serial, sizeof d->serial, "l%u", g->next_layer++);
+	else
+		snprintf(d->serial, sizeof d->serial, "s-%.12s", ctr);
+	while (!read_only && serial_taken(g, d->serial))
+		snprintf(d->serial, sizeof d->serial, "s-%.12s-%u", ctr, ++g->next_scratch % 10000);
+	list_append(&g->disks, &d->link);
+	return d;
+}
+
+/* Attaches the file *path and puts the disk's serial in its place. */
+static void attach(struct creating *c, char **path, bool read_only)
+{
+	_cleanup_close_ int fd = open(*path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct guest *g = c->g;
+	struct attaching *a;
+	struct disk *d;
+	struct stat st;
+	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
+
+	/* Nothing but files the engine has made: a device here would be the host's (CVE-2026-24054). */
+	if (r == 0 && !S_ISREG(st.st_mode))
+		r = -EINVAL;
+	if (r < 0) {
+		if (!c->err.kind)
+			err_set(&c->err, ERR_SYSTEM, r, "open disk '%s'", *path);
+		return;
+	}
+	d = disk_find(g, &st, read_only);
+	if (d) {
+		str_replace(path, d->serial);
+		return;
+	}
+	a = new0(struct attaching);
+	*a = (struct attaching){ c, disk_new(g, &st, read_only, c->m.ctr) };
+	str_replace(path, a->disk->serial);
+	c->pending++;
+	g->vmm->ops->add_disk(g->vmm, fd, read_only, a->disk->serial, on_attached, a);
+}
+
+void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn done, void *ud)
+{
+	_cleanup_sbuf_ struct sbuf copy = SBUF_INIT;
+	struct creating *c;
+
+	if (*m->exec ? g->phase != GUEST_UP : g->phase < GUEST_STOPPED || g->phase > GUEST_UP) {
+		refuse_gone(done, ud);
+		return;
+	}
+	c = new0(struct creating);
+	*c = (struct creating){ .g = g, .done = done, .ud = ud, .pending = 1 };
+	msg_create_encode(m, &copy);
+	(void)msg_create_decode(copy.buf, copy.len, &c->m);
+	if (*m->exec) {
+		send_create(c, 0, NULL, NULL, 0);
+		return;
+	}
+	for (char **l = c->m.lower; l && *l; l++)
+		attach(c, l, true);
+	if (*c->m.upper)
+		attach(c, &c->m.upper, false);
+	one_less(c);
+}

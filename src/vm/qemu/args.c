@@ -1,0 +1,59 @@
+#include "vm/qemu/args.h"
+#include "base/strv.h"
+
+#include <stdio.h>
+
+static const char *const fixed[] = {
+	"-name", "insula", "-no-user-config", "-nodefaults", "-nographic", "-no-reboot", "-S",
+	"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+	"-machine", "pc,memory-backend=ram,usb=off,vmport=off",
+	"-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD,
+};
+
+/* The translation buffer of TCG would be 1 GiB. Under TCG the fast string features cost more than they give. */
+static const struct { const char *name; const char *const args[4]; } accels[] = {
+	{ "kvm", { "-accel", "kvm", "-cpu", "host" } },
+	{ "tcg", { "-accel", "tcg,tb-size=64", "-cpu", "max,-erms,-fsrm" } },
+};
+
+static void add_chardev(char ***v, const char *id, int fd)
+{
+	strv_add(v, "-chardev");
+	strv_addf(v, "socket,id=%s,fd=%d", id, fd);
+}
+
+char **qemu_arguments(const char *program, const struct vmm_config *c)
+{
+	unsigned long long kib = c->memory >> 10;
+	char **v = NULL;
+
+	strv_add(&v, program);
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		strv_add(&v, fixed[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(accels); i++)
+		for (size_t k = 0; k < 4 && streq(accels[i].name, c->accel); k++)
+			strv_add(&v, accels[i].args[k]);
+	strv_adds(&v, "-append", c->cmdline, "-smp", NULL);
+	strv_addf(&v, "%u", c->vcpus);
+	strv_add(&v, "-m");
+	strv_addf(&v, "%lluk", kib);
+	/* Shared, for the file servers of shares map it too. */
+	strv_add(&v, "-object");
+	strv_addf(&v, "memory-backend-memfd,id=ram,size=%lluk,share=on", kib);
+
+	add_chardev(&v, "qmp", FD_QMP);
+	strv_adds(&v, "-mon", "chardev=qmp,mode=control", NULL);
+	add_chardev(&v, "console", FD_CONSOLE);
+	strv_adds(&v, "-serial", "chardev:console", NULL);
+	add_chardev(&v, "link", FD_LINK);
+	strv_add(&v, "-device");
+	strv_addf(&v, "virtio-serial-pci,id=vser,max_ports=2,disable-legacy=on,addr=0x%x", SLOT_LINK);
+	strv_adds(&v, "-device", "virtserialport,bus=vser.0,nr=1,chardev=link,name=insula.agent", NULL);
+	for (size_t i = 0; i < c->n_shares; i++) {
+		char id[32];
+
+		snprintf(id, sizeof id, "sharec%zu", i);
+		add_chardev(&v, id, FD_SHARES + (int)i);
+	}
+	return v;
+}

@@ -1,0 +1,17 @@
+/* The command line of QEMU, and the descriptors it finds. */
+#pragma once
+
+#include "vm/vmm.h"
+
+enum { FD_QMP = 10, FD_LINK, FD_CONSOLE, FD_SHARES = 20 };
+#define SHARES_MAX 8
+
+/* What the jail calls them: QEMU opens these two by name only. */
+#define JAIL_KERNEL "/boot/vmlinuz"
+#define JAIL_INITRD "/boot/initramfs.img"
+
+/* Slots of the PCI bus. Fixed addresses make the order of devices in the guest certain. */
+enum { SLOT_LINK = 3, SLOT_NIC, SLOT_FIRST, SLOT_LAST = 31 };
+
+/* NULL-terminated, heap. program: argv[0]. */
+char **qemu_arguments(const char *program, const struct vmm_config *c);
