@@ -293,7 +293,7 @@ def link(guest):
     return link
 
 
-def spec(args, tty=False, mounts=(), **process):
+def spec(args, ctr=CTR, tty=False, mounts=(), **process):
     caps = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
             "CAP_KILL", "CAP_SYS_CHROOT"]
     return json.dumps({
@@ -314,7 +314,7 @@ def spec(args, tty=False, mounts=(), **process):
              "options": ["ro", "nosuid", "noexec", "nodev"]},
             *mounts],
         "linux": {
-            "cgroupsPath": "/insula/" + CTR,
+            "cgroupsPath": "/insula/" + ctr,
             "resources": {"devices": [{"allow": False, "access": "rwm"}], "pids": {"limit": 100}},
             "namespaces": [{"type": t} for t in ("pid", "ipc", "uts", "mount", "cgroup")]},
     }).encode()
@@ -359,7 +359,7 @@ class Task:
 
 def container(link, args, ctr=CTR, scratch="s-" + CTR[:12], lower=("l0", "l1"), mounts=(), flags=0,
               files=("hosts", "127.0.0.1 localhost\n"), **kw):
-    return Task(link, spec(args, tty=bool(flags & TTY), mounts=mounts, **kw), ctr=ctr, flags=flags,
+    return Task(link, spec(args, ctr, tty=bool(flags & TTY), mounts=mounts, **kw), ctr=ctr, flags=flags,
                 lower=list(lower), upper=scratch, files=list(files))
 
 
