@@ -137,8 +137,14 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 		r = seccomp_prog_compile(s->seccomp, a->seccomp_cache ? a->seccomp_cache : SECCOMP_CACHE, &c->seccomp, e);
 	if (r == 0 && s->cgroups_path)
 		r = cgroup_new(s->cgroups_path, &c->cg, e);
-	if (r == 0 && c->cg)
+	if (r == 0 && c->cg) {
 		r = cgroup_create(c->cg, &s->resources, e);
+		/* It has cleaned up what was its own; a group of somebody else must not be emptied. */
+		if (r < 0) {
+			cgroup_free(c->cg);
+			c->cg = NULL;
+		}
+	}
 	pp->p = s->process;
 	pp->personality = s->personality;
 	pp->seccomp = &c->seccomp;

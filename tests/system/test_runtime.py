@@ -172,6 +172,31 @@ def test_hooks_see_the_state(rt, tmp_path):
     assert all(json.loads(x)["id"] == "oci-hooks" for x in lines if x.startswith("{"))
 
 
+@pytest.mark.skipif(not os.path.isdir("/sys/fs/cgroup/freezer"), reason="needs the v1 freezer")
+def test_a_frozen_cgroup_is_refused_and_left_alone(rt):
+    """Joining it would hang the runtime for good; its processes are another's and live on."""
+    group = pathlib.Path("/sys/fs/cgroup/freezer/rt-foreign")
+    victim = subprocess.Popen(["sleep", "1000"])
+    pids = pathlib.Path("/sys/fs/cgroup/pids/rt-foreign")
+    try:
+        for g in (group, pids):
+            g.mkdir()
+            (g / "cgroup.procs").write_text(str(victim.pid))
+        (group / "freezer.state").write_text("FROZEN")
+        rt.config["linux"]["cgroupsPath"] = "/rt-foreign"
+        rt.write()
+        p = rt("run", "oci-foreign")
+        assert p.returncode == 1 and "is frozen" in p.stderr
+        assert victim.poll() is None
+    finally:
+        if group.is_dir():
+            (group / "freezer.state").write_text("THAWED")
+        victim.kill()
+        victim.wait()
+        for g in (group, pids):
+            wait_for(lambda: not g.is_dir() or g.rmdir() is None)
+
+
 def test_features_and_version():
     p = subprocess.run([program("insula-runtime"), "features"], capture_output=True, text=True)
     assert json.loads(p.stdout)["linux"]["seccomp"]["enabled"]
