@@ -14,7 +14,8 @@ static bool cpu_has_virtualization(void)
 	_cleanup_free_ char *text = NULL;
 	char *flags;
 
-	if (fs_read(AT_FDCWD, "/proc/cpuinfo", 16 << 20, &text, NULL) < 0 || !(flags = strstr(text, "\nflags")))
+	if (fs_read(AT_FDCWD, "/proc/cpuinfo", 16 << 20, &text, NULL) < 0 ||
+	    !(flags = strstr(text, "\nflags")))
 		return false;
 	flags[1 + strcspn(flags + 1, "\n")] = 0;
 	for (char *save = NULL, *f = strtok_r(flags, " \t\n:", &save); f; f = strtok_r(NULL, " \t\n:", &save))

@@ -55,7 +55,8 @@ static void send_create(void *ud, int r, const struct err *e, const void *p, siz
 		return;
 	}
 	t = new0(struct gtask);
-	*t = (struct gtask){ .guest = g, .ctr = xstrdup(c->m.ctr), .exec = xstrdup(c->m.exec), .tty = c->m.flags & TASK_TTY };
+	*t = (struct gtask){
+	    .guest = g, .ctr = xstrdup(c->m.ctr), .exec = xstrdup(c->m.exec), .tty = c->m.flags & TASK_TTY};
 	list_append(&g->tasks, &t->link);
 	f = forward_new(g, c->m.ctr, c->m.exec, c->done, c->ud);
 	forward_after(f, after_create);
@@ -132,7 +133,8 @@ static struct disk *disk_new(struct guest *g, const struct stat *st, bool read_o
 /* Attaches the file *path and puts the disk's serial in its place. */
 static void attach(struct creating *c, char **path, bool read_only)
 {
-	_cleanup_close_ int fd = open(*path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	_cleanup_close_ int fd =
+	    open(*path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	struct guest *g = c->g;
 	struct attaching *a;
 	struct disk *d;

@@ -56,7 +56,8 @@ struct forward {
 	bool (*valid)(const void *p, size_t n);
 };
 
-struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, backend_done_fn done, void *ud)
+struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, backend_done_fn done,
+			    void *ud)
 {
 	struct forward *f = new0(struct forward);
 
@@ -64,7 +65,8 @@ struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, 
 	return f;
 }
 
-void forward_after(struct forward *f, void (*after)(struct guest *g, const char *ctr, const char *exec, int r))
+void forward_after(struct forward *f,
+		   void (*after)(struct guest *g, const char *ctr, const char *exec, int r))
 {
 	f->after = after;
 }
@@ -151,8 +153,8 @@ static void on_patience(struct loop_source *s, void *ud)
 	machine_kill(t->guest, "its container did not end on SIGKILL");
 }
 
-static void op_kill(struct backend *b, const char *ctr, const char *exec, int signo, bool all, backend_done_fn done,
-		    void *ud)
+static void op_kill(struct backend *b, const char *ctr, const char *exec, int signo, bool all,
+		    backend_done_fn done, void *ud)
 {
 	struct guest *g = guest_of(b);
 	struct gtask *t = gtask_find(g, ctr, exec);
@@ -221,7 +223,7 @@ static void op_shutdown(struct backend *b, backend_done_fn done, void *ud)
 	g->shutdown_ud = ud;
 	loop_source_free(g->deadline);
 	g->deadline = NULL;
-	/* With the last container deleted its scratch disk is written and unmounted: nothing is left to lose. */
+	/* With the last container its scratch disk was written and unmounted: nothing is left to lose. */
 	if (g->phase != GUEST_UP || list_empty(&g->tasks)) {
 		machine_kill(g, NULL);
 		return;
@@ -280,17 +282,31 @@ static void op_free(struct backend *b)
 }
 
 static const struct backend_ops guest_ops = {
-	.kind = "hyperv", .sandbox = op_sandbox, .create = op_create, .start = op_start, .kill = op_kill,
-	.resize = op_resize, .ps = op_ps, .del = op_del, .shutdown = op_shutdown, .stdin_write = op_stdin_write,
-	.stdin_close = op_stdin_close, .output_pause = op_output_pause, .free = op_free,
+    .kind = "hyperv",
+    .sandbox = op_sandbox,
+    .create = op_create,
+    .start = op_start,
+    .kill = op_kill,
+    .resize = op_resize,
+    .ps = op_ps,
+    .del = op_del,
+    .shutdown = op_shutdown,
+    .stdin_write = op_stdin_write,
+    .stdin_close = op_stdin_close,
+    .output_pause = op_output_pause,
+    .free = op_free,
 };
 
 int guest_new(struct loop *l, const char *sandbox, bool debug, struct backend **ret)
 {
 	struct guest *g = new0(struct guest);
 
-	*g = (struct guest){ .b = { .ops = &guest_ops }, .loop = l, .sandbox = xstrdup(sandbox), .debug = debug,
-			     .tap = -EBADF, .next_stream = 1 };
+	*g = (struct guest){.b = {.ops = &guest_ops},
+			    .loop = l,
+			    .sandbox = xstrdup(sandbox),
+			    .debug = debug,
+			    .tap = -EBADF,
+			    .next_stream = 1};
 	list_init(&g->tasks);
 	list_init(&g->disks);
 	list_init(&g->waiting);

@@ -65,7 +65,7 @@ struct guest {
 	char *words;			/* why it ended, as the monitor knows it: set when it has */
 	struct loop_source *deadline;	/* of the boot, later of the shutdown */
 	struct list tasks, disks;
-	struct list waiting;		/* struct waiter: creations whose devices the agent has not been told of */
+	struct list waiting; /* struct waiter: creations whose devices the agent has not been told of */
 	unsigned next_layer, next_scratch;
 	uint32_t next_stream;
 	backend_done_fn shutdown_done;
@@ -77,9 +77,11 @@ struct gtask *gtask_find(struct guest *g, const char *ctr, const char *exec);
 void gtask_free(struct gtask *t);
 /* A request to the agent whose answer is the caller's. */
 struct forward;
-struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, backend_done_fn done, void *ud);
+struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, backend_done_fn done,
+			    void *ud);
 /* What to do with the task of a request once it is answered; runs before the caller's done. */
-void forward_after(struct forward *f, void (*after)(struct guest *g, const char *ctr, const char *exec, int r));
+void forward_after(struct forward *f,
+		   void (*after)(struct guest *g, const char *ctr, const char *exec, int r));
 /* The conn_reply_fn of a forward; frees it. What the guest says of an error is cleaned. */
 void forwarded(void *ud, int r, const struct err *e, const void *p, size_t n);
 void refuse_gone(backend_done_fn done, void *ud);
@@ -93,7 +95,8 @@ int link_open(struct guest *g, int fd);
 /* Makes the link end: what was sent before is still read, then machine_ended() runs. */
 void link_hang_up(struct guest *g);
 void link_close(struct guest *g);
-/* Lets the machine run if it does not, waits for the agent, tells it of all devices; done runs when they are there. */
+/* Lets the machine run if it does not, waits for the agent, tells it of all devices; done runs when they are
+ * there. */
 void link_ready(struct guest *g, backend_done_fn done, void *ud);
 /* Fails those who wait in link_ready(). */
 void link_refuse(struct guest *g, const struct err *e);

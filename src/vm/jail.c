@@ -31,8 +31,8 @@
 
 /* What QEMU opens beside itself: the loader and libraries, its firmware. Those a host lacks are left out. */
 static const char *const binds[] = {
-	"/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/qemu", "/usr/share/seabios", "/etc/ld.so.cache",
-	"/dev/null", "/dev/urandom",
+    "/usr/lib",           "/usr/lib64",       "/lib",      "/lib64",       "/usr/share/qemu",
+    "/usr/share/seabios", "/etc/ld.so.cache", "/dev/null", "/dev/urandom",
 };
 
 int drop_capabilities(uint64_t keep)
@@ -90,7 +90,9 @@ static int bind_one(const char *path, const char *to)
 		return -errno;
 	if (S_ISCHR(st.st_mode))
 		return 0;
-	return mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0 ? -errno : 0;
+	return mount(NULL, target, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0
+		   ? -errno
+		   : 0;
 }
 
 /* A node of its own: the host's belongs to a group that this uid is not in. */
@@ -129,7 +131,8 @@ static int enter_root(const struct jail_args *a)
 		r = bind_one(fd_proc_path(files[i]).s, a->binds[i].to);
 	if (r < 0)
 		return r;
-	if (chdir("/tmp") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+	if (chdir("/tmp") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
+	    chdir("/") < 0)
 		return -errno;
 	return mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID, NULL) < 0 ? -errno : 0;
 }
@@ -231,8 +234,9 @@ int jail_spawn(const struct jail_args *a, struct proc *ret)
 	_cleanup_close_ int report_r = -EBADF, report_w = -EBADF;
 	int p[2], pidfd = -EBADF, child_err = 0, r;
 	struct clone_args ca = {
-		.flags = CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
-		.pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD,
+	    .flags = CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
+	    .pidfd = (uint64_t)(uintptr_t)&pidfd,
+	    .exit_signal = SIGCHLD,
 	};
 	pid_t pid;
 

@@ -89,8 +89,8 @@ static int on_task_state(struct guest *g, const struct frame *f)
 		loop_source_free(t->kill_timer);
 		t->kill_timer = NULL;
 		/* The time is ours: the guest's clock is its own affair. */
-		g->b.events->exited(g->b.userdata, t->ctr, t->exec, (int)(m.exit_code & 0xff), now_real_ns(), m.oom != 0,
-				    reason);
+		g->b.events->exited(g->b.userdata, t->ctr, t->exec, (int)(m.exit_code & 0xff), now_real_ns(),
+				    m.oom != 0, reason);
 	}
 	msg_task_state_done(&m);
 	return 0;
@@ -110,8 +110,8 @@ static void on_frame(struct conn *c, const struct frame *f, int *fds, size_t n_f
 	if (r == 0 && conn_queued(c) > QUEUE_MAX)
 		r = -ENOBUFS;
 	if (r < 0) {
-		log_error("sandbox '%s': the guest broke the protocol (%s): %s", g->sandbox, msg_type_name(f->type) ?: "?",
-			  strerror(-r));
+		log_error("sandbox '%s': the guest broke the protocol (%s): %s", g->sandbox,
+			  msg_type_name(f->type) ?: "?", strerror(-r));
 		machine_kill(g, "its agent broke the protocol");
 	}
 }
@@ -242,10 +242,17 @@ static void send_guest(struct guest *g)
 	list_for_each(d, &g->disks, struct disk, link)
 		strv_add(&serials, d->serial);
 	struct msg_guest m = {
-		.sandbox = g->sandbox, .entropy = { entropy, sizeof entropy }, .time_ns = now_real_ns(),
-		.hostname = s->hostname, .mac = bridged ? s->mac : NULL, .address = bridged ? s->address : NULL,
-		.prefix = s->prefix, .gateway = bridged ? s->gateway : NULL, .mtu = s->mtu, .disks = serials,
-		.tags = g->tags,
+	    .sandbox = g->sandbox,
+	    .entropy = {entropy, sizeof entropy},
+	    .time_ns = now_real_ns(),
+	    .hostname = s->hostname,
+	    .mac = bridged ? s->mac : NULL,
+	    .address = bridged ? s->address : NULL,
+	    .prefix = s->prefix,
+	    .gateway = bridged ? s->gateway : NULL,
+	    .mtu = s->mtu,
+	    .disks = serials,
+	    .tags = g->tags,
 	};
 
 	random_bytes(entropy, sizeof entropy);

@@ -18,8 +18,8 @@
 #define MEMORY_MIN (64ull << 20)
 #define QEMU_OVERHEAD (256ull << 20)	/* QEMU itself, its translation buffer, page tables, file servers */
 
-/* The console is for panics and warnings: each byte written to it is an exit. noforce: no bounce buffer, which
- * would be 64 MB of a machine that memory can be added to. */
+/* The console is for panics and warnings: each byte written to it is an exit. noforce: no bounce buffer,
+ * which would be 64 MB of a machine that memory can be added to. */
 static const char cmdline[] =
 	"quiet reboot=t panic=-1 tsc=reliable no_timer_check swiotlb=noforce cryptomgr.notests "
 	"rcupdate.rcu_expedited=1 memhp_default_state=online_movable console=ttyS0";
@@ -66,7 +66,8 @@ static int start_shares(struct guest *g, struct err *e)
 		int r;
 
 		if (g->n_shares == GUEST_SHARES_MAX)
-			return err_msg(e, ERR_INVALID, -E2BIG, "hyperv isolation takes at most %d volumes a container",
+			return err_msg(e, ERR_INVALID, -E2BIG,
+				       "hyperv isolation takes at most %d volumes a container",
 				       GUEST_SHARES_MAX);
 		g->shares[g->n_shares] = (struct share)SHARE_INIT;
 		r = share_start(&g->shares[g->n_shares], g->loop, v[1], streq(v[2], "ro"), g->cgroup, e);
@@ -184,12 +185,16 @@ static int check(struct guest *g, const struct msg_sandbox *m, struct err *e)
 	if (!qemu_program())
 		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, NEEDS_QEMU);
 	if (!fs_exists(m->kernel) || !fs_exists(m->initrd))
-		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, NEEDS_KERNEL, fs_exists(m->kernel) ? m->initrd : m->kernel);
+		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, NEEDS_KERNEL,
+			       fs_exists(m->kernel) ? m->initrd : m->kernel);
 	if (!streq(m->accel, "kvm") && !streq(m->accel, "tcg"))
-		return err_msg(e, ERR_INVALID, -EINVAL, "invalid accelerator '%s': expected kvm or tcg", m->accel);
+		return err_msg(e, ERR_INVALID, -EINVAL, "invalid accelerator '%s': expected kvm or tcg",
+			       m->accel);
 	if (!streq(m->net, "none") && !streq(m->net, "bridge"))
-		return err_msg(e, ERR_INVALID, -EINVAL, "hyperv isolation has no network '%s': the network of the host "
-			       "cannot be reached from a virtual machine; use bridge or none", m->net);
+		return err_msg(e, ERR_INVALID, -EINVAL,
+			       "hyperv isolation has no network '%s': the network of the host "
+			       "cannot be reached from a virtual machine; use bridge or none",
+			       m->net);
 	if (m->memory < MEMORY_MIN)
 		return err_msg(e, ERR_INVALID, -EINVAL, "a virtual machine needs at least %llu MiB of memory",
 			       MEMORY_MIN >> 20);
@@ -219,7 +224,8 @@ static int prepare(struct guest *g, int *ret_link, struct err *e)
 	if (streq(m->net, "bridge"))
 		r = plug(g);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "connect sandbox '%s' to network bridge '%s'", g->sandbox, m->bridge);
+		return err_set(e, ERR_SYSTEM, r, "connect sandbox '%s' to network bridge '%s'", g->sandbox,
+			       m->bridge);
 	r = start_shares(g, e);
 	if (r < 0)
 		return r;
@@ -247,9 +253,19 @@ static void start(struct guest *g, int link, struct starting *s)
 	for (size_t i = 0; i < g->n_shares; i++)
 		fds[i] = g->shares[i].fd;
 	struct vmm_config c = {
-		.accel = g->conf.accel, .kernel = g->conf.kernel, .initrd = g->conf.initrd, .cmdline = words,
-		.memory = g->conf.memory, .vcpus = g->conf.vcpus, .cgroup = g->cgroup, .tap_fd = g->tap,
-		.mac = g->conf.mac, .share_fds = fds, .share_tags = g->tags, .n_shares = g->n_shares, .link_fd = link,
+	    .accel = g->conf.accel,
+	    .kernel = g->conf.kernel,
+	    .initrd = g->conf.initrd,
+	    .cmdline = words,
+	    .memory = g->conf.memory,
+	    .vcpus = g->conf.vcpus,
+	    .cgroup = g->cgroup,
+	    .tap_fd = g->tap,
+	    .mac = g->conf.mac,
+	    .share_fds = fds,
+	    .share_tags = g->tags,
+	    .n_shares = g->n_shares,
+	    .link_fd = link,
 	};
 
 	g->vmm->events = &vmm_events;

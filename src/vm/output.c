@@ -85,8 +85,11 @@ int output_open(struct output *o, struct loop *l, const char *name, enum log_lev
 {
 	int pair[2], r;
 
-	*o = (struct output){ .name = name, .level = level, .fd = -EBADF, .line = SBUF_INIT_MAX(2 * LINE_MAX_BYTES),
-			      .tail = SBUF_INIT_MAX(2 * LINE_MAX_BYTES) };
+	*o = (struct output){.name = name,
+			     .level = level,
+			     .fd = -EBADF,
+			     .line = SBUF_INIT_MAX(2 * LINE_MAX_BYTES),
+			     .tail = SBUF_INIT_MAX(2 * LINE_MAX_BYTES)};
 	r = sock_pair(pair);
 	if (r < 0)
 		return r;

@@ -12,7 +12,7 @@ struct output {
 	int fd;
 	struct loop_source *io;
 	struct sbuf line, tail;
-	const char *telling;		/* the first line with this in it says more than the last ones; may be NULL */
+	const char *telling; /* the first line with this in it says more than the last ones; may be NULL */
 	char *told;
 	uint64_t second;		/* of the budget below */
 	size_t logged, dropped;
@@ -23,7 +23,8 @@ struct output {
 int output_open(struct output *o, struct loop *l, const char *name, enum log_level level, int *ret_fd);
 /* Takes what is left, once nobody prints any more. */
 void output_drain(struct output *o);
-/* The last lines, joined by " | ", a few hundred characters; or the telling one. Borrowed until the next round of the loop. */
+/* The last lines, joined by " | ", a few hundred characters; or the telling one. Borrowed until the next
+ * round of the loop. */
 const char *output_tail(struct output *o);
 void output_close(struct output *o);
 

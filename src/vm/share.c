@@ -29,7 +29,8 @@
 #define FD_LISTEN 10
 #define VIEW "/tmp/share"	/* in the mount namespace of the program */
 
-static const char *const programs[] = { "/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd" };
+static const char *const programs[] = {"/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd",
+				       "/usr/lib/virtiofsd"};
 
 /* The classic program takes -o options; its successor in Rust has flags. */
 static char **arguments(const char *program)
@@ -39,12 +40,15 @@ static char **arguments(const char *program)
 	strv_add(&v, program);
 	strv_addf(&v, "--fd=%d", FD_LISTEN);
 	if (str_starts(program, "/usr/lib/qemu/"))
-		/* The limit of open files is set by us: it insists on more than an unprivileged root may have. */
-		strv_adds(&v, "--rlimit-nofile=0", "-o", "source=" VIEW ",sandbox=namespace,cache=auto,posix_lock,flock,"
-			  "xattr,announce_submounts,log_level=warn", NULL);
+		/* The limit of open files is set by us: it insists on more than an unprivileged root may
+		 * have. */
+		strv_adds(&v, "--rlimit-nofile=0", "-o",
+			  "source=" VIEW ",sandbox=namespace,cache=auto,posix_lock,flock,"
+			  "xattr,announce_submounts,log_level=warn",
+			  NULL);
 	else
-		strv_adds(&v, "--shared-dir=" VIEW, "--sandbox=namespace", "--cache=auto", "--xattr", "--announce-submounts",
-			  "--log-level=warn", NULL);
+		strv_adds(&v, "--shared-dir=" VIEW, "--sandbox=namespace", "--cache=auto", "--xattr",
+			  "--announce-submounts", "--log-level=warn", NULL);
 	return v;
 }
 
@@ -79,14 +83,16 @@ static int serve_view(const char *path, bool read_only)
 	src = open(path, O_PATH | O_CLOEXEC);
 	if (src < 0 || fstat(src, &st) < 0)
 		return -errno;
-	if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=700") < 0 || mkdir(VIEW, 0755) < 0)
+	if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=700") < 0 ||
+	    mkdir(VIEW, 0755) < 0)
 		return -errno;
 	target = S_ISDIR(st.st_mode) ? xstrdup(VIEW) : path_join(VIEW, path_basename(path));
 	r = bind_source(src, target, S_ISDIR(st.st_mode), read_only);
 	if (r < 0 || S_ISDIR(st.st_mode))
 		return r;
 	/* Beside a single file nothing can be made. */
-	return mount(NULL, "/tmp", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0 ? -errno : 0;
+	return mount(NULL, "/tmp", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0 ? -errno
+												  : 0;
 }
 
 struct serve {
@@ -157,7 +163,8 @@ static int connected_listener(int *ret_listen, int *ret_conn)
 
 static int start(struct share *s, struct serve *serve, struct loop *l)
 {
-	_cleanup_close_ int listen_fd = -EBADF, conn = -EBADF, errors = -EBADF, report_r = -EBADF, report_w = -EBADF;
+	_cleanup_close_ int listen_fd = -EBADF, conn = -EBADF, errors = -EBADF, report_r = -EBADF,
+			    report_w = -EBADF;
 	int p[2], child_err = 0, r = connected_listener(&listen_fd, &conn);
 
 	if (r == 0)
@@ -183,7 +190,8 @@ static int start(struct share *s, struct serve *serve, struct loop *l)
 	return 0;
 }
 
-int share_start(struct share *s, struct loop *l, const char *path, bool read_only, const char *cgroup, struct err *e)
+int share_start(struct share *s, struct loop *l, const char *path, bool read_only, const char *cgroup,
+		struct err *e)
 {
 	struct serve serve = { .path = path, .read_only = read_only, .cgroup = cgroup };
 	_cleanup_strv_ char **argv = NULL;
@@ -193,7 +201,8 @@ int share_start(struct share *s, struct loop *l, const char *path, bool read_onl
 		if (access(programs[i], X_OK) == 0)
 			serve.program = programs[i];
 	if (!serve.program)
-		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, "volumes of hyperv containers need virtiofsd: install "
+		return err_msg(e, ERR_UNAVAILABLE, -ENOENT,
+			       "volumes of hyperv containers need virtiofsd: install "
 			       "qemu-system-common");
 	serve.argv = argv = arguments(serve.program);
 	r = start(s, &serve, l);

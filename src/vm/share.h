@@ -15,5 +15,6 @@ struct share {
 
 /* Serves path. A single file is served as a directory that holds it alone, under its own name. Read-only
  * shares are read-only here, on the host's side, whatever the guest says. cgroup: see jail.h. */
-int share_start(struct share *s, struct loop *l, const char *path, bool read_only, const char *cgroup, struct err *e);
+int share_start(struct share *s, struct loop *l, const char *path, bool read_only, const char *cgroup,
+		struct err *e);
 void share_stop(struct share *s);

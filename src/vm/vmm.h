@@ -22,7 +22,7 @@ struct vmm_config {
 	const char *kernel, *initrd, *cmdline;
 	uint64_t memory;		/* bytes */
 	unsigned vcpus;
-	const char *cgroup;		/* for the machine's process: path below each hierarchy, made already */
+	const char *cgroup; /* for the machine's process: path below each hierarchy, made already */
 	int tap_fd;			/* -EBADF = no NIC */
 	const char *mac;
 	const int *share_fds;		/* connected vhost-user sockets, one per share */
@@ -32,17 +32,18 @@ struct vmm_config {
 };
 
 struct vmm_events {
-	/* The machine is gone; text says why as far as is known: "QEMU exited with code 1: ...". Runs once, after a
-	 * start() that failed too if there was a process. No answer is outstanding any more. */
+	/* The machine is gone; text says why as far as is known: "QEMU exited with code 1: ...". Runs once,
+	 * after a start() that failed too if there was a process. No answer is outstanding any more. */
 	void (*gone)(void *userdata, const char *text);
 };
 
 struct vmm_ops {
 	/* Starts the machine, stopped, with NIC and shares. */
 	void (*start)(struct vmm *v, const struct vmm_config *c, vmm_done_fn done, void *ud);
-	/* Adds a raw disk; fd is borrowed during the call. serial: at most 20 characters. The guest sees it after
-	 * a bus rescan. */
-	void (*add_disk)(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud);
+	/* Adds a raw disk; fd is borrowed during the call. serial: at most 20 characters. The guest sees it
+	 * after a bus rescan. */
+	void (*add_disk)(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done,
+			 void *ud);
 	void (*go)(struct vmm *v, vmm_done_fn done, void *ud);
 	/* Ends the machine now. gone() still runs, later. */
 	void (*kill)(struct vmm *v);

@@ -10,7 +10,8 @@ static const char *const fixed[] = {
 	"-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD,
 };
 
-/* The translation buffer of TCG would be 1 GiB. Under TCG the fast string features cost more than they give. */
+/* The translation buffer of TCG would be 1 GiB. Under TCG the fast string features cost more than they give.
+ */
 static const struct { const char *name; const char *const args[4]; } accels[] = {
 	{ "kvm", { "-accel", "kvm", "-cpu", "host" } },
 	{ "tcg", { "-accel", "tcg,tb-size=64", "-cpu", "max,-erms,-fsrm" } },

@@ -66,10 +66,11 @@ const char *qemu_program(void)
 static char *last_words(struct qemu *q, const siginfo_t *si)
 {
 	if (q->stopped_itself)
-		return xasprintf("its kernel stopped%s%s", *output_tail(&q->console) ? ": " : "", output_tail(&q->console));
+		return xasprintf("its kernel stopped%s%s", *output_tail(&q->console) ? ": " : "",
+				 output_tail(&q->console));
 	if (si->si_code == CLD_EXITED)
-		return xasprintf("QEMU exited with code %d%s%s", si->si_status, *output_tail(&q->errors) ? ": " : "",
-				 output_tail(&q->errors));
+		return xasprintf("QEMU exited with code %d%s%s", si->si_status,
+				 *output_tail(&q->errors) ? ": " : "", output_tail(&q->errors));
 	return xasprintf("QEMU was ended by signal %d", si->si_status);
 }
 
@@ -109,7 +110,8 @@ static void on_qmp_event(void *ud, const char *event, const struct json *data)
 {
 	struct qemu *q = ud;
 
-	if (streq(event, "GUEST_PANICKED") || (streq(event, "SHUTDOWN") && json_get_bool(data, "guest", false)))
+	if (streq(event, "GUEST_PANICKED") ||
+	    (streq(event, "SHUTDOWN") && json_get_bool(data, "guest", false)))
 		q->stopped_itself = true;
 	log_debug("QEMU event %s", event);
 }
@@ -189,7 +191,8 @@ static void op_add_disk(struct vmm *v, int fd, bool read_only, const char *seria
 	if (q->gone || q->next_slot > SLOT_LAST || strlen(serial) > 20) {
 		_cleanup_err_ struct err e = ERR_INIT;
 		int r = err_msg(&e, ERR_INVALID, -ENOSPC, "attach disk '%s': %s", serial,
-				q->gone ? "the virtual machine ended" : "no slot is left on the bus of the virtual machine");
+				q->gone ? "the virtual machine ended"
+					: "no slot is left on the bus of the virtual machine");
 
 		done(ud, r, &e);
 		return;
@@ -258,7 +261,8 @@ static uint32_t machine_uid(void)
 }
 
 /* The ends that QEMU gets, and ours. */
-static int open_channels(struct qemu *q, const struct vmm_config *c, int *ret_qmp, int *ret_console, int *ret_errors)
+static int open_channels(struct qemu *q, const struct vmm_config *c, int *ret_qmp, int *ret_console,
+			 int *ret_errors)
 {
 	int pair[2], r = sock_pair(pair);
 

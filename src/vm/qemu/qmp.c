@@ -199,7 +199,8 @@ void qmp_drain(struct qmp *q)
 	leave(q);
 }
 
-void qmp_command(struct qmp *q, const char *name, struct json *args, int pass_fd, qmp_reply_fn fn, void *userdata)
+void qmp_command(struct qmp *q, const char *name, struct json *args, int pass_fd, qmp_reply_fn fn,
+		 void *userdata)
 {
 	_cleanup_json_ struct json *doc = json_object();
 	_cleanup_free_ char *text = NULL;
@@ -218,8 +219,11 @@ void qmp_command(struct qmp *q, const char *name, struct json *args, int pass_fd
 	text = json_dump(doc);
 	c = new0(struct command);
 	*c = (struct command){
-		.text = xasprintf("%s\n", text), .fn = fn, .userdata = userdata,
-		.negotiates = !q->ready && list_empty(&q->commands), .fd = pass_fd >= 0 ? fcntl(pass_fd, F_DUPFD_CLOEXEC, 3) : -EBADF,
+	    .text = xasprintf("%s\n", text),
+	    .fn = fn,
+	    .userdata = userdata,
+	    .negotiates = !q->ready && list_empty(&q->commands),
+	    .fd = pass_fd >= 0 ? fcntl(pass_fd, F_DUPFD_CLOEXEC, 3) : -EBADF,
 	};
 	list_append(&q->commands, &c->link);
 	flush(q);
