@@ -320,8 +320,14 @@ class Supervisor:
         for root in ("/sys/fs/cgroup", *glob.glob("/sys/fs/cgroup/*/")):
             parent = os.path.join(root, "insula-test")
             for d in [*glob.glob(parent + "/*/"), parent]:
-                if os.path.isdir(d):
-                    os.rmdir(d)
+                # What a killed supervisor leaves is let go by the kernel a moment later.
+                for _ in range(500):
+                    try:
+                        os.rmdir(d)
+                    except FileNotFoundError:
+                        break
+                    except OSError:
+                        time.sleep(0.02)
 
 
 def wait_gone(path, timeout=10):
