@@ -49,6 +49,7 @@ void gtask_free(struct gtask *t)
 
 struct forward {
 	struct guest *g;
+	struct list link;
 	char *ctr, *exec;
 	backend_done_fn done;
 	void *ud;
@@ -62,7 +63,16 @@ struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, 
 	struct forward *f = new0(struct forward);
 
 	*f = (struct forward){ .g = g, .ctr = xstrdup(ctr), .exec = xstrdup(exec), .done = done, .ud = ud };
+	list_append(&g->forwards, &f->link);
 	return f;
+}
+
+static void forward_free(struct forward *f)
+{
+	list_remove(&f->link);
+	free(f->ctr);
+	free(f->exec);
+	free(f);
 }
 
 void forward_after(struct forward *f,
@@ -88,9 +98,7 @@ void forwarded(void *ud, int r, const struct err *e, const void *p, size_t n)
 	if (f->after)
 		f->after(f->g, f->ctr, f->exec, r);
 	f->done(f->ud, r, clean.kind ? &clean : NULL, r < 0 ? NULL : p, r < 0 ? 0 : n);
-	free(f->ctr);
-	free(f->exec);
-	free(f);
+	forward_free(f);
 }
 
 void refuse_gone(backend_done_fn done, void *ud)
@@ -274,6 +282,8 @@ static void op_free(struct backend *b)
 	machine_done(g);
 	list_for_each(d, &g->disks, struct disk, link)
 		free(d);
+	list_for_each(f, &g->forwards, struct forward, link)
+		forward_free(f);
 	loop_source_free(g->deadline);
 	free(g->why);
 	free(g->words);
@@ -309,6 +319,7 @@ int guest_new(struct loop *l, const char *sandbox, bool debug, struct backend **
 			    .next_stream = 1};
 	list_init(&g->tasks);
 	list_init(&g->disks);
+	list_init(&g->forwards);
 	list_init(&g->waiting);
 	*ret = &g->b;
 	return 0;

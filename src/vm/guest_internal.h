@@ -65,6 +65,7 @@ struct guest {
 	char *words;			/* why it ended, as the monitor knows it: set when it has */
 	struct loop_source *deadline;	/* of the boot, later of the shutdown */
 	struct list tasks, disks;
+	struct list forwards;		/* requests that the agent has not answered */
 	struct list waiting; /* struct waiter: creations whose devices the agent has not been told of */
 	unsigned next_layer, next_scratch;
 	uint32_t next_stream;
