@@ -17,14 +17,15 @@
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 
-static void reset_signals(void)
+void proc_reset_signals(void)
 {
-	struct sigaction sa = { .sa_handler = SIG_DFL };
+	/* sigaction(3) refuses the C library's own two. A kernel sigaction of zeros is SIG_DFL. */
+	static const char zeros[64];
 	sigset_t none;
 
-	for (int s = 1; s < NSIG; s++)
+	for (int s = 1; s <= 64; s++)
 		if (s != SIGKILL && s != SIGSTOP)
-			(void)sigaction(s, &sa, NULL);
+			(void)syscall(SYS_rt_sigaction, s, zeros, NULL, 8);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -68,7 +69,7 @@ static _noreturn_ void spawn_child(const struct spawn_args *a, int report, pid_t
 	char *const *envp = a->envp ? a->envp : empty;
 	int r = 0, high;
 
-	reset_signals();
+	proc_reset_signals();
 	if (a->pdeathsig && prctl(PR_SET_PDEATHSIG, a->pdeathsig) < 0)
 		r = -errno;
 	if (r == 0 && a->pdeathsig && getppid() != parent)
@@ -197,7 +198,7 @@ int proc_fork(struct proc *ret)
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
-		reset_signals();
+		proc_reset_signals();
 		return 0;
 	}
 	*ret = (struct proc){ pid, pidfd };

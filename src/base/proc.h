@@ -40,6 +40,10 @@ bool proc_alive(const struct proc *p);
 void proc_done(struct proc *p);		/* closes the pidfd */
 #define _cleanup_proc_ _cleanup_(proc_done)
 
+/* Every signal at its default and none blocked, those of the C library's own use (32, 33) included: what a
+ * parent ignores would be ignored by whatever is executed. */
+void proc_reset_signals(void);
+
 /* fork() that returns a pidfd too (clone3 CLONE_PIDFD), for workers: 0 in the child, 1 in the parent, -errno.
  * In the child the signal mask is emptied and SIGPIPE/SIGCHLD are default. */
 int proc_fork(struct proc *ret);

@@ -16,19 +16,6 @@
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 
-/* Handlers and the signal mask of the caller's event loop mean nothing in a container. */
-static void reset_signals(void)
-{
-	struct sigaction sa = { .sa_handler = SIG_DFL };
-	sigset_t none;
-
-	for (int s = 1; s < NSIG; s++)
-		if (s != SIGKILL && s != SIGSTOP)
-			(void)sigaction(s, &sa, NULL);
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static int do_clone(uint64_t flags, int cgroup_fd, int exit_signal, struct proc *ret)
 {
 	int pidfd = -EBADF;
@@ -47,7 +34,8 @@ static int do_clone(uint64_t flags, int cgroup_fd, int exit_signal, struct proc 
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
-		reset_signals();
+		/* Handlers and the signal mask of the caller's event loop mean nothing in a container. */
+		proc_reset_signals();
 		return 0;
 	}
 	*ret = (struct proc){ pid, pidfd };

@@ -164,7 +164,7 @@ def test_logs_follow_ends_with_the_container(both):
 
 def test_top(both):
     cid = both.rund("busybox", "sh", "-c", "sleep 1234 & exec sleep 5678")
-    wait_for(lambda: len(both("top", cid).ok().splitlines()) == 3)
+    wait_for(lambda: {x.split()[-1] for x in both("top", cid).ok().splitlines()[1:]} == {"1234", "5678"})
     lines = both("top", cid).ok().splitlines()
     assert lines[0].split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
     assert sorted(line.split()[-1] for line in lines[1:]) == ["1234", "5678"]

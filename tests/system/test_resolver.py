@@ -52,11 +52,21 @@ class Server:
     def __init__(self, host, reply, tcp=True):
         self.reply, self.seen = reply, []
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind((host, 53))
+        self.bind_udp((host, 53))
         self.tcp = socket.create_server((host, 53)) if tcp else None
         threading.Thread(target=self.run_udp, daemon=True).start()
         if tcp:
             threading.Thread(target=self.run_tcp, daemon=True).start()
+
+    def bind_udp(self, where):
+        """The thread of the server before may hold the address a moment longer."""
+        for attempt in range(100):
+            try:
+                return self.udp.bind(where)
+            except OSError:
+                if attempt == 99:
+                    raise
+                time.sleep(0.05)
 
     def run_udp(self):
         while True:
