@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/proc.h"
 #include "base/strv.h"
 #include "engine/db.h"
@@ -133,19 +134,6 @@ int networks_open(struct engine *e, struct err *err)
 	return r;
 }
 
-void networks_close(struct engine *e)
-{
-	struct networks *n = e->networks;
-
-	if (!n)
-		return;
-	for (size_t i = 0; i < ARRAY_SIZE(n->ids); i++)
-		free(n->ids[i]);
-	proc_done(&n->resolver);
-	free(n);
-	e->networks = NULL;
-}
-
 /* --- the bridge --- */
 
 static int bridge_make(struct networks *n, bool *ret_made, struct err *err)
@@ -218,11 +206,17 @@ static void rules_loaded(void *userdata, int r, const struct err *e, const struc
 	}
 }
 
+static char *table_name(const struct networks *n)
+{
+	const char *inst = n->engine->cfg.instance;
+
+	return xasprintf("insula%s%s", *inst ? "_" : "", inst);
+}
+
 static char *rules_text(struct networks *n)
 {
-	_cleanup_free_ char *ip = ip_text(n->net);
-	const char *br = n->engine->cfg.bridge, *inst = n->engine->cfg.instance;
-	_cleanup_free_ char *table = xasprintf("insula%s%s", *inst ? "_" : "", inst);
+	_cleanup_free_ char *ip = ip_text(n->net), *table = table_name(n);
+	const char *br = n->engine->cfg.bridge;
 
 	/* Added empty, then deleted: so the delete cannot fail, and the whole is one transaction. */
 	return xasprintf("add table ip %s\ndelete table ip %s\ntable ip %s {\n"
@@ -259,6 +253,43 @@ void network_bridge_ensure(struct engine *e, engine_done_fn done, void *ud)
 		err_set(&err, ERR_SYSTEM, r, "set up the bridge network");
 		rules_loaded(n, r, &err, NULL);
 	}
+}
+
+static bool addresses_in_use(struct networks *n)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+
+	return !n->mask || db_query(n->engine->db, &s, NULL, "SELECT 1 FROM addresses LIMIT 1", "") < 0 || stmt_step(s, NULL) != 0;
+}
+
+/* A daemon that ends and leaves no container running takes its bridge and table along. */
+static void bridge_remove(struct networks *n)
+{
+	_cleanup_free_ char *table = table_name(n), *rules = xasprintf("add table ip %s\ndelete table ip %s\n", table, table);
+	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_nl_ struct nl *nl = NULL;
+	int index;
+
+	if (nl_open(&nl) < 0 || nl_link_index(nl, n->engine->cfg.bridge, &index) < 0)
+		return;
+	(void)nl_link_del(nl, index);
+	if (load_rules(rules, NULL, &err) < 0)
+		log_warn("%s", err_text(&err));
+}
+
+void networks_close(struct engine *e)
+{
+	struct networks *n = e->networks;
+
+	if (!n)
+		return;
+	if (!addresses_in_use(n))
+		bridge_remove(n);
+	for (size_t i = 0; i < ARRAY_SIZE(n->ids); i++)
+		free(n->ids[i]);
+	proc_done(&n->resolver);
+	free(n);
+	e->networks = NULL;
 }
 
 /* --- addresses --- */
