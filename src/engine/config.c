@@ -76,7 +76,8 @@ int daemon_config_isolation(struct daemon_config *c, const char *value, struct e
 			str_replace(&c->isolation, known[i]);
 			return 0;
 		}
-	return err_set(e, ERR_INVALID, 0, "invalid isolation (%s): insulad takes 'auto', 'process', or 'hyperv'", value);
+	return err_set(e, ERR_INVALID, 0,
+		       "invalid isolation (%s): insulad takes 'auto', 'process', or 'hyperv'", value);
 }
 
 int daemon_config_exec_opt(struct daemon_config *c, const char *opt, struct err *e)
@@ -91,13 +92,16 @@ int daemon_config_exec_opt(struct daemon_config *c, const char *opt, struct err 
 		if (strcasecmp(value, "default") == 0)
 			value = "auto";
 		if (daemon_config_isolation(c, value, NULL) < 0)
-			return err_set(e, ERR_INVALID, 0, "invalid exec-opt value for 'isolation':'%s'", value);
+			return err_set(e, ERR_INVALID, 0, "invalid exec-opt value for 'isolation':'%s'",
+				       value);
 		return 0;
 	}
 	if (strcasecmp(key, "native.cgroupdriver") == 0) {
 		if (!streq(value, "cgroupfs"))
-			return err_set(e, ERR_INVALID, 0,
-				       "exec-opt native.cgroupdriver=%s: insula manages cgroups itself (cgroupfs)", value);
+			return err_set(
+			    e, ERR_INVALID, 0,
+			    "exec-opt native.cgroupdriver=%s: insula manages cgroups itself (cgroupfs)",
+			    value);
 		return 0;
 	}
 	return err_set(e, ERR_INVALID, 0, "unknown exec-opt '%s'", key);
@@ -106,12 +110,14 @@ int daemon_config_exec_opt(struct daemon_config *c, const char *opt, struct err 
 static int set_accel(struct daemon_config *c, const char *value, struct err *e)
 {
 	if (!streq(value, "auto") && !streq(value, "kvm") && !streq(value, "tcg"))
-		return err_set(e, ERR_INVALID, 0, "invalid hyperv-accel '%s': expected auto, kvm or tcg", value);
+		return err_set(e, ERR_INVALID, 0, "invalid hyperv-accel '%s': expected auto, kvm or tcg",
+			       value);
 	str_replace(&c->engine.accel, value);
 	return 0;
 }
 
-/* "10.0.0.1/16", the bridge's own address -> subnet. The bridge always has the first address of its subnet. */
+/* "10.0.0.1/16", the bridge's own address -> subnet. The bridge always has the first address of its subnet.
+ */
 static int set_bip(struct daemon_config *c, const char *value, struct err *e)
 {
 	const char *slash = strchr(value, '/');
@@ -121,12 +127,15 @@ static int set_bip(struct daemon_config *c, const char *value, struct err *e)
 	uint64_t prefix = 0;
 	uint32_t mask;
 
-	if (!slash || inet_pton(AF_INET, addr, &in) != 1 || str_to_u64(slash + 1, &prefix) < 0 || prefix < 8 || prefix > 30)
-		return err_set(e, ERR_INVALID, 0, "invalid bip '%s': expected an IPv4 address with a prefix length of 8 to 30",
+	if (!slash || inet_pton(AF_INET, addr, &in) != 1 || str_to_u64(slash + 1, &prefix) < 0 ||
+	    prefix < 8 || prefix > 30)
+		return err_set(e, ERR_INVALID, 0,
+			       "invalid bip '%s': expected an IPv4 address with a prefix length of 8 to 30",
 			       value);
 	mask = htonl(~0u << (32 - prefix));
 	if (ntohl(in.s_addr & ~mask) != 1)
-		return err_set(e, ERR_INVALID, 0, "invalid bip '%s': the bridge takes the first address of its subnet", value);
+		return err_set(e, ERR_INVALID, 0,
+			       "invalid bip '%s': the bridge takes the first address of its subnet", value);
 	in.s_addr &= mask;
 	inet_ntop(AF_INET, &in, text, sizeof text);
 	free(c->engine.subnet);
@@ -136,7 +145,8 @@ static int set_bip(struct daemon_config *c, const char *value, struct err *e)
 
 static int set_bridge(struct daemon_config *c, const char *value, struct err *e)
 {
-	if (str_empty(value) || strlen(value) > 15 || strpbrk(value, "/ \t\n") || streq(value, ".") || streq(value, ".."))
+	if (str_empty(value) || strlen(value) > 15 || strpbrk(value, "/ \t\n") || streq(value, ".") ||
+	    streq(value, ".."))
 		return err_set(e, ERR_INVALID, 0, "invalid bridge name '%s'", value);
 	str_replace(&c->engine.bridge, value);
 	return 0;
@@ -147,7 +157,8 @@ static int set_vm_memory(struct daemon_config *c, const char *value, struct err 
 	int64_t bytes;
 
 	if (size_parse_ram(value, false, &bytes) < 0 || bytes < 64 << 20)
-		return err_set(e, ERR_INVALID, 0, "invalid vm-memory '%s': expected a size of at least 64m", value);
+		return err_set(e, ERR_INVALID, 0, "invalid vm-memory '%s': expected a size of at least 64m",
+			       value);
 	c->engine.vm_memory = (uint64_t)bytes;
 	return 0;
 }
@@ -263,11 +274,17 @@ int daemon_config_load(struct daemon_config *c, const char *path, char *const *g
 			if (streq(keys[i].name, it.key))
 				k = &keys[i];
 		if (!k)
-			return err_set(e, ERR_INVALID, 0, "unable to configure the daemon with file %s: the following directives "
-				       "don't match any configuration option: %s", path, it.key);
+			return err_set(
+			    e, ERR_INVALID, 0,
+			    "unable to configure the daemon with file %s: the following directives "
+			    "don't match any configuration option: %s",
+			    path, it.key);
 		if (strv_has(given, k->option))
-			return err_set(e, ERR_INVALID, 0, "unable to configure the daemon with file %s: the following directives "
-				       "are specified both as a flag and in the configuration file: %s", path, it.key);
+			return err_set(
+			    e, ERR_INVALID, 0,
+			    "unable to configure the daemon with file %s: the following directives "
+			    "are specified both as a flag and in the configuration file: %s",
+			    path, it.key);
 		r = apply_key(c, k, it.value, e);
 		if (r < 0)
 			return err_wrap(e, r, "unable to configure the daemon with file %s", path);
@@ -279,19 +296,21 @@ int daemon_config_load(struct daemon_config *c, const char *path, char *const *g
 
 enum isolation isolation_auto(void)
 {
-	/* SMBIOS 3.7 7.4.1: desktop, low profile, mini tower, tower, portable, laptop, notebook, hand held, all in one,
-	 * sub notebook, space-saving, tablet, convertible, detachable, mini PC, stick PC */
+	/* SMBIOS 3.7 7.4.1: desktop, low profile, mini tower, tower, portable, laptop, notebook, hand held,
+	 * all in one, sub notebook, space-saving, tablet, convertible, detachable, mini PC, stick PC */
 	static const uint8_t workstation[] = {3, 4, 6, 7, 8, 9, 10, 11, 13, 14, 15, 30, 31, 32, 35, 36};
 	_cleanup_free_ char *line = NULL, *cpuinfo = NULL;
 	uint64_t type;
 	size_t n;
 
-	if (fs_read_line(AT_FDCWD, "/sys/class/dmi/id/chassis_type", &line) < 0 || str_to_u64(line, &type) < 0)
+	if (fs_read_line(AT_FDCWD, "/sys/class/dmi/id/chassis_type", &line) < 0 ||
+	    str_to_u64(line, &type) < 0)
 		return ISOLATION_PROCESS;
 	if (!memchr(workstation, (int)MIN(type, (uint64_t)255), sizeof workstation))
 		return ISOLATION_PROCESS;
 	/* Some hypervisors call their virtual servers desktops. */
-	if (fs_read(AT_FDCWD, "/proc/cpuinfo", 16u << 20, &cpuinfo, &n) >= 0 && strstr(cpuinfo, " hypervisor"))
+	if (fs_read(AT_FDCWD, "/proc/cpuinfo", 16u << 20, &cpuinfo, &n) >= 0 &&
+	    strstr(cpuinfo, " hypervisor"))
 		return ISOLATION_PROCESS;
 	return ISOLATION_HYPERV;
 }
@@ -320,7 +339,9 @@ static int socket_of(struct daemon_config *c, struct err *e)
 		if (str_starts(h, "fd://"))
 			continue;
 		if (!str_starts(h, "unix://"))
-			return err_set(e, ERR_INVALID, 0, "invalid host '%s': this version of insulad serves unix:// sockets only", h);
+			return err_set(
+			    e, ERR_INVALID, 0,
+			    "invalid host '%s': this version of insulad serves unix:// sockets only", h);
 		if (path)
 			return err_set(e, ERR_INVALID, 0, "invalid host '%s': insulad serves one socket", h);
 		path = h + strlen("unix://");
@@ -344,7 +365,8 @@ int daemon_config_finish(struct daemon_config *c, struct err *e)
 		char *clean;
 
 		if (!path_is_absolute(*roots[i]))
-			return err_set(e, ERR_INVALID, 0, "invalid root '%s': expected an absolute path", *roots[i]);
+			return err_set(e, ERR_INVALID, 0, "invalid root '%s': expected an absolute path",
+				       *roots[i]);
 		clean = path_clean(*roots[i]);
 		free(*roots[i]);
 		*roots[i] = clean;
@@ -362,6 +384,8 @@ int daemon_config_finish(struct daemon_config *c, struct err *e)
 		g->bridge = *g->instance ? xasprintf("insula-%s", g->instance) : xstrdup("insula0");
 	if (!g->vm_dir)
 		g->vm_dir = path_join(g->data_root, "vm");
+	if (!path_is_absolute(g->vm_dir))
+		return err_set(e, ERR_INVALID, 0, "invalid vm-dir '%s': expected an absolute path", g->vm_dir);
 	if (!c->pidfile)
 		c->pidfile = path_join(g->exec_root, "insulad.pid");
 	g->default_isolation = streq(c->isolation, "hyperv")	? ISOLATION_HYPERV
