@@ -46,6 +46,7 @@ bench: test-deps
 
 lint:
 	@tools/check-layers
+	@tools/check-columns
 
 install: all
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild

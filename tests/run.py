@@ -40,9 +40,10 @@ def step(name, cmd, **kw):
     return r.returncode
 
 
-def layers(build):
-    rc = step("layers", ["tools/check-layers"])
-    count("layers", rc == 0, rc != 0)
+def lint(build):
+    for check in ("check-layers", "check-columns"):
+        rc = step(check, [f"tools/{check}"])
+        count(check, rc == 0, rc != 0)
 
 
 def unit(build):
@@ -127,7 +128,7 @@ def main():
     if a.rest:
         pytest(build, "system", a.rest)
     elif not a.only_extra:
-        layers(build)
+        lint(build)
         unit(build)
         pytest(build, "system", ["tests/system"])
         fuzz(build, 5)

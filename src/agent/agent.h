@@ -88,7 +88,8 @@ void disk_scan(struct agent *a);
 int disk_find(struct agent *a, const char *serial, char **ret);
 /* At most 20 characters (VIRTIO_BLK_ID_BYTES) of [A-Za-z0-9_.-], not starting with '.'. */
 bool serial_valid(const char *s);
-/* Whether the virtiofs device `tag` is there; if so it is mounted at AGENT_RUN/shares/<tag>. -ENODEV if not. */
+/* Whether the virtiofs device `tag` is there; if so it is mounted at AGENT_RUN/shares/<tag>. -ENODEV if not.
+ */
 int share_mount(struct agent *a, const char *tag);
 
 /* rootfs.c: hooks of task/local.h */

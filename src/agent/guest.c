@@ -151,7 +151,8 @@ static size_t bind_devices(unsigned type, size_t max)
 		_cleanup_free_ char *driver = xasprintf(VIRTIO_DEVICES "/%s/driver", name);
 		_cleanup_free_ char *id = xasprintf(VIRTIO_DEVICES "/%s/device", name);
 
-		if (fs_exists(driver) || fs_read_line(AT_FDCWD, id, &line) < 0 || strtoul(line, NULL, 16) != type)
+		if (fs_exists(driver) || fs_read_line(AT_FDCWD, id, &line) < 0 ||
+		    strtoul(line, NULL, 16) != type)
 			continue;
 		/* A device that its driver refuses is passed over. */
 		(void)fs_write(AT_FDCWD, "/sys/bus/virtio/drivers_probe", name);
@@ -248,7 +249,8 @@ void guest_poke(struct agent *a)
 	if (wants_net(&a->wait->m)) {
 		r = net_configure(&a->wait->m);
 		if (r < 0)
-			err_set(&e, ERR_SYSTEM, r, "configure the guest's network interface with address '%s'",
+			err_set(&e, ERR_SYSTEM, r,
+				"configure the guest's network interface with address '%s'",
 				a->wait->m.address);
 	}
 	wait_end(a, r, &e);
@@ -280,7 +282,8 @@ void guest_request(struct agent *a, uint32_t seq, const struct frame *f)
 		return;
 	}
 	if (a->wait)
-		r = err_msg(&e, ERR_CONFLICT, -EBUSY, "another request of this kind is still waiting for devices");
+		r = err_msg(&e, ERR_CONFLICT, -EBUSY,
+			    "another request of this kind is still waiting for devices");
 	if (r >= 0)
 		r = set_identity(&m, &e);
 	if (r < 0) {

@@ -37,8 +37,8 @@ static char *ctr_path(const char *ctr, const char *name)
 	return xasprintf(AGENT_RUN "/%s%s%s", ctr, *name ? "/" : "", name);
 }
 
-static int disk_mount(struct agent *a, const char *serial, const char *dir, const char *type, unsigned long flags,
-		      const char *options, struct err *e)
+static int disk_mount(struct agent *a, const char *serial, const char *dir, const char *type,
+		      unsigned long flags, const char *options, struct err *e)
 {
 	_cleanup_free_ char *dev = NULL;
 	int r;
@@ -177,7 +177,8 @@ static int root_assemble(struct agent *a, const struct msg_create *m, struct roo
 		r = mount("overlay", rootfs, "overlay", writable ? 0 : MS_RDONLY, options);
 	}
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "mount the root file system of '%.12s' in the guest", m->ctr);
+		return err_set(e, ERR_SYSTEM, -errno, "mount the root file system of '%.12s' in the guest",
+			       m->ctr);
 	root->overlay = true;
 	return 0;
 }
@@ -191,7 +192,8 @@ int rootfs_mount(void *userdata, const struct msg_create *m, struct err *e)
 	if (!rt_id_valid(m->ctr) || streq(m->ctr, "layers") || streq(m->ctr, "shares"))
 		return err_msg(e, ERR_INVALID, -EINVAL, "invalid container id '%s'", m->ctr);
 	if (hmap_get(&a->roots, m->ctr))
-		return err_set(e, ERR_CONFLICT, -EEXIST, "mount the root file system of '%.12s' in the guest", m->ctr);
+		return err_set(e, ERR_CONFLICT, -EEXIST, "mount the root file system of '%.12s' in the guest",
+			       m->ctr);
 	root = new0(struct root);
 	r = root_assemble(a, m, root, e);
 	if (r < 0) {

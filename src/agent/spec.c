@@ -40,7 +40,8 @@ static int share_path(struct agent *a, const char *source, char **ret, struct er
 		return err_set(e, ERR_SYSTEM, fd, "open '%s' in share '%s'", sub, tag);
 	n = readlink(fd_proc_path(fd).s, buf, sizeof(buf) - 1);
 	if (n < 0 || n == sizeof(buf) - 1)
-		return err_set(e, ERR_SYSTEM, n < 0 ? -errno : -ENAMETOOLONG, "open '%s' in share '%s'", sub, tag);
+		return err_set(e, ERR_SYSTEM, n < 0 ? -errno : -ENAMETOOLONG, "open '%s' in share '%s'", sub,
+			       tag);
 	*ret = xstrndup(buf, (size_t)n);
 	return 0;
 }

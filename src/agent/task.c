@@ -79,11 +79,19 @@ static void task_tell(struct task *t)
 
 	if (!a->greeted || !t->state)
 		return;		/* told after the next HELLO */
-	CONN_EVENT(a->conn, TASK_STATE, task_state, (&(struct msg_task_state){
-		.sandbox = a->sandbox, .ctr = t->ctr, .exec = t->exec, .state = (uint8_t)t->state, .pid = t->pid,
-		.started_ns = t->started_ns, .exited_ns = t->exited_ns, .exit_code = (uint32_t)t->exit_code,
-		.oom = t->oom, .error = t->reason,
-	}));
+	CONN_EVENT(a->conn, TASK_STATE, task_state,
+		   (&(struct msg_task_state){
+		       .sandbox = a->sandbox,
+		       .ctr = t->ctr,
+		       .exec = t->exec,
+		       .state = (uint8_t)t->state,
+		       .pid = t->pid,
+		       .started_ns = t->started_ns,
+		       .exited_ns = t->exited_ns,
+		       .exit_code = (uint32_t)t->exit_code,
+		       .oom = t->oom,
+		       .error = t->reason,
+		   }));
 }
 
 /* Input: host -> task. */
@@ -169,7 +177,8 @@ static void out_writable(struct stream *s, void *userdata)
 	out_flow(userdata);
 }
 
-static const struct stream_ops out_ops = {.on_data = out_data, .on_eof = out_eof, .on_writable = out_writable};
+static const struct stream_ops out_ops = {
+    .on_data = out_data, .on_eof = out_eof, .on_writable = out_writable};
 
 static int task_open_streams(struct task *t)
 {
@@ -210,7 +219,8 @@ void task_replay(struct agent *a)
 
 /* Events of the backend. */
 
-static void on_output(void *userdata, const char *ctr, const char *exec, enum task_stream s, const void *p, size_t n)
+static void on_output(void *userdata, const char *ctr, const char *exec, enum task_stream s, const void *p,
+		      size_t n)
 {
 	struct task *t = task_get(userdata, ctr, exec);
 	struct out *o;
@@ -248,8 +258,8 @@ static void on_stdin_ready(void *userdata, const char *ctr, const char *exec)
 		input_flow(t);
 }
 
-static void on_exited(void *userdata, const char *ctr, const char *exec, int exit_code, uint64_t when_ns, bool oom,
-		      const char *reason)
+static void on_exited(void *userdata, const char *ctr, const char *exec, int exit_code, uint64_t when_ns,
+		      bool oom, const char *reason)
 {
 	struct task *t = task_get(userdata, ctr, exec);
 
@@ -301,7 +311,8 @@ static void done_start(void *userdata, int r, const struct err *e, const void *p
 	if (t && r >= 0) {
 		t->started_ns = now_real_ns();
 		if (n >= 4)
-			t->pid = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+			t->pid = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 |
+				 (uint32_t)b[3] << 24;
 		if (t->state != TASK_EXITED)
 			t->state = TASK_RUNNING;
 	}
@@ -376,7 +387,8 @@ static int req_create(struct agent *a, const struct frame *f)
 static int req_start(struct agent *a, const struct frame *f)
 {
 	DECODE(start);
-	a->backend->ops->start(a->backend, m.ctr, m.exec, done_start, pending_new(a, f->seq, MSG_START, m.ctr, m.exec));
+	a->backend->ops->start(a->backend, m.ctr, m.exec, done_start,
+			       pending_new(a, f->seq, MSG_START, m.ctr, m.exec));
 	msg_start_done(&m);
 	return 0;
 }

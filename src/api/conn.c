@@ -238,7 +238,8 @@ static bool step_head(struct hconn *c)
 	if (n < 0) {
 		sbuf_done(&c->in);
 		c->eof = true;
-		hconn_refuse(c, n == -E2BIG ? 431 : 400, n == -E2BIG ? "request header too large" : "malformed request");
+		hconn_refuse(c, n == -E2BIG ? 431 : 400,
+			     n == -E2BIG ? "request header too large" : "malformed request");
 		return true;
 	}
 	in_consume(c, (size_t)n);

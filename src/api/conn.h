@@ -5,19 +5,20 @@
  *   HEAD -> BODY (collecting or skipping) -> HANDLING -> FLUSH -> DRAIN (unread rest of a body) -> HEAD
  *                                               \-> TAKEN (hijacked: the descriptor is somebody else's)
  *
- * While a request is handled nothing is read from the socket (unless the handler reads the body), so pipelined
- * requests and the bytes behind a hijacked request wait in the kernel, and a vanished client shows as EPOLLHUP.
- * A half-close does not: such a client still gets its answer.
+ * While a request is handled nothing is read from the socket (unless the handler reads the body), so
+ * pipelined requests and the bytes behind a hijacked request wait in the kernel, and a vanished client shows
+ * as EPOLLHUP. A half-close does not: such a client still gets its answer.
  *
  * resp_*() may be called from a handler or much later, from anywhere. They never free a connection and never
- * start the next request themselves: they put bytes out, set the state, and leave the rest to hconn_run(), which
- * is either further up the stack or scheduled for the end of the loop's round. */
+ * start the next request themselves: they put bytes out, set the state, and leave the rest to hconn_run(),
+ * which is either further up the stack or scheduled for the end of the loop's round. */
 #pragma once
 
 #include "api/server.h"
 #include "base/hash.h"
 
-#define API_MINOR_MAX 47		/* advertised; >= 44 for several networks at create, < 48 keeps image fields simple */
+#define API_MINOR_MAX                                                                                        \
+	47 /* advertised; >= 44 for several networks at create, < 48 keeps image fields simple */
 #define API_MINOR_MIN 12		/* skopeo, buildah and podman of Debian 12 speak 1.22 */
 #define CONN_MAX 1024			/* connections at a time; further ones wait in the listen queue */
 #define CONN_IN_MAX (128u << 10)	/* bytes read ahead of what is parsed */
@@ -25,7 +26,8 @@
 #define BODY_JSON_MAX (16u << 20)
 #define BODY_SKIP_MAX (1u << 20)	/* an ignored body */
 #define BODY_DRAIN_MAX (16u << 20)	/* what is read and dropped after an early answer */
-#define CONN_STALL_US (60u * 1000000)	/* a head, a body or an answer that does not move for that long ends */
+#define CONN_STALL_US (60u * 1000000)   /* a head, a body or an answer that does not move for that long ends \
+					 */
 #define CONN_SWEEP_US (15u * 1000000)
 
 enum conn_state { CONN_HEAD, CONN_BODY, CONN_HANDLING, CONN_FLUSH, CONN_DRAIN, CONN_TAKEN };
@@ -75,7 +77,7 @@ struct server {
 	struct loop_source *listen_io, *sweep;
 	struct list conns, ready;
 	size_t n_conns, busy;
-	size_t refs;		/* server_new's, one per request, one per deferred call: some outlive the connections */
+	size_t refs; /* server_new's, one per request, one per deferred call: some outlive the connections */
 	bool accepting, stopping, ready_deferred;
 	char date[32];		/* of the Date header, made once a second */
 	uint64_t date_s;

@@ -40,8 +40,10 @@ static int lock_root(const char *root, const char *what, int taken, struct err *
 		if (errno != EWOULDBLOCK)
 			return err_set(e, ERR_SYSTEM, -errno, "lock '%s'", path);
 		(void)fs_read_line(AT_FDCWD, path, &holder);
-		return err_msg(e, ERR_CONFLICT, taken, "another insulad (process %s) uses the %s '%s': stop it, or give this one "
-			       "a --%s of its own", str_empty(holder) ? "unknown" : holder, what, root, what);
+		return err_msg(e, ERR_CONFLICT, taken,
+			       "another insulad (process %s) uses the %s '%s': stop it, or give this one "
+			       "a --%s of its own",
+			       str_empty(holder) ? "unknown" : holder, what, root, what);
 	}
 	n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
@@ -79,7 +81,8 @@ void daemon_reset_limits(void)
 		raised.rlim_cur = limits[i].want;
 		if (setrlimit((__rlimit_resource_t)limits[i].resource, &raised) == 0)
 			continue;
-		now.rlim_cur = MIN(now.rlim_max, limits[i].want);	/* without CAP_SYS_RESOURCE: what is allowed */
+		now.rlim_cur =
+		    MIN(now.rlim_max, limits[i].want); /* without CAP_SYS_RESOURCE: what is allowed */
 		(void)setrlimit((__rlimit_resource_t)limits[i].resource, &now);
 	}
 }
@@ -132,8 +135,8 @@ int daemon_detach(const struct engine_config *c, int *ret_fd, struct err *e)
 		close(p[1]);
 		wait_for_daemon(p[0]);
 	}
-	if (setsid() < 0 || chdir("/") < 0 || dup2(null_fd, 0) < 0 || dup2(null_fd, 1) < 0 || dup2(log_fd, 2) < 0 ||
-	    dup2(p[1], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
+	if (setsid() < 0 || chdir("/") < 0 || dup2(null_fd, 0) < 0 || dup2(null_fd, 1) < 0 ||
+	    dup2(log_fd, 2) < 0 || dup2(p[1], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
 		_exit(1);
 	closefrom(4);		/* log_fd, null_fd and whatever the caller left open */
 	log_fd = null_fd = -EBADF;
@@ -231,8 +234,10 @@ int daemon_listen(const struct daemon_config *c, int *ret_fd, bool *ret_activate
 	}
 	for (size_t i = 0; c->hosts && c->hosts[i]; i++)
 		if (str_starts(c->hosts[i], "fd://"))
-			return err_set(e, ERR_INVALID, 0, "no sockets found via socket activation: make sure the service was started "
-				       "by systemd");
+			return err_set(
+			    e, ERR_INVALID, 0,
+			    "no sockets found via socket activation: make sure the service was started "
+			    "by systemd");
 	r = socket_group(c->group, &gid, e);
 	if (r < 0)
 		return r;

@@ -1,5 +1,6 @@
-/* The sizes are those of the disk (allocated blocks), taken by a worker that walks the data root, so that the sum
- * agrees with du(1). The worker reports one object: {"layers": N, "containers": {ID: N}, "volumes": {NAME: N}}. */
+/* The sizes are those of the disk (allocated blocks), taken by a worker that walks the data root, so that the
+ * sum agrees with du(1). The worker reports one object: {"layers": N, "containers": {ID: N}, "volumes":
+ * {NAME: N}}. */
 #include "api/df.h"
 
 #include "base/alloc.h"

@@ -1,9 +1,9 @@
 /* Docker's stream hijack: after the head the connection carries raw bytes in both directions.
  *
- * docker-py reads the head through a buffered reader and then goes on with the bare socket, so payload that arrives
- * in the same read as the head is lost to it. The head is therefore given time to be read: SIOCOUTQ counts the
- * bytes of a unix socket that the peer has not taken yet, and the descriptor is handed on once it is 0, looked at in
- * growing steps from 50 us, for 20 ms at most. */
+ * docker-py reads the head through a buffered reader and then goes on with the bare socket, so payload that
+ * arrives in the same read as the head is lost to it. The head is therefore given time to be read: SIOCOUTQ
+ * counts the bytes of a unix socket that the peer has not taken yet, and the descriptor is handed on once it
+ * is 0, looked at in growing steps from 50 us, for 20 ms at most. */
 #include "api/conn.h"
 
 #include "base/alloc.h"

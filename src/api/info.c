@@ -145,7 +145,8 @@ static void add_pair(struct json *list, const char *key, const char *value)
 	json_add_str(pair, value);
 }
 
-/* Plain `docker info` prints "Default Isolation" on Windows only, so both modes stand among the driver's lines. */
+/* Plain `docker info` prints "Default Isolation" on Windows only, so both modes stand among the driver's
+ * lines. */
 static void add_isolation(struct json *j, struct engine *e, const struct accel *a, const struct err *why_not)
 {
 	const char *def = isolation_name(e->cfg.default_isolation);
@@ -160,7 +161,8 @@ static void add_isolation(struct json *j, struct engine *e, const struct accel *
 	else if (streq(a->name, "kvm"))
 		line = xstrdup("qemu/kvm");
 	else
-		line = xasprintf("qemu/%s, reason: %s; software emulation, not a hardware boundary", a->name, a->reason);
+		line = xasprintf("qemu/%s, reason: %s; software emulation, not a hardware boundary", a->name,
+				 a->reason);
 	add_pair(status, "hyperv", line);
 }
 
@@ -236,13 +238,15 @@ static void add_swarm(struct json *j)
 
 static void add_warnings(struct json *j, struct engine *e, const struct cgroup_facts *c, bool forwarding)
 {
-	const struct { bool good; const char *text; } checks[] = {
-		{c->memory, "WARNING: No memory limit support"},
-		{c->swap, "WARNING: No swap limit support"},
-		{c->cpu, "WARNING: No cpu cfs quota support"},
-		{c->cpuset, "WARNING: No cpuset support"},
-		{c->pids, "WARNING: No pids limit support"},
-		{forwarding, "WARNING: IPv4 forwarding is disabled; it is switched on with the first container on a bridge"},
+	const struct { bool good; const char *text;
+	} checks[] = {
+	    {c->memory, "WARNING: No memory limit support"},
+	    {c->swap, "WARNING: No swap limit support"},
+	    {c->cpu, "WARNING: No cpu cfs quota support"},
+	    {c->cpuset, "WARNING: No cpuset support"},
+	    {c->pids, "WARNING: No pids limit support"},
+	    {forwarding,
+	     "WARNING: IPv4 forwarding is disabled; it is switched on with the first container on a bridge"},
 	};
 	struct json *w = json_set(j, "Warnings", json_array());
 	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz"), *text = NULL;
@@ -251,7 +255,8 @@ static void add_warnings(struct json *j, struct engine *e, const struct cgroup_f
 		if (!checks[i].good)
 			json_add_str(w, checks[i].text);
 	if (!fs_exists(kernel)) {
-		text = xasprintf("WARNING: No guest kernel at %s: --isolation=hyperv is not available", kernel);
+		text =
+		    xasprintf("WARNING: No guest kernel at %s: --isolation=hyperv is not available", kernel);
 		json_add_str(w, text);
 	}
 }
@@ -273,7 +278,8 @@ static void add_settings(struct json *j, struct engine *e)
 	json_set(j, "Labels", json_array());
 	json_set(j, "GenericResources", json_array());
 	json_set(j, "CDISpecDirs", json_array());
-	set_list(j, "SecurityOptions", (const char *const[]){"name=seccomp,profile=builtin", "name=cgroupns", NULL});
+	set_list(j, "SecurityOptions",
+		 (const char *const[]){"name=seccomp,profile=builtin", "name=cgroupns", NULL});
 }
 
 static void on_accel(void *userdata, int r, const struct err *err, void *result)

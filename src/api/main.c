@@ -58,32 +58,38 @@ static int set_option(const struct opt *o, const char *value, char **ret_error)
 static int parse_options(struct insulad *d, int argc, char **argv)
 {
 	const struct opt opts[] = {
-		{'H', "host", OPT_CALL, d, "list", "Daemon socket to listen on: unix://PATH or fd://", set_option},
-		{0, "data-root", OPT_CALL, d, "string", "Root directory of persistent state (default \"/var/lib/insula\")",
-		 set_option},
-		{0, "exec-root", OPT_CALL, d, "string", "Root directory of execution state (default \"/run/insula\")", set_option},
-		{'p', "pidfile", OPT_CALL, d, "string", "Path of the daemon's PID file (default \"EXEC_ROOT/insulad.pid\")",
-		 set_option},
-		{'G', "group", OPT_CALL, d, "string", "Group of the socket (default \"insula\" or \"docker\", whichever exists)",
-		 set_option},
-		{0, "exec-opt", OPT_CALL, d, "list", "Runtime execution options: isolation=auto|process|hyperv", set_option},
-		{0, "isolation", OPT_CALL, d, "string",
-		 "Default isolation of containers: auto, process or hyperv (default \"auto\")", set_option},
-		{0, "accel", OPT_CALL, d, "string", "Accelerator of hyperv isolation: auto, kvm or tcg (default \"auto\")",
-		 set_option},
-		{0, "require-hardware", OPT_BOOL, &d->cfg.engine.require_hardware, NULL,
-		 "Refuse hyperv isolation under software emulation", .seen = &d->require_hardware_seen},
-		{0, "vm-dir", OPT_CALL, d, "string", "Directory of the guest kernel and initramfs (default \"DATA_ROOT/vm\")",
-		 set_option},
-		{'b', "bridge", OPT_CALL, d, "string", "Name of the default bridge (default \"insula0\")", set_option},
-		{0, "bip", OPT_CALL, d, "string", "Address of the default bridge (default \"172.30.0.1/16\")", set_option},
-		{0, "config-file", OPT_STR, &d->config_file, "string", "Configuration file (default \"" CONFIG_FILE "\")",
-		 .seen = &d->config_seen},
-		{'D', "debug", OPT_BOOL, &d->cfg.debug, NULL, "Enable debug mode", .seen = &d->debug_seen},
-		{0, "detach", OPT_BOOL, &d->detach, NULL, "Run in the background; return once the socket accepts"},
-		{'v', "version", OPT_BOOL, &d->version, NULL, "Print version information and quit"},
-		{'h', "help", OPT_BOOL, &d->help, NULL, "Print this help and quit"},
-		OPT_END,
+	    {'H', "host", OPT_CALL, d, "list", "Daemon socket to listen on: unix://PATH or fd://",
+	     set_option},
+	    {0, "data-root", OPT_CALL, d, "string",
+	     "Root directory of persistent state (default \"/var/lib/insula\")", set_option},
+	    {0, "exec-root", OPT_CALL, d, "string",
+	     "Root directory of execution state (default \"/run/insula\")", set_option},
+	    {'p', "pidfile", OPT_CALL, d, "string",
+	     "Path of the daemon's PID file (default \"EXEC_ROOT/insulad.pid\")", set_option},
+	    {'G', "group", OPT_CALL, d, "string",
+	     "Group of the socket (default \"insula\" or \"docker\", whichever exists)", set_option},
+	    {0, "exec-opt", OPT_CALL, d, "list", "Runtime execution options: isolation=auto|process|hyperv",
+	     set_option},
+	    {0, "isolation", OPT_CALL, d, "string",
+	     "Default isolation of containers: auto, process or hyperv (default \"auto\")", set_option},
+	    {0, "accel", OPT_CALL, d, "string",
+	     "Accelerator of hyperv isolation: auto, kvm or tcg (default \"auto\")", set_option},
+	    {0, "require-hardware", OPT_BOOL, &d->cfg.engine.require_hardware, NULL,
+	     "Refuse hyperv isolation under software emulation", .seen = &d->require_hardware_seen},
+	    {0, "vm-dir", OPT_CALL, d, "string",
+	     "Directory of the guest kernel and initramfs (default \"DATA_ROOT/vm\")", set_option},
+	    {'b', "bridge", OPT_CALL, d, "string", "Name of the default bridge (default \"insula0\")",
+	     set_option},
+	    {0, "bip", OPT_CALL, d, "string", "Address of the default bridge (default \"172.30.0.1/16\")",
+	     set_option},
+	    {0, "config-file", OPT_STR, &d->config_file, "string",
+	     "Configuration file (default \"" CONFIG_FILE "\")", .seen = &d->config_seen},
+	    {'D', "debug", OPT_BOOL, &d->cfg.debug, NULL, "Enable debug mode", .seen = &d->debug_seen},
+	    {0, "detach", OPT_BOOL, &d->detach, NULL,
+	     "Run in the background; return once the socket accepts"},
+	    {'v', "version", OPT_BOOL, &d->version, NULL, "Print version information and quit"},
+	    {'h', "help", OPT_BOOL, &d->help, NULL, "Print this help and quit"},
+	    OPT_END,
 	};
 	_cleanup_free_ char **args = NULL, *error = NULL;
 
@@ -96,7 +102,8 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 		return -EINVAL;
 	}
 	if (d->help) {
-		printf("Usage:  insulad [OPTIONS]\n\nThe insula container engine: serves the Docker Engine API.\n\n");
+		printf("Usage:  insulad [OPTIONS]\n\nThe insula container engine: serves the Docker Engine "
+		       "API.\n\n");
 		opt_print_help(opts);
 	}
 	if (d->debug_seen)
@@ -243,8 +250,8 @@ static int fail(struct insulad *d, const struct err *e)
 	return 1;
 }
 
-/* Two commands that find no daemon start two: the one that comes second serves its caller as well, by waiting for
- * the first one's socket. */
+/* Two commands that find no daemon start two: the one that comes second serves its caller as well, by waiting
+ * for the first one's socket. */
 static bool other_daemon_answers(const struct insulad *d)
 {
 	for (int i = 0; i < RACE_STEPS; i++) {
@@ -292,7 +299,8 @@ static int run(struct insulad *d)
 		return r;
 	}
 	log_info("insulad " INSULA_VERSION " listens on %s; default isolation: %s",
-		 d->activated ? "the passed socket" : d->cfg.engine.socket, isolation_name(d->cfg.engine.default_isolation));
+		 d->activated ? "the passed socket" : d->cfg.engine.socket,
+		 isolation_name(d->cfg.engine.default_isolation));
 	daemon_ready(&d->ready_fd, NULL);
 	daemon_notify("READY=1");
 	malloc_trim(0);

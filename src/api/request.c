@@ -100,13 +100,16 @@ static int take_version(struct req *q, const char **path)
 		return -EINVAL;
 	}
 	if (major < 1 || (major == 1 && minor < API_MINOR_MIN)) {
-		resp_errorf(&q->pub, ERR_INVALID, "client version %u.%u is too old. Minimum supported API version is "
-			    "1.%d, please upgrade your client to a newer version", major, minor, API_MINOR_MIN);
+		resp_errorf(&q->pub, ERR_INVALID,
+			    "client version %u.%u is too old. Minimum supported API version is "
+			    "1.%d, please upgrade your client to a newer version",
+			    major, minor, API_MINOR_MIN);
 		return -EINVAL;
 	}
 	if (major > 1 || minor > API_MINOR_MAX) {
-		resp_errorf(&q->pub, ERR_INVALID, "client version %u.%u is too new. Maximum supported API version is 1.%d",
-			    major, minor, API_MINOR_MAX);
+		resp_errorf(&q->pub, ERR_INVALID,
+			    "client version %u.%u is too new. Maximum supported API version is 1.%d", major,
+			    minor, API_MINOR_MAX);
 		return -EINVAL;
 	}
 	q->pub.api_minor = (int)minor;
@@ -157,8 +160,8 @@ static int parse_body(struct req *q)
 	if (c->body.len == 0)
 		return 0;
 	if (!content_type_is_json(ct ? ct : "")) {
-		resp_errorf(&q->pub, ERR_INVALID, "unsupported Content-Type header (%s): must be 'application/json'",
-			    ct ? ct : "");
+		resp_errorf(&q->pub, ERR_INVALID,
+			    "unsupported Content-Type header (%s): must be 'application/json'", ct ? ct : "");
 		return -EINVAL;
 	}
 	r = json_parse(c->body.buf, c->body.len, &q->pub.body, &e);

@@ -6,11 +6,23 @@
 #include <string.h>
 
 /* Codes that differ between error kinds and HTTP are few; the reasons are for people with a protocol dump. */
-static const struct { int status; const char *reason; } reasons[] = {
-	{101, "UPGRADED"}, {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {304, "Not Modified"},
-	{400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"}, {409, "Conflict"},
-	{431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
-	{503, "Service Unavailable"},
+static const struct { int status; const char *reason;
+} reasons[] = {
+    {101, "UPGRADED"},
+    {200, "OK"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {304, "Not Modified"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {409, "Conflict"},
+    {431, "Request Header Fields Too Large"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {503, "Service Unavailable"},
 };
 
 const char *http_reason(int status)
@@ -24,9 +36,17 @@ const char *http_reason(int status)
 int http_status_of(enum err_kind k)
 {
 	static const int status[_ERR_KIND_MAX] = {
-		[ERR_NONE] = 500, [ERR_SYSTEM] = 500, [ERR_INVALID] = 400, [ERR_FORBIDDEN] = 403, [ERR_NOT_FOUND] = 404,
-		[ERR_CONFLICT] = 409, [ERR_NOT_MODIFIED] = 304, [ERR_NOT_IMPLEMENTED] = 501, [ERR_UNAVAILABLE] = 503,
-		[ERR_CMD_NOT_FOUND] = 400, [ERR_CMD_NOT_EXECUTABLE] = 400,
+	    [ERR_NONE] = 500,
+	    [ERR_SYSTEM] = 500,
+	    [ERR_INVALID] = 400,
+	    [ERR_FORBIDDEN] = 403,
+	    [ERR_NOT_FOUND] = 404,
+	    [ERR_CONFLICT] = 409,
+	    [ERR_NOT_MODIFIED] = 304,
+	    [ERR_NOT_IMPLEMENTED] = 501,
+	    [ERR_UNAVAILABLE] = 503,
+	    [ERR_CMD_NOT_FOUND] = 400,
+	    [ERR_CMD_NOT_EXECUTABLE] = 400,
 	};
 
 	return k < _ERR_KIND_MAX ? status[k] : 500;
@@ -34,7 +54,8 @@ int http_status_of(enum err_kind k)
 
 static void add_common(struct server *s, int status, int api_max, struct sbuf *out)
 {
-	sbuf_printf(out, "HTTP/1.1 %d %s\r\nApi-Version: 1.%d\r\nDocker-Experimental: false\r\nOstype: linux\r\n"
+	sbuf_printf(out,
+		    "HTTP/1.1 %d %s\r\nApi-Version: 1.%d\r\nDocker-Experimental: false\r\nOstype: linux\r\n"
 		    "Server: insula/" INSULA_VERSION " (linux)\r\nDate: %s\r\n",
 		    status, http_reason(status), api_max, server_date(s));
 }
@@ -46,7 +67,8 @@ void resp_head(struct req *q, int status, struct sbuf *out)
 	add_common(q->pub.server, status, API_MINOR_MAX, out);
 	if (q->headers.len)
 		sbuf_add(out, q->headers.buf, q->headers.len);
-	/* A client that was not told to continue may or may not send its body: the connection cannot go on. */
+	/* A client that was not told to continue may or may not send its body: the connection cannot go on.
+	 */
 	if (c && q->pub.head.expect_continue && !c->reader.done)
 		c->close_after = true;
 	if (c && c->server->stopping)
@@ -140,7 +162,8 @@ void hconn_refuse(struct hconn *c, int status, const char *message)
 	_cleanup_sbuf_ struct sbuf out = SBUF_INIT;
 
 	add_common(c->server, status, API_MINOR_MAX, &out);
-	sbuf_printf(&out, "Connection: close\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+	sbuf_printf(&out,
+		    "Connection: close\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
 		    strlen(body), body);
 	c->close_after = true;
 	c->reader = (struct body_reader){.done = true};

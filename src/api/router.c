@@ -5,8 +5,8 @@
 
 static bool match(const char *pattern, const char *path, char ***params);
 
-/* {name...}: as many whole segments as leave a match for the rest. Image names contain slashes, and what follows
- * them is a fixed suffix, so the longest is the right one: /images/a/json/json names "a/json". */
+/* {name...}: as many whole segments as leave a match for the rest. Image names contain slashes, and what
+ * follows them is a fixed suffix, so the longest is the right one: /images/a/json/json names "a/json". */
 static bool match_segments(const char *rest, const char *path, char ***params)
 {
 	for (const char *end = path + strlen(path); end > path; end--) {

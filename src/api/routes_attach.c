@@ -20,7 +20,12 @@ static void hijacked(void *ud, int fd, const void *preread, size_t n)
 {
 	struct attaching *a = ud;
 	const struct attach_args args = {
-		.fd = fd, .preread = preread, .n_preread = n, .flags = a->flags, .keys = a->keys, .n_keys = a->n_keys,
+	    .fd = fd,
+	    .preread = preread,
+	    .n_preread = n,
+	    .flags = a->flags,
+	    .keys = a->keys,
+	    .n_keys = a->n_keys,
 	};
 
 	if (a->stream && fd >= 0)
@@ -44,7 +49,8 @@ void route_container_attach(struct request *r, struct engine *e)
 		return;
 	keys = http_query_get(&r->query, "detachKeys");
 	if (http_query_bool(&r->query, "logs", false)) {
-		resp_errorf(r, ERR_NOT_IMPLEMENTED, "attach with logs=1 is not supported by this version of insula: "
+		resp_errorf(r, ERR_NOT_IMPLEMENTED,
+			    "attach with logs=1 is not supported by this version of insula: "
 			    "read the logs first");
 		return;
 	}

@@ -45,7 +45,8 @@ void route_container_create(struct request *r, struct engine *e)
 	if (json_type(r->body) != JSON_OBJECT)
 		resp_errorf(r, ERR_INVALID, "invalid JSON: got EOF while reading request body");
 	else if (!platform_fits(platform))
-		resp_errorf(r, ERR_INVALID, "--platform=%s: insula runs images of the host's own platform only", platform);
+		resp_errorf(r, ERR_INVALID,
+			    "--platform=%s: insula runs images of the host's own platform only", platform);
 	else
 		container_create(e, http_query_get(&r->query, "name"), r->body, created, r);
 }

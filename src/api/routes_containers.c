@@ -55,7 +55,8 @@ int request_size(struct request *r, unsigned *ret_rows, unsigned *ret_cols, stru
 	if (n < 0)
 		return n;
 	if (h < 0 || h > 65535 || w < 0 || w > 65535)
-		return err_msg(err, ERR_INVALID, 0, "invalid terminal size %lldx%lld", (long long)h, (long long)w);
+		return err_msg(err, ERR_INVALID, 0, "invalid terminal size %lldx%lld", (long long)h,
+			       (long long)w);
 	*ret_rows = (unsigned)h;
 	*ret_cols = (unsigned)w;
 	return 0;
@@ -159,8 +160,8 @@ static void remove_container(struct request *r, struct engine *e)
 	if (http_query_bool(&r->query, "link", false))
 		resp_errorf(r, ERR_INVALID, "--link is not supported by insula: containers have no links");
 	else
-		container_remove(c, http_query_bool(&r->query, "force", false), http_query_bool(&r->query, "v", false),
-				 answer_204, r);
+		container_remove(c, http_query_bool(&r->query, "force", false),
+				 http_query_bool(&r->query, "v", false), answer_204, r);
 }
 
 static void rename_container(struct request *r, struct engine *e)

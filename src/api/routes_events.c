@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PENDING_MAX (1u << 20)	/* a listener that does not read loses its connection, not the daemon its memory */
+#define PENDING_MAX                                                                                          \
+	(1u << 20) /* a listener that does not read loses its connection, not the daemon its memory */
 
 struct stream {
 	struct request *req;
@@ -53,7 +54,8 @@ static char *strip_tag(const char *ref)
 	return colon ? xstrndup(ref, (size_t)(colon - ref)) : xstrdup(ref);
 }
 
-static bool match_image(const struct filters *f, const struct json *ev, const char *id, const struct json *attributes)
+static bool match_image(const struct filters *f, const struct json *ev, const char *id,
+			const struct json *attributes)
 {
 	const char *key = streq(json_get_str(ev, "Type"), "image") ? "name" : "image";
 	const char *name = json_get_str(attributes, key);
@@ -61,7 +63,8 @@ static bool match_image(const struct filters *f, const struct json *ev, const ch
 
 	if (!filters_has(f, "image"))
 		return true;
-	return filters_match(f, "image", id) || filters_match(f, "image", name) || filters_match(f, "image", bare);
+	return filters_match(f, "image", id) || filters_match(f, "image", name) ||
+	       filters_match(f, "image", bare);
 }
 
 /* The object that an event is about, by id (prefix) or name. */
@@ -91,7 +94,8 @@ static bool matches(const struct filters *f, const struct json *ev)
 	for (size_t i = 0; i < ARRAY_SIZE(objects); i++)
 		if (!match_object(f, objects[i], id, name))
 			return false;
-	return match_event(f, json_get_str(ev, "Action")) && filters_match(f, "type", json_get_str(ev, "Type")) &&
+	return match_event(f, json_get_str(ev, "Action")) &&
+	       filters_match(f, "type", json_get_str(ev, "Type")) &&
 	       filters_match(f, "scope", json_get_str(ev, "scope")) && match_image(f, ev, id, attributes) &&
 	       filters_match_labels(f, "label", attributes);
 }
@@ -127,14 +131,17 @@ static int time_param(struct request *r, const char *key, uint64_t *ret, struct 
 	if (str_empty(v) || streq(v, "0"))
 		return 0;
 	if (time_parse_since(v, now_real_ns(), ret) < 0)
-		return err_set(e, ERR_INVALID, 0, "invalid value for \"%s\": failed to parse value as time or duration: \"%s\"", key, v);
+		return err_set(e, ERR_INVALID, 0,
+			       "invalid value for \"%s\": failed to parse value as time or duration: \"%s\"",
+			       key, v);
 	return 0;
 }
 
 void route_events(struct request *r, struct engine *e)
 {
-	static const char *const allowed[] = {"config", "container", "daemon", "event", "image", "label", "network", "node",
-					      "plugin", "scope", "secret", "service", "type", "volume", NULL};
+	static const char *const allowed[] = {"config", "container", "daemon", "event",  "image",
+					      "label",  "network",   "node",   "plugin", "scope",
+					      "secret", "service",   "type",   "volume", NULL};
 	_cleanup_filters_ struct filters f = {0};
 	_cleanup_err_ struct err err = ERR_INIT;
 	uint64_t since, until, now = now_real_ns();
@@ -147,7 +154,8 @@ void route_events(struct request *r, struct engine *e)
 	}
 	if (since && until && until < since) {
 		resp_errorf(r, ERR_INVALID, "until time (%llu) cannot be before since time (%llu)",
-			    (unsigned long long)(until / 1000000000), (unsigned long long)(since / 1000000000));
+			    (unsigned long long)(until / 1000000000),
+			    (unsigned long long)(since / 1000000000));
 		return;
 	}
 	s = new0(struct stream);

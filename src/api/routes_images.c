@@ -20,7 +20,8 @@ static bool dangling(const struct image *i)
 }
 
 /* before=/since=: an image named by reference bounds the time of creation. */
-static int time_bound(struct engine *e, const struct filters *f, const char *key, uint64_t def, uint64_t *ret, struct err *err)
+static int time_bound(struct engine *e, const struct filters *f, const char *key, uint64_t def, uint64_t *ret,
+		      struct err *err)
 {
 	_cleanup_strv_ char **v = filters_values(f, key);
 	struct image *i;
@@ -39,7 +40,8 @@ static int time_bound(struct engine *e, const struct filters *f, const char *key
 static bool reference_matches(const char *pattern, const char *tag)
 {
 	const char *colon = strrchr(tag, ':');
-	_cleanup_free_ char *name = colon && !strchr(colon, '/') ? xstrndup(tag, (size_t)(colon - tag)) : xstrdup(tag);
+	_cleanup_free_ char *name =
+	    colon && !strchr(colon, '/') ? xstrndup(tag, (size_t)(colon - tag)) : xstrdup(tag);
 
 	return fnmatch(pattern, tag, FNM_PATHNAME) == 0 || fnmatch(pattern, name, FNM_PATHNAME) == 0;
 }
@@ -73,7 +75,8 @@ static bool any_reference(const struct image *i, const struct filters *f)
 
 static void list_images(struct request *r, struct engine *e)
 {
-	static const char *const allowed[] = { "before", "dangling", "label", "label!", "reference", "since", "until", NULL };
+	static const char *const allowed[] = {"before",    "dangling", "label", "label!",
+					      "reference", "since",    "until", NULL};
 	_cleanup_filters_ struct filters f = { 0 };
 	_cleanup_err_ struct err err = ERR_INIT;
 	struct json *out;
@@ -82,7 +85,8 @@ static void list_images(struct request *r, struct engine *e)
 	size_t n;
 
 	if (filters_parse(http_query_get(&r->query, "filters"), allowed, &f, &err) < 0 ||
-	    filters_bool(&f, "dangling", false, &want, &err) < 0 || time_bound(e, &f, "before", UINT64_MAX, &before, &err) < 0 ||
+	    filters_bool(&f, "dangling", false, &want, &err) < 0 ||
+	    time_bound(e, &f, "before", UINT64_MAX, &before, &err) < 0 ||
 	    time_bound(e, &f, "since", 0, &since, &err) < 0) {
 		resp_error(r, &err);
 		return;
@@ -101,7 +105,8 @@ static void list_images(struct request *r, struct engine *e)
 			return;
 		}
 		if (!match || (filters_has(&f, "dangling") && dangling(i) != want) || !any_reference(i, &f) ||
-		    (filters_has(&f, "before") && i->created_ns >= before) || (filters_has(&f, "since") && i->created_ns <= since))
+		    (filters_has(&f, "before") && i->created_ns >= before) ||
+		    (filters_has(&f, "since") && i->created_ns <= since))
 			continue;
 		json_add(out, image_summary(i));
 	}
@@ -177,7 +182,8 @@ static void inspect_image(struct request *r, struct engine *e)
 }
 
 /* layer: of those that changed files, bottom first. */
-static struct json *history_entry(struct engine *e, const struct image *i, const struct json *h, size_t layer, bool newest)
+static struct json *history_entry(struct engine *e, const struct image *i, const struct json *h, size_t layer,
+				  bool newest)
 {
 	bool empty = json_get_bool(h, "empty_layer", false) || layer >= strv_len(i->chain_ids);
 	struct json *o = json_object();
@@ -428,7 +434,8 @@ static int import_config(struct request *r, struct json **ret, struct err *err)
 
 static void create_image(struct request *r, struct engine *e)
 {
-	const char *src = http_query_get(&r->query, "fromSrc"), *image = http_query_get(&r->query, "fromImage");
+	const char *src = http_query_get(&r->query, "fromSrc"),
+		   *image = http_query_get(&r->query, "fromImage");
 	const char *repo = http_query_get(&r->query, "repo"), *tag = http_query_get(&r->query, "tag");
 	const char *platform = http_query_get(&r->query, "platform");
 	_cleanup_json_ struct json *config = NULL;
@@ -438,18 +445,22 @@ static void create_image(struct request *r, struct engine *e)
 
 	if (!str_empty(image)) {
 		_cleanup_ref_ struct ref from = { 0 };
-		_cleanup_free_ char *shown = ref_parse(image, &from, NULL) == 0 ? ref_familiar_name(&from) : xstrdup(image);
+		_cleanup_free_ char *shown =
+		    ref_parse(image, &from, NULL) == 0 ? ref_familiar_name(&from) : xstrdup(image);
 
-		resp_errorf(r, ERR_NOT_IMPLEMENTED, "cannot pull %s%s%s: this version has no registry client; use load or import",
+		resp_errorf(r, ERR_NOT_IMPLEMENTED,
+			    "cannot pull %s%s%s: this version has no registry client; use load or import",
 			    shown, str_empty(tag) ? "" : ":", str_empty(tag) ? "" : tag);
 		return;
 	}
 	if (!str_empty(platform) && !streq(platform, "linux") && !streq(platform, here)) {
-		resp_errorf(r, ERR_INVALID, "cannot import for platform \"%s\": this engine runs %s only", platform, here);
+		resp_errorf(r, ERR_INVALID, "cannot import for platform \"%s\": this engine runs %s only",
+			    platform, here);
 		return;
 	}
 	if (!streq(src, "-")) {
-		resp_errorf(r, ERR_NOT_IMPLEMENTED, "cannot import from a URL: send the archive itself (fromSrc=-)");
+		resp_errorf(r, ERR_NOT_IMPLEMENTED,
+			    "cannot import from a URL: send the archive itself (fromSrc=-)");
 		return;
 	}
 	name = str_empty(repo) ? xstrdup("") : str_empty(tag) ? xstrdup(repo) : xasprintf("%s:%s", repo, tag);

@@ -6,14 +6,15 @@
 
 static void not_supported(struct request *r, struct engine *e)
 {
-	resp_errorf(r, ERR_NOT_IMPLEMENTED, "%s %s is not supported by this version of insula", r->head.method,
-		    r->path);
+	resp_errorf(r, ERR_NOT_IMPLEMENTED, "%s %s is not supported by this version of insula",
+		    r->head.method, r->path);
 }
 
 /* Docker's answer of a daemon outside of a swarm. */
 static void not_a_manager(struct request *r, struct engine *e)
 {
-	resp_errorf(r, ERR_UNAVAILABLE, "This node is not a swarm manager. insula does not support swarm mode.");
+	resp_errorf(r, ERR_UNAVAILABLE,
+		    "This node is not a swarm manager. insula does not support swarm mode.");
 }
 
 static void empty_list(struct request *r, struct engine *e)

@@ -1,6 +1,6 @@
-/* GET /containers/{id}/logs. The log file is read a piece at a time, as the client takes it; a follower is woken by
- * inotify and ends when the container has ended: the supervisor closes the log before it tells of the exit, so what is
- * in the file then is all. */
+/* GET /containers/{id}/logs. The log file is read a piece at a time, as the client takes it; a follower is
+ * woken by inotify and ends when the container has ended: the supervisor closes the log before it tells of
+ * the exit, so what is in the file then is all. */
 #include "api/routes_containers.h"
 
 #include "base/alloc.h"
@@ -177,7 +177,8 @@ static int parse_time(struct request *r, const char *key, uint64_t *ret, struct 
 	*ret = 0;
 	if (str_empty(s) || streq(s, "0") || time_parse_since(s, now_real_ns(), ret) == 0)
 		return 0;
-	return err_msg(err, ERR_INVALID, 0, "invalid value for \"%s\": failed to parse value as time or duration: %s", key, s);
+	return err_msg(err, ERR_INVALID, 0,
+		       "invalid value for \"%s\": failed to parse value as time or duration: %s", key, s);
 }
 
 static int parse_args(struct request *r, struct follower *f, int64_t *ret_tail, struct err *err)
@@ -208,7 +209,8 @@ static int open_log(struct request *r, struct follower *f, struct err *err)
 	if (n < 0)
 		return n;
 	if (!*path)
-		return err_msg(err, ERR_NOT_IMPLEMENTED, 0, "configured logging driver does not support reading");
+		return err_msg(err, ERR_NOT_IMPLEMENTED, 0,
+			       "configured logging driver does not support reading");
 	n = log_reader_open(path, tail, &f->reader);
 	if (n < 0)
 		return err_set(err, ERR_SYSTEM, n, "open the log of container %s", container_id(f->c));
@@ -216,7 +218,8 @@ static int open_log(struct request *r, struct follower *f, struct err *err)
 	if (f->follow) {
 		n = watch(f, path);
 		if (n < 0)
-			return err_set(err, ERR_SYSTEM, n, "follow the log of container %s", container_id(f->c));
+			return err_set(err, ERR_SYSTEM, n, "follow the log of container %s",
+				       container_id(f->c));
 	}
 	return 0;
 }

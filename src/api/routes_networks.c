@@ -19,7 +19,8 @@ static bool matches(const struct json *n, const struct filters *f, bool dangling
 
 static void list_networks(struct request *r, struct engine *e)
 {
-	static const char *const allowed[] = {"dangling", "driver", "id", "label", "name", "scope", "type", NULL};
+	static const char *const allowed[] = {"dangling", "driver", "id",   "label",
+					      "name",     "scope",  "type", NULL};
 	_cleanup_filters_ struct filters f = {0};
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_json_ struct json *all = NULL;

@@ -8,7 +8,8 @@
 
 static void ping(struct request *r, struct engine *e)
 {
-	resp_header(r, "Builder-Version", "1");	/* the classic builder: 2 makes old clients open BuildKit sessions */
+	resp_header(r, "Builder-Version",
+		    "1"); /* the classic builder: 2 makes old clients open BuildKit sessions */
 	resp_header(r, "Swarm", "inactive");
 	resp_header(r, "Cache-Control", "no-cache, no-store, must-revalidate");
 	resp_header(r, "Pragma", "no-cache");
@@ -18,8 +19,10 @@ static void ping(struct request *r, struct engine *e)
 /* GOARCH's names, which clients compare with image platforms. */
 static const char *go_arch(const char *machine)
 {
-	static const struct { const char *machine, *arch; } names[] = {
-		{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"},
+	static const struct { const char *machine, *arch;
+	} names[] = {
+	    {"x86_64", "amd64"},    {"aarch64", "arm64"}, {"riscv64", "riscv64"},
+	    {"ppc64le", "ppc64le"}, {"s390x", "s390x"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
@@ -45,8 +48,9 @@ static void version(struct request *r, struct engine *e)
 
 	uname(&u);
 	const char *const facts[][2] = {
-		{"ApiVersion", max},	  {"MinAPIVersion", min},    {"GitCommit", ""}, {"GoVersion", "none (C)"},
-		{"Os", "linux"},	  {"Arch", go_arch(u.machine)}, {"KernelVersion", u.release}, {"BuildTime", ""},
+	    {"ApiVersion", max},          {"MinAPIVersion", min}, {"GitCommit", ""},
+	    {"GoVersion", "none (C)"},    {"Os", "linux"},        {"Arch", go_arch(u.machine)},
+	    {"KernelVersion", u.release}, {"BuildTime", ""},
 	};
 	struct json *details = json_object();
 

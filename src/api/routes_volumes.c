@@ -38,11 +38,12 @@ static void create(struct request *r, struct engine *e)
 	_cleanup_free_ char *made = NULL;
 
 	if (!str_empty(driver) && !streq(driver, "local")) {
-		resp_errorf(r, ERR_NOT_FOUND, "error looking up volume plugin %s: plugin \"%s\" not found", driver, driver);
+		resp_errorf(r, ERR_NOT_FOUND, "error looking up volume plugin %s: plugin \"%s\" not found",
+			    driver, driver);
 		return;
 	}
-	if (volume_create(e, name, str_empty(name), json_get(r->body, "Labels"), json_get(r->body, "DriverOpts"), &made,
-			  &err) < 0) {
+	if (volume_create(e, name, str_empty(name), json_get(r->body, "Labels"),
+			  json_get(r->body, "DriverOpts"), &made, &err) < 0) {
 		resp_error(r, &err);
 		return;
 	}

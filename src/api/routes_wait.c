@@ -1,4 +1,5 @@
-/* POST /containers/{id}/wait. The head is sent at once: clients start the container only after they have read it. */
+/* POST /containers/{id}/wait. The head is sent at once: clients start the container only after they have read
+ * it. */
 #include "api/routes_containers.h"
 
 #include "base/alloc.h"
@@ -22,8 +23,12 @@ static void on_gone(struct request *r)
 	container_wait_cancel(r->userdata);
 }
 
-static const struct { const char *name; enum wait_condition cond; } conditions[] = {
-	{"", WAIT_NOT_RUNNING}, {"not-running", WAIT_NOT_RUNNING}, {"next-exit", WAIT_NEXT_EXIT}, {"removed", WAIT_REMOVED},
+static const struct { const char *name; enum wait_condition cond;
+} conditions[] = {
+    {"", WAIT_NOT_RUNNING},
+    {"not-running", WAIT_NOT_RUNNING},
+    {"next-exit", WAIT_NEXT_EXIT},
+    {"removed", WAIT_REMOVED},
 };
 
 void route_container_wait(struct request *r, struct engine *e)

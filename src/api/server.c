@@ -94,7 +94,8 @@ int server_new(struct engine *e, int listen_fd, struct server **ret)
 	struct server *s = new0(struct server);
 	int r;
 
-	*s = (struct server){.engine = e, .loop = e->loop, .listen_fd = listen_fd, .accepting = true, .refs = 1};
+	*s = (struct server){
+	    .engine = e, .loop = e->loop, .listen_fd = listen_fd, .accepting = true, .refs = 1};
 	list_init(&s->conns);
 	list_init(&s->ready);
 	r = fd_set_nonblock(listen_fd, true);

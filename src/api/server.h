@@ -3,7 +3,8 @@
  * A handler gets a request whose head is complete. Small bodies (JSON) are collected first for routes
  * with .body = BODY_JSON (at most 16 MiB); BODY_STREAM routes read the body themselves.
  * A handler answers with exactly one of resp_*; it may do so later. If the client goes away first, a
- * request with a `gone` callback ends with it; one without stays valid until it is answered (into the void). */
+ * request with a `gone` callback ends with it; one without stays valid until it is answered (into the void).
+ */
 #pragma once
 
 #include "engine/engine.h"
@@ -21,7 +22,8 @@ struct route {
 	enum body_kind body;
 };
 /* Each routes_*.c exports one table ended by a NULL method. */
-extern const struct route routes_system[], routes_containers[], routes_exec[], routes_images[], routes_networks[], routes_volumes[];
+extern const struct route routes_system[], routes_containers[], routes_exec[], routes_images[],
+    routes_networks[], routes_volumes[];
 
 struct request {
 	struct http_head head;
@@ -46,14 +48,15 @@ void resp_header(struct request *r, const char *name, const char *value);
 void resp_json(struct request *r, int status, struct json *j /* taken */);
 void resp_text(struct request *r, int status, const char *content_type, const char *body);
 void resp_status(struct request *r, int status);		/* no body: 204, 304, 200 */
-void resp_error(struct request *r, const struct err *e);	/* {"message": ...} with the status of e->kind */
+void resp_error(struct request *r, const struct err *e); /* {"message": ...} with the status of e->kind */
 void resp_errorf(struct request *r, enum err_kind kind, const char *fmt, ...) _printf_(3, 4);
 
 /* Streaming answers (chunked): headers are sent at once. After resp_stream_end the request is gone. */
 void resp_stream_begin(struct request *r, int status, const char *content_type);
 void resp_stream_write(struct request *r, const void *p, size_t n);
 size_t resp_stream_pending(struct request *r);			/* bytes the client has not taken yet */
-void resp_stream_on_drain(struct request *r, void (*fn)(struct request *r));	/* called when pending drops to 0 */
+void resp_stream_on_drain(struct request *r,
+			  void (*fn)(struct request *r)); /* called when pending drops to 0 */
 void resp_stream_end(struct request *r);
 
 /* BODY_STREAM: the body as it comes. fn gets n > 0 bytes, or n = 0 at the end, or n < 0 (-errno: -EBADMSG

@@ -1,9 +1,9 @@
-/* All routes of the Engine API. The first match counts; routes_later is last, so that an endpoint leaves it by
- * being served elsewhere. */
+/* All routes of the Engine API. The first match counts; routes_later is last, so that an endpoint leaves it
+ * by being served elsewhere. */
 #include "api/conn.h"
 #include "api/routes_later.h"
 
 const struct route *const route_tables[] = {
-	routes_containers, routes_exec, routes_images, routes_networks, routes_volumes, routes_system, routes_later,
-	NULL,
+    routes_containers, routes_exec,   routes_images, routes_networks,
+    routes_volumes,    routes_system, routes_later,  NULL,
 };

@@ -173,7 +173,8 @@ int fs_open_in_root(int rootfd, const char *path, int flags, mode_t mode)
 
 int fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
 {
-	return do_openat2(dirfd, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+	return do_openat2(dirfd, path, flags, mode,
+			  RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 int fs_mkdir_in_root(int rootfd, const char *path, mode_t mode)

@@ -22,7 +22,8 @@ int fs_write(int dirfd, const char *path, const char *s);
 int fs_write_atomic(int dirfd, const char *path, const void *p, size_t n, mode_t mode, bool durable);
 /* mkdir -p; existing directories are fine. */
 int fs_mkdir_p(const char *path, mode_t mode);
-/* Removes name below dirfd, whatever it is, without following symlinks or crossing mounts. Missing is fine. */
+/* Removes name below dirfd, whatever it is, without following symlinks or crossing mounts. Missing is fine.
+ */
 int fs_rm_rf(int dirfd, const char *name);
 /* Opens path as seen from inside rootfd: openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS).
  * Retries EAGAIN a bounded number of times. flags get O_CLOEXEC. Returns the fd or -errno. */

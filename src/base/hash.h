@@ -25,6 +25,7 @@ static inline void list_append(struct list *head, struct list *n)
 static inline void list_remove(struct list *n)
 { if (n->next) { n->prev->next = n->next; n->next->prev = n->prev; n->prev = n->next = NULL; } }
 #define list_first(head, type, member) (list_empty(head) ? NULL : container_of((head)->next, type, member))
-#define list_for_each(it, head, type, member) \
-	for (type *it = container_of((head)->next, type, member), *_n_##it = container_of(it->member.next, type, member); \
+#define list_for_each(it, head, type, member)                                                                \
+	for (type *it = container_of((head)->next, type, member),                                            \
+		  *_n_##it = container_of(it->member.next, type, member);                                    \
 	     &it->member != (head); it = _n_##it, _n_##it = container_of(it->member.next, type, member))

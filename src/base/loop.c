@@ -138,7 +138,8 @@ static int source_finish(struct loop_source *s, int r, struct loop_source **ret)
 	return 0;
 }
 
-int loop_add_io(struct loop *l, int fd, uint32_t events, loop_io_fn fn, void *userdata, struct loop_source **ret)
+int loop_add_io(struct loop *l, int fd, uint32_t events, loop_io_fn fn, void *userdata,
+		struct loop_source **ret)
 {
 	struct loop_source *s = source_new(l, SRC_IO, fd, userdata);
 

@@ -29,13 +29,15 @@ void loop_free(struct loop *l);
 DEFINE_CLEANUP(struct loop *, loop_free)
 #define _cleanup_loop_ _cleanup_(loop_freep)
 
-int loop_add_io(struct loop *l, int fd, uint32_t events, loop_io_fn fn, void *userdata, struct loop_source **ret);
+int loop_add_io(struct loop *l, int fd, uint32_t events, loop_io_fn fn, void *userdata,
+		struct loop_source **ret);
 /* Changes the event mask; 0 keeps the source but silences it (errors and hang-ups too). */
 int loop_io_set(struct loop_source *s, uint32_t events);
 /* First fires after delay_us, then every period_us (0 = once; a one-shot source still needs free). */
 int loop_add_timer(struct loop *l, uint64_t delay_us, uint64_t period_us, loop_timer_fn fn, void *userdata,
 		   struct loop_source **ret);
-int loop_timer_set(struct loop_source *s, uint64_t delay_us, uint64_t period_us);	/* re-arms; delay 0 disarms */
+int loop_timer_set(struct loop_source *s, uint64_t delay_us,
+		   uint64_t period_us); /* re-arms; delay 0 disarms */
 /* Blocks the signal for the process and delivers it here. */
 int loop_add_signal(struct loop *l, int signo, loop_signal_fn fn, void *userdata, struct loop_source **ret);
 /* Calls fn once when the child held by pidfd has exited, after reaping it (waitid(P_PIDFD)).

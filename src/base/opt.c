@@ -24,7 +24,8 @@ static const struct opt *find_short(const struct opt *opts, char c)
 
 static char *opt_title(const struct opt *o)
 {
-	return o->short_name ? xasprintf("-%c, --%s", o->short_name, o->long_name) : xasprintf("--%s", o->long_name);
+	return o->short_name ? xasprintf("-%c, --%s", o->short_name, o->long_name)
+			     : xasprintf("--%s", o->long_name);
 }
 
 static int bad_value(const struct opt *o, const char *value, const char *why, char **ret_error)

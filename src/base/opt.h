@@ -16,7 +16,8 @@ struct opt {
 	void *target;		/* bool*, char** (heap, replaced), char*** , int64_t*, or NULL */
 	const char *arg_name;	/* shown in help: "string", "list", "bytes"...; NULL for booleans */
 	const char *help;	/* NULL hides the option from help (still accepted) */
-	int (*call)(const struct opt *o, const char *value, char **ret_error);	/* OPT_CALL; target is its argument */
+	int (*call)(const struct opt *o, const char *value,
+		    char **ret_error); /* OPT_CALL; target is its argument */
 	bool *seen;		/* optional: set when the option was given */
 };
 #define OPT_END {.long_name = NULL}

@@ -23,8 +23,8 @@ static int sun_fill(const char *path, struct sockaddr_un *sun, int *dirfd)
 	*dirfd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (*dirfd < 0)
 		return -errno;
-	if (snprintf(sun->sun_path, sizeof sun->sun_path, "/proc/self/fd/%d/%s", *dirfd, path_basename(path)) >=
-	    (int)sizeof sun->sun_path)
+	if (snprintf(sun->sun_path, sizeof sun->sun_path, "/proc/self/fd/%d/%s", *dirfd,
+		     path_basename(path)) >= (int)sizeof sun->sun_path)
 		return -ENAMETOOLONG;
 	return 0;
 }
@@ -100,7 +100,8 @@ ssize_t sock_recv_fds(int fd, void *p, size_t n, int *fds, size_t *n_fds)
 {
 	union { struct cmsghdr align; char buf[CMSG_SPACE(sizeof(int) * SOCK_MAX_FDS)]; } ctl;
 	struct iovec iov = { .iov_base = p, .iov_len = n };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.buf, .msg_controllen = sizeof ctl };
+	struct msghdr mh = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.buf, .msg_controllen = sizeof ctl};
 	size_t room = *n_fds, got = 0;
 	ssize_t r;
 

@@ -24,7 +24,10 @@ const char *strv_env_get(char *const *v, const char *key);
 void strv_env_set(char ***v, const char *key_eq_value);
 
 /* String predicates and parsing that want a name. */
-static inline bool streq(const char *a, const char *b) { return a == b || (a && b && !__builtin_strcmp(a, b)); }
+static inline bool streq(const char *a, const char *b)
+{
+	return a == b || (a && b && !__builtin_strcmp(a, b));
+}
 static inline bool str_empty(const char *s) { return !s || !*s; }
 bool str_starts(const char *s, const char *prefix);
 bool str_ends(const char *s, const char *suffix);

@@ -4,7 +4,8 @@
 #include "base/macro.h"
 #include <stdbool.h>
 
-/* "2006-01-02T15:04:05.999999999Z" (trailing zeros of the fraction dropped, as Go's RFC3339Nano). ns=0: "0001-01-01T00:00:00Z". */
+/* "2006-01-02T15:04:05.999999999Z" (trailing zeros of the fraction dropped, as Go's RFC3339Nano). ns=0:
+ * "0001-01-01T00:00:00Z". */
 char *time_rfc3339(uint64_t real_ns);
 /* The same with exactly nine digits (json log lines, logs -t). buf of 40. */
 void time_rfc3339_fixed(uint64_t real_ns, char buf[40]);
@@ -18,7 +19,8 @@ char *time_human_duration(uint64_t seconds);
 
 /* "512m", "1g", "1.5GiB", "64k": go-units RAMInBytes (powers of 1024). -1 allowed if neg_ok. */
 int size_parse_ram(const char *s, bool neg_ok, int64_t *ret);
-/* "1.2MB" (powers of 1000, 3 significant digits: go-units HumanSize with %.4g / HumanSizeWithPrecision 3). Heap string. */
+/* "1.2MB" (powers of 1000, 3 significant digits: go-units HumanSize with %.4g / HumanSizeWithPrecision 3).
+ * Heap string. */
 char *size_human(double bytes);
 /* "1.5GiB" (powers of 1024, BytesSize). Heap string. */
 char *size_human_bytes(double bytes);

@@ -29,7 +29,8 @@ static void on_fatal(int signo)
 
 int tty_raw(int fd)
 {
-	static const int fatal[] = { SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGINT };
+	static const int fatal[] = {SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGSEGV,
+				    SIGBUS,  SIGILL, SIGFPE,  SIGINT};
 	static bool registered;
 	struct termios raw;
 
@@ -66,7 +67,8 @@ int tty_get_size(int fd, unsigned *ret_rows, unsigned *ret_cols)
 
 int tty_set_size(int fd, unsigned rows, unsigned cols)
 {
-	struct winsize ws = { .ws_row = (unsigned short)MIN(rows, 65535u), .ws_col = (unsigned short)MIN(cols, 65535u) };
+	struct winsize ws = {.ws_row = (unsigned short)MIN(rows, 65535u),
+			     .ws_col = (unsigned short)MIN(cols, 65535u)};
 
 	return ioctl(fd, TIOCSWINSZ, &ws) < 0 ? -errno : 0;
 }

@@ -71,8 +71,10 @@ int cli_start_daemon(struct cli *c, int *ret_fd, struct err *e)
 	int fd, r;
 
 	if (geteuid() != 0 || !program)
-		return err_msg(e, ERR_SYSTEM, -ENOENT, "Cannot connect to the insula daemon at %s. Is the insula daemon "
-			       "running?", c->host);
+		return err_msg(e, ERR_SYSTEM, -ENOENT,
+			       "Cannot connect to the insula daemon at %s. Is the insula daemon "
+			       "running?",
+			       c->host);
 	strv_add(&argv, program);
 	strv_add(&argv, "--detach");
 	if (!str_empty(data))
@@ -85,8 +87,9 @@ int cli_start_daemon(struct cli *c, int *ret_fd, struct err *e)
 		return err_set(e, ERR_SYSTEM, r, "cannot start the insula daemon '%s'", program);
 	fd = wait_ready(c, &p);
 	if (fd < 0)
-		return err_msg(e, ERR_SYSTEM, fd, "Cannot connect to the insula daemon at %s. It was started but %s.",
-			       c->host, fd == -ETIMEDOUT ? "does not answer" : "ended at once");
+		return err_msg(e, ERR_SYSTEM, fd,
+			       "Cannot connect to the insula daemon at %s. It was started but %s.", c->host,
+			       fd == -ETIMEDOUT ? "does not answer" : "ended at once");
 	*ret_fd = fd;
 	return 0;
 }

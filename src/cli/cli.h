@@ -43,8 +43,8 @@ int cli_dispatch(struct cli *c, int argc, char **argv);
 /* usage.c */
 enum { ARGS_ANY = -1, PARSE_STOP = 1 << 0 };
 /* Parses the verb's options and checks the number of arguments (max ARGS_ANY = no limit). False: --help was
- * answered, or the error was printed; return c->exit_code. *ret_args is argv's pointers in a heap vector (free
- * the vector only). --help is added to the table. */
+ * answered, or the error was printed; return c->exit_code. *ret_args is argv's pointers in a heap vector
+ * (free the vector only). --help is added to the table. */
 bool cli_parse(struct cli *c, const struct opt *opts, int argc, char **argv, unsigned flags, int min, int max,
 	       char ***ret_args);
 /* The command lists of `insula --help` and `insula GROUP --help`. */
@@ -74,8 +74,8 @@ int cli_connect(struct cli *c, struct httpc **ret, struct err *e);
 int api_call(struct cli *c, const char *method, const char *target, const struct json *body,
 	     struct json **ret_json, struct err *e);
 /* A call whose answer is read piece by piece from *ret. Give the connection back with api_release. */
-int api_open(struct cli *c, const struct httpc_request *req, struct httpc **ret, const struct http_head **ret_head,
-	     struct err *e);
+int api_open(struct cli *c, const struct httpc_request *req, struct httpc **ret,
+	     const struct http_head **ret_head, struct err *e);
 /* Reads the rest of a request that was sent in pieces: the head of the answer, or the error in it. */
 int api_answer(struct cli *c, struct httpc *h, const struct http_head **ret_head, struct err *e);
 void api_release(struct cli *c, struct httpc *h);
@@ -90,5 +90,6 @@ char *url_path(const char *prefix, const char *name, const char *suffix);
 /* autostart.c */
 /* Starts insulad for c->socket and waits until it accepts. */
 int cli_start_daemon(struct cli *c, int *ret_fd, struct err *e);
-/* A program of this installation: beside the CLI's in the build tree, else in PREFIX/<installed>. Heap; NULL if absent. */
+/* A program of this installation: beside the CLI's in the build tree, else in PREFIX/<installed>. Heap; NULL
+ * if absent. */
 char *cli_find_program(const char *in_build_tree, const char *installed);

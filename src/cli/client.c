@@ -94,8 +94,10 @@ int cli_resolve_host(struct cli *c, const char *host, const char *context, struc
 		str_replace(&c->context, name);
 		c->host = dir ? context_host(dir, name) : NULL;
 		if (!c->host)
-			return err_msg(e, ERR_INVALID, 0, "Failed to initialize: unable to resolve docker endpoint: "
-				       "context \"%s\": context not found", name);
+			return err_msg(e, ERR_INVALID, 0,
+				       "Failed to initialize: unable to resolve docker endpoint: "
+				       "context \"%s\": context not found",
+				       name);
 	}
 	if (!c->host) {
 		c->host = default_host();
@@ -106,8 +108,10 @@ int cli_resolve_host(struct cli *c, const char *host, const char *context, struc
 			     str_starts(c->host, "http://") || str_starts(c->host, "https://");
 
 		if (known)
-			return err_msg(e, ERR_INVALID, 0, "Failed to initialize: %s: insula speaks to unix sockets "
-				       "only (unix:///PATH)", c->host);
+			return err_msg(e, ERR_INVALID, 0,
+				       "Failed to initialize: %s: insula speaks to unix sockets "
+				       "only (unix:///PATH)",
+				       c->host);
 		return err_msg(e, ERR_INVALID, 0, "Failed to initialize: unable to resolve docker endpoint: "
 			       "invalid bind address format: %s", c->host);
 	}
@@ -126,11 +130,15 @@ int cli_connect(struct cli *c, struct httpc **ret, struct err *e)
 			return r;
 	}
 	if (fd == -EACCES || fd == -EPERM)
-		return err_msg(e, ERR_SYSTEM, fd, "permission denied while trying to connect to the insula daemon "
-			       "socket at %s: connect: permission denied", c->host);
+		return err_msg(e, ERR_SYSTEM, fd,
+			       "permission denied while trying to connect to the insula daemon "
+			       "socket at %s: connect: permission denied",
+			       c->host);
 	if (fd < 0)
-		return err_msg(e, ERR_SYSTEM, fd, "Cannot connect to the insula daemon at %s. Is the insula daemon "
-			       "running?", c->host);
+		return err_msg(e, ERR_SYSTEM, fd,
+			       "Cannot connect to the insula daemon at %s. Is the insula daemon "
+			       "running?",
+			       c->host);
 	*ret = httpc_new(fd, "insula/" INSULA_VERSION " (linux)");
 	return 0;
 }
@@ -166,7 +174,8 @@ static int daemon_error(struct cli *c, struct httpc *h, const struct http_head *
 	if (!str_empty(msg) || body.len > 0)
 		r = err_msg(e, kind, 0, "Error response from daemon: %s", msg ?: sbuf_str(&body));
 	else
-		r = err_msg(e, kind, 0, "Error response from daemon: request returned HTTP status %d", status);
+		r = err_msg(e, kind, 0, "Error response from daemon: request returned HTTP status %d",
+			    status);
 	api_release(c, h);
 	return r;
 }
@@ -193,8 +202,8 @@ int api_answer(struct cli *c, struct httpc *h, const struct http_head **ret_head
 	return 0;
 }
 
-int api_open(struct cli *c, const struct httpc_request *req, struct httpc **ret, const struct http_head **ret_head,
-	     struct err *e)
+int api_open(struct cli *c, const struct httpc_request *req, struct httpc **ret,
+	     const struct http_head **ret_head, struct err *e)
 {
 	for (;;) {
 		struct httpc *h = TAKE_PTR(c->idle);
@@ -266,7 +275,8 @@ int api_call(struct cli *c, const char *method, const char *target, const struct
 	return 0;
 }
 
-/* The length of the first complete JSON value in p (objects only; strings are honoured), 0 if it is not complete. */
+/* The length of the first complete JSON value in p (objects only; strings are honoured), 0 if it is not
+ * complete. */
 static size_t value_length(const char *p, size_t n)
 {
 	bool in_string = false;

@@ -8,10 +8,11 @@
 
 static int check_state(const struct json *ctr, struct err *e)
 {
-	static const struct { const char *key; bool value; const char *msg; } bad[] = {
-		{ "Running", false, "You cannot attach to a stopped container, start it first" },
-		{ "Paused", true, "You cannot attach to a paused container, unpause it first" },
-		{ "Restarting", true, "You cannot attach to a restarting container, wait until it is running" },
+	static const struct { const char *key; bool value; const char *msg;
+	} bad[] = {
+	    {"Running", false, "You cannot attach to a stopped container, start it first"},
+	    {"Paused", true, "You cannot attach to a paused container, unpause it first"},
+	    {"Restarting", true, "You cannot attach to a restarting container, wait until it is running"},
 	};
 	const struct json *state = json_get(ctr, "State");
 
@@ -67,12 +68,12 @@ int cmd_attach(struct cli *c, int argc, char **argv)
 	struct stream s = STREAM_INIT;
 	bool no_stdin = false, sig_proxy = true;
 	int r;
-	const struct opt opts[] = {
-		{ 0, "detach-keys", OPT_STR, &keys, "string", "Override the key sequence for detaching a container" },
-		{ 0, "no-stdin", OPT_BOOL, &no_stdin, NULL, "Do not attach STDIN" },
-		{ 0, "sig-proxy", OPT_BOOL, &sig_proxy, NULL, "Proxy all received signals to the process (default true)" },
-		OPT_END
-	};
+	const struct opt opts[] = {{0, "detach-keys", OPT_STR, &keys, "string",
+				    "Override the key sequence for detaching a container"},
+				   {0, "no-stdin", OPT_BOOL, &no_stdin, NULL, "Do not attach STDIN"},
+				   {0, "sig-proxy", OPT_BOOL, &sig_proxy, NULL,
+				    "Proxy all received signals to the process (default true)"},
+				   OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 1, 1, &args))
 		return c->exit_code;

@@ -23,7 +23,8 @@ static void print_time(uint64_t ns)
 	if (tm.tm_gmtoff == 0)
 		printf("Z");
 	else
-		printf("%c%02ld:%02ld", tm.tm_gmtoff < 0 ? '-' : '+', labs(tm.tm_gmtoff) / 3600, labs(tm.tm_gmtoff) / 60 % 60);
+		printf("%c%02ld:%02ld", tm.tm_gmtoff < 0 ? '-' : '+', labs(tm.tm_gmtoff) / 3600,
+		       labs(tm.tm_gmtoff) / 60 % 60);
 }
 
 static int by_text(const void *a, const void *b)
@@ -40,7 +41,8 @@ static void print_line(const struct json *ev)
 	int64_t ns = json_get_int(ev, "timeNano", 0);
 
 	print_time(ns ? ns : json_get_int(ev, "time", 0) * 1000000000);
-	printf(" %s %s %s", json_get_str(ev, "Type") ?: "", json_get_str(ev, "Action") ?: "", json_get_str(actor, "ID") ?: "");
+	printf(" %s %s %s", json_get_str(ev, "Type") ?: "", json_get_str(ev, "Action") ?: "",
+	       json_get_str(actor, "ID") ?: "");
 	while (json_next(json_get(actor, "Attributes"), &it))
 		strv_addf(&attrs, "%s=%s", it.key, json_str(it.value) ?: "");
 	if (attrs) {
@@ -77,13 +79,15 @@ static int timestamp(const char *s, char **ret, struct err *e)
 		return 0;
 	if (time_parse_since(s, now, &ns) < 0)
 		return err_msg(e, ERR_INVALID, 0, "failed to parse value as time or duration: \"%s\"", s);
-	*ret = xasprintf("%llu.%09llu", (unsigned long long)(ns / 1000000000), (unsigned long long)(ns % 1000000000));
+	*ret = xasprintf("%llu.%09llu", (unsigned long long)(ns / 1000000000),
+			 (unsigned long long)(ns % 1000000000));
 	return 0;
 }
 
 int cmd_events(struct cli *c, int argc, char **argv)
 {
-	_cleanup_free_ char *format = NULL, *since = NULL, *until = NULL, *from = NULL, *to = NULL, *filters_text = NULL;
+	_cleanup_free_ char *format = NULL, *since = NULL, *until = NULL, *from = NULL, *to = NULL,
+			    *filters_text = NULL;
 	_cleanup_free_ char **args = NULL;
 	_cleanup_json_ struct json *filters = NULL;
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
@@ -93,12 +97,12 @@ int cmd_events(struct cli *c, int argc, char **argv)
 	struct httpc_request req = { .method = "GET" };
 	int r;
 	const struct opt opts[] = {
-		{ 'f', "filter", OPT_CALL, &filters, "filter", "Filter output based on conditions provided", opt_filter },
-		{ 0, "format", OPT_STR, &format, "string", "Format output: 'json' or a Go template" },
-		{ 0, "since", OPT_STR, &since, "string", "Show all events created since timestamp" },
-		{ 0, "until", OPT_STR, &until, "string", "Stream events until this timestamp" },
-		OPT_END
-	};
+	    {'f', "filter", OPT_CALL, &filters, "filter", "Filter output based on conditions provided",
+	     opt_filter},
+	    {0, "format", OPT_STR, &format, "string", "Format output: 'json' or a Go template"},
+	    {0, "since", OPT_STR, &since, "string", "Show all events created since timestamp"},
+	    {0, "until", OPT_STR, &until, "string", "Stream events until this timestamp"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 0, &args))
 		return c->exit_code;

@@ -106,17 +106,18 @@ int cmd_exec(struct cli *c, int argc, char **argv)
 	struct exec_args a = {0};
 	int r;
 	const struct opt opts[] = {
-		{ 'd', "detach", OPT_BOOL, &a.detach, NULL, "Detached mode: run command in the background" },
-		{ 0, "detach-keys", OPT_STR, &a.detach_keys, "string", "Override the key sequence for detaching a container" },
-		{ 'e', "env", OPT_STRV, &a.env, "list", "Set environment variables" },
-		{ 0, "env-file", OPT_STRV, &a.env_files, "list", "Read in a file of environment variables" },
-		{ 'i', "interactive", OPT_BOOL, &a.interactive, NULL, "Keep STDIN open even if not attached" },
-		{ 0, "privileged", OPT_BOOL, &a.privileged, NULL, "Give extended privileges to the command" },
-		{ 't', "tty", OPT_BOOL, &a.tty, NULL, "Allocate a pseudo-TTY" },
-		{ 'u', "user", OPT_STR, &a.user, "string", "Username or UID (format: \"<name|uid>[:<group|gid>]\")" },
-		{ 'w', "workdir", OPT_STR, &a.workdir, "string", "Working directory inside the container" },
-		OPT_END
-	};
+	    {'d', "detach", OPT_BOOL, &a.detach, NULL, "Detached mode: run command in the background"},
+	    {0, "detach-keys", OPT_STR, &a.detach_keys, "string",
+	     "Override the key sequence for detaching a container"},
+	    {'e', "env", OPT_STRV, &a.env, "list", "Set environment variables"},
+	    {0, "env-file", OPT_STRV, &a.env_files, "list", "Read in a file of environment variables"},
+	    {'i', "interactive", OPT_BOOL, &a.interactive, NULL, "Keep STDIN open even if not attached"},
+	    {0, "privileged", OPT_BOOL, &a.privileged, NULL, "Give extended privileges to the command"},
+	    {'t', "tty", OPT_BOOL, &a.tty, NULL, "Allocate a pseudo-TTY"},
+	    {'u', "user", OPT_STR, &a.user, "string",
+	     "Username or UID (format: \"<name|uid>[:<group|gid>]\")"},
+	    {'w', "workdir", OPT_STR, &a.workdir, "string", "Working directory inside the container"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, PARSE_STOP, 2, ARGS_ANY, &args))
 		return c->exit_code;

@@ -25,14 +25,15 @@ static void created_at(int64_t seconds, char *buf, size_t size)
 	if (tm.tm_gmtoff == 0)
 		strcpy(buf + n, "Z");
 	else
-		snprintf(buf + n, 8, "%c%02ld:%02ld", tm.tm_gmtoff < 0 ? '-' : '+', labs(tm.tm_gmtoff) / 3600 % 24,
-			 labs(tm.tm_gmtoff) / 60 % 60);
+		snprintf(buf + n, 8, "%c%02ld:%02ld", tm.tm_gmtoff < 0 ? '-' : '+',
+			 labs(tm.tm_gmtoff) / 3600 % 24, labs(tm.tm_gmtoff) / 60 % 60);
 }
 
 static struct json *history_row(const struct json *h, bool human, bool no_trunc)
 {
 	struct json *row = json_object();
-	_cleanup_free_ char *by = xstrdup(json_get_str(h, "CreatedBy") ?: ""), *cut = NULL, *size = NULL, *since = NULL;
+	_cleanup_free_ char *by = xstrdup(json_get_str(h, "CreatedBy") ?: ""), *cut = NULL, *size = NULL,
+			    *since = NULL;
 	int64_t created = json_get_int(h, "Created", 0), bytes = json_get_int(h, "Size", 0);
 	const char *id = json_get_str(h, "Id");
 	char buf[13], at[48];
@@ -55,21 +56,23 @@ static struct json *history_row(const struct json *h, bool human, bool no_trunc)
 
 int cmd_history(struct cli *c, int argc, char **argv)
 {
-	static struct list_spec spec = { .fields = fields, .quiet = "{{.ID}}", .go_type = "*image.historyContext" };
+	static struct list_spec spec = {
+	    .fields = fields, .quiet = "{{.ID}}", .go_type = "*image.historyContext"};
 	bool human = true, no_trunc = false, quiet = false;
 	_cleanup_free_ char *format = NULL, *platform = NULL, **args = NULL, *path = NULL;
 	_cleanup_json_ struct json *answer = NULL, *rows = NULL;
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_list_ struct list list = {0};
-	const struct opt opts[] = {
-		{ 0, "format", OPT_STR, &format, "string", "Format output: 'table', 'table TEMPLATE', 'json' or a Go template" },
-		{ 'H', "human", OPT_BOOL, &human, NULL, "Print sizes and dates in human readable format (default true)" },
-		{ 0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Don't truncate output" },
-		{ 0, "platform", OPT_STR, &platform, "string", "Show history for the given platform (\"os[/arch[/variant]]\")" },
-		{ 'q', "quiet", OPT_BOOL, &quiet, NULL, "Only show image IDs" },
-		OPT_END
-	};
+	const struct opt opts[] = {{0, "format", OPT_STR, &format, "string",
+				    "Format output: 'table', 'table TEMPLATE', 'json' or a Go template"},
+				   {'H', "human", OPT_BOOL, &human, NULL,
+				    "Print sizes and dates in human readable format (default true)"},
+				   {0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Don't truncate output"},
+				   {0, "platform", OPT_STR, &platform, "string",
+				    "Show history for the given platform (\"os[/arch[/variant]]\")"},
+				   {'q', "quiet", OPT_BOOL, &quiet, NULL, "Only show image IDs"},
+				   OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 1, 1, &args))
 		return c->exit_code;

@@ -8,10 +8,18 @@
 #include <string.h>
 
 static const struct field fields[] = {
-	{ "Containers", "CONTAINERS" }, { "CreatedAt", "CREATED AT" }, { "CreatedSince", "CREATED" },
-	{ "Digest", "DIGEST" }, { "ID", "IMAGE ID" }, { "Repository", "REPOSITORY" }, { "SharedSize", "SHARED SIZE" },
-	{ "Size", "SIZE" }, { "Tag", "TAG" }, { "UniqueSize", "UNIQUE SIZE" }, { "VirtualSize", "SIZE" },
-	{ NULL, NULL },
+    {"Containers", "CONTAINERS"},
+    {"CreatedAt", "CREATED AT"},
+    {"CreatedSince", "CREATED"},
+    {"Digest", "DIGEST"},
+    {"ID", "IMAGE ID"},
+    {"Repository", "REPOSITORY"},
+    {"SharedSize", "SHARED SIZE"},
+    {"Size", "SIZE"},
+    {"Tag", "TAG"},
+    {"UniqueSize", "UNIQUE SIZE"},
+    {"VirtualSize", "SIZE"},
+    {NULL, NULL},
 };
 
 static void add_row(struct json *rows, const struct json *image, const char *repo, const char *tag,
@@ -38,7 +46,8 @@ static void add_row(struct json *rows, const struct json *image, const char *rep
 	json_set_str(row, "VirtualSize", size4);
 }
 
-/* "repo:tag" at its last colon behind the last slash, "repo@digest" at the @. Heap; *ret_rest points into s. */
+/* "repo:tag" at its last colon behind the last slash, "repo@digest" at the @. Heap; *ret_rest points into s.
+ */
 static char *split_repo(const char *s, const char **ret_rest)
 {
 	const char *slash = strrchr(s, '/'), *cut = strchr(s, '@');
@@ -52,7 +61,8 @@ static char *split_repo(const char *s, const char **ret_rest)
 /* One row per tag (and digest, if those are shown); a repository that only has digests gets its own. */
 static void add_image(struct json *rows, const struct json *image, bool digests, bool no_trunc)
 {
-	_cleanup_strv_ char **tags = json_get_strv(image, "RepoTags"), **digs = json_get_strv(image, "RepoDigests");
+	_cleanup_strv_ char **tags = json_get_strv(image, "RepoTags"),
+			    **digs = json_get_strv(image, "RepoDigests");
 	_cleanup_strv_ char **seen = NULL;
 	const char *tag, *dig;
 
@@ -97,14 +107,15 @@ int cmd_images(struct cli *c, int argc, char **argv)
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_list_ struct list list = {0};
 	const struct opt opts[] = {
-		{ 'a', "all", OPT_BOOL, &all, NULL, "Show all images (default hides intermediate images)" },
-		{ 0, "digests", OPT_BOOL, &digests, NULL, "Show digests" },
-		{ 'f', "filter", OPT_CALL, &filters, "filter", "Filter output based on conditions provided", opt_filter },
-		{ 0, "format", OPT_STR, &format, "string", "Format output: 'table', 'table TEMPLATE', 'json' or a Go template" },
-		{ 0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Don't truncate output" },
-		{ 'q', "quiet", OPT_BOOL, &quiet, NULL, "Only show image IDs" },
-		OPT_END
-	};
+	    {'a', "all", OPT_BOOL, &all, NULL, "Show all images (default hides intermediate images)"},
+	    {0, "digests", OPT_BOOL, &digests, NULL, "Show digests"},
+	    {'f', "filter", OPT_CALL, &filters, "filter", "Filter output based on conditions provided",
+	     opt_filter},
+	    {0, "format", OPT_STR, &format, "string",
+	     "Format output: 'table', 'table TEMPLATE', 'json' or a Go template"},
+	    {0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Don't truncate output"},
+	    {'q', "quiet", OPT_BOOL, &quiet, NULL, "Only show image IDs"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 1, &args))
 		return c->exit_code;

@@ -18,11 +18,10 @@ int cmd_import(struct cli *c, int argc, char **argv)
 	bool is_stdin, is_url;
 	int r;
 	const struct opt opts[] = {
-		{ 'c', "change", OPT_STRV, &changes, "list", "Apply Dockerfile instruction to the created image" },
-		{ 'm', "message", OPT_STR, &message, "string", "Set commit message for imported image" },
-		{ 0, "platform", OPT_STR, &platform, "string", "Set platform if server is multi-platform capable" },
-		OPT_END
-	};
+	    {'c', "change", OPT_STRV, &changes, "list", "Apply Dockerfile instruction to the created image"},
+	    {'m', "message", OPT_STR, &message, "string", "Set commit message for imported image"},
+	    {0, "platform", OPT_STR, &platform, "string", "Set platform if server is multi-platform capable"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 1, 2, &args))
 		return c->exit_code;

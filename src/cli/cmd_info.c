@@ -80,7 +80,8 @@ static void commit(const struct json *info, const char *label, const char *key)
 
 static void registries(const struct json *info)
 {
-	const struct json *conf = json_get(info, "RegistryConfig"), *list = json_get(conf, "InsecureRegistryCIDRs");
+	const struct json *conf = json_get(info, "RegistryConfig"),
+			  *list = json_get(conf, "InsecureRegistryCIDRs");
 	const struct json *mirrors = json_get(conf, "Mirrors");
 	struct json_iter it = {0};
 
@@ -191,8 +192,8 @@ int cmd_info(struct cli *c, int argc, char **argv)
 		json_set(info, "ClientInfo", client);
 		return object_format_print(t, "system.dockerInfo", info);
 	}
-	printf("Client:\n Version:    %s\n Context:    %s\n Debug Mode: %s\n\nServer:\n", INSULA_VERSION, c->context,
-	       c->debug ? "true" : "false");
+	printf("Client:\n Version:    %s\n Context:    %s\n Debug Mode: %s\n\nServer:\n", INSULA_VERSION,
+	       c->context, c->debug ? "true" : "false");
 	if (r >= 0) {
 		print_engine(info);
 		print_host(info);

@@ -18,7 +18,8 @@ static const struct kind {
 	{ "volume", "/volumes/", "" },
 };
 
-static int fetch(struct cli *c, const struct kind *k, const char *name, bool size, struct json **ret, struct err *e)
+static int fetch(struct cli *c, const struct kind *k, const char *name, bool size, struct json **ret,
+		 struct err *e)
 {
 	_cleanup_free_ char *path = url_path(k->prefix, name, k->suffix);
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
@@ -29,7 +30,8 @@ static int fetch(struct cli *c, const struct kind *k, const char *name, bool siz
 }
 
 /* By one kind, or (type NULL) by the first that knows the name. */
-static int find(struct cli *c, const char *type, const char *name, bool size, struct json **ret, struct err *e)
+static int find(struct cli *c, const char *type, const char *name, bool size, struct json **ret,
+		struct err *e)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		_cleanup_err_ struct err one = ERR_INIT;
@@ -53,7 +55,9 @@ static bool known_type(const char *type)
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		if (streq(type, kinds[i].name))
 			return true;
-	fprintf(stderr, "unknown type: \"%s\": must be one of \"container\", \"image\", \"network\", \"volume\"\n", type);
+	fprintf(stderr,
+		"unknown type: \"%s\": must be one of \"container\", \"image\", \"network\", \"volume\"\n",
+		type);
 	return false;
 }
 
@@ -125,9 +129,11 @@ static int run(struct cli *c, int argc, char **argv, const char *type, bool has_
 					  has_type ? "Display total file sizes if the type is container"
 						   : "Display total file sizes" };
 	if (has_type)
-		opts[n++] = (struct opt){ 0, "type", OPT_STR, &wanted, "string", "Only inspect objects of the given type" };
+		opts[n++] = (struct opt){0,       "type",   OPT_STR,
+					 &wanted, "string", "Only inspect objects of the given type"};
 	if (streq(type, "network"))
-		opts[n++] = (struct opt){ 'v', "verbose", OPT_BOOL, &size, NULL, "Verbose output for diagnostics" };
+		opts[n++] =
+		    (struct opt){'v', "verbose", OPT_BOOL, &size, NULL, "Verbose output for diagnostics"};
 	opts[n] = (struct opt)OPT_END;
 	if (!cli_parse(c, opts, argc, argv, 0, 1, ARGS_ANY, &args))
 		return c->exit_code;

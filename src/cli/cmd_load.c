@@ -15,11 +15,11 @@ int cmd_load(struct cli *c, int argc, char **argv)
 	bool quiet = false;
 	int r;
 	const struct opt opts[] = {
-		{ 'i', "input", OPT_STR, &input, "string", "Read from tar archive file, instead of STDIN" },
-		{ 0, "platform", OPT_STR, &platform, "string", "Load only the given platform variant (\"os[/arch[/variant]]\")" },
-		{ 'q', "quiet", OPT_BOOL, &quiet, NULL, "Suppress the load output" },
-		OPT_END
-	};
+	    {'i', "input", OPT_STR, &input, "string", "Read from tar archive file, instead of STDIN"},
+	    {0, "platform", OPT_STR, &platform, "string",
+	     "Load only the given platform variant (\"os[/arch[/variant]]\")"},
+	    {'q', "quiet", OPT_BOOL, &quiet, NULL, "Suppress the load output"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 0, &args))
 		return c->exit_code;

@@ -17,9 +17,12 @@ static int timestamp(const char *name, const char *s, char **ret, struct err *e)
 	if (str_empty(s))
 		return 0;
 	if (time_parse_since(s, now_real_ns(), &ns) < 0)
-		return err_msg(e, ERR_INVALID, 0, "invalid value for \"%s\": failed to parse value as time or duration: "
-			       "\"%s\"", name, s);
-	*ret = xasprintf("%llu.%09llu", (unsigned long long)(ns / 1000000000), (unsigned long long)(ns % 1000000000));
+		return err_msg(e, ERR_INVALID, 0,
+			       "invalid value for \"%s\": failed to parse value as time or duration: "
+			       "\"%s\"",
+			       name, s);
+	*ret = xasprintf("%llu.%09llu", (unsigned long long)(ns / 1000000000),
+			 (unsigned long long)(ns % 1000000000));
 	return 0;
 }
 
@@ -43,7 +46,8 @@ static int copy_out(struct httpc *h, bool raw, struct err *e)
 int cmd_logs(struct cli *c, int argc, char **argv)
 {
 	bool details = false, follow = false, timestamps = false;
-	_cleanup_free_ char *since = NULL, *until = NULL, *tail = xstrdup("all"), *from = NULL, *to = NULL, *path = NULL;
+	_cleanup_free_ char *since = NULL, *until = NULL, *tail = xstrdup("all"), *from = NULL, *to = NULL,
+			    *path = NULL;
 	_cleanup_free_ char **args = NULL;
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
 	_cleanup_err_ struct err e = ERR_INIT;
@@ -52,16 +56,18 @@ int cmd_logs(struct cli *c, int argc, char **argv)
 	const struct http_head *head;
 	const char *type;
 	const struct opt opts[] = {
-		{ 0, "details", OPT_BOOL, &details, NULL, "Show extra details provided to logs" },
-		{ 'f', "follow", OPT_BOOL, &follow, NULL, "Follow log output" },
-		{ 0, "since", OPT_STR, &since, "string",
-		  "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)" },
-		{ 'n', "tail", OPT_STR, &tail, "string", "Number of lines to show from the end of the logs (default \"all\")" },
-		{ 't', "timestamps", OPT_BOOL, &timestamps, NULL, "Show timestamps" },
-		{ 0, "until", OPT_STR, &until, "string",
-		  "Show logs before a timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)" },
-		OPT_END
-	};
+	    {0, "details", OPT_BOOL, &details, NULL, "Show extra details provided to logs"},
+	    {'f', "follow", OPT_BOOL, &follow, NULL, "Follow log output"},
+	    {0, "since", OPT_STR, &since, "string",
+	     "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 "
+	     "minutes)"},
+	    {'n', "tail", OPT_STR, &tail, "string",
+	     "Number of lines to show from the end of the logs (default \"all\")"},
+	    {'t', "timestamps", OPT_BOOL, &timestamps, NULL, "Show timestamps"},
+	    {0, "until", OPT_STR, &until, "string",
+	     "Show logs before a timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 "
+	     "minutes)"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 1, 1, &args))
 		return c->exit_code;

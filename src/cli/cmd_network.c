@@ -9,9 +9,16 @@
 #include <time.h>
 
 static const struct field fields[] = {
-	{ "CreatedAt", "CREATED AT" }, { "Driver", "DRIVER" }, { "ID", "NETWORK ID" }, { "IPv4", "IPV4" },
-	{ "IPv6", "IPV6" }, { "Internal", "INTERNAL" }, { "Labels", "LABELS" }, { "Name", "NAME" }, { "Scope", "SCOPE" },
-	{ NULL, NULL },
+    {"CreatedAt", "CREATED AT"},
+    {"Driver", "DRIVER"},
+    {"ID", "NETWORK ID"},
+    {"IPv4", "IPV4"},
+    {"IPv6", "IPV6"},
+    {"Internal", "INTERNAL"},
+    {"Labels", "LABELS"},
+    {"Name", "NAME"},
+    {"Scope", "SCOPE"},
+    {NULL, NULL},
 };
 
 /* RFC 3339 as Go's Time.String(): "2026-11-23 23:26:20.123456789 +0000 UTC". */
@@ -54,13 +61,13 @@ int cmd_network_ls(struct cli *c, int argc, char **argv)
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_list_ struct list list = {0};
-	const struct opt opts[] = {
-		{ 'f', "filter", OPT_CALL, &filters, "filter", "Provide filter values (e.g. \"driver=bridge\")", opt_filter },
-		{ 0, "format", OPT_STR, &format, "string", "Format output: 'table', 'table TEMPLATE', 'json' or a Go template" },
-		{ 0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Do not truncate the output" },
-		{ 'q', "quiet", OPT_BOOL, &quiet, NULL, "Only display network IDs" },
-		OPT_END
-	};
+	const struct opt opts[] = {{'f', "filter", OPT_CALL, &filters, "filter",
+				    "Provide filter values (e.g. \"driver=bridge\")", opt_filter},
+				   {0, "format", OPT_STR, &format, "string",
+				    "Format output: 'table', 'table TEMPLATE', 'json' or a Go template"},
+				   {0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Do not truncate the output"},
+				   {'q', "quiet", OPT_BOOL, &quiet, NULL, "Only display network IDs"},
+				   OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 0, &args) || !list_open(&list, &spec, format, quiet))
 		return args ? 1 : c->exit_code;

@@ -9,11 +9,14 @@
 #include <string.h>
 
 static const struct field fields[] = {
-	{ "Command", "COMMAND" }, { "CreatedAt", "CREATED AT" }, { "ID", "CONTAINER ID" }, { "Image", "IMAGE" },
-	{ "Labels", "LABELS" }, { "LocalVolumes", "LOCAL VOLUMES" }, { "Mounts", "MOUNTS" }, { "Names", "NAMES" },
-	{ "Networks", "NETWORKS" }, { "Platform", "PLATFORM" }, { "Ports", "PORTS" }, { "RunningFor", "CREATED" },
-	{ "Size", "SIZE" }, { "State", "STATE" }, { "Status", "STATUS" },
-	{ NULL, NULL },
+    {"Command", "COMMAND"},   {"CreatedAt", "CREATED AT"},
+    {"ID", "CONTAINER ID"},   {"Image", "IMAGE"},
+    {"Labels", "LABELS"},     {"LocalVolumes", "LOCAL VOLUMES"},
+    {"Mounts", "MOUNTS"},     {"Names", "NAMES"},
+    {"Networks", "NETWORKS"}, {"Platform", "PLATFORM"},
+    {"Ports", "PORTS"},       {"RunningFor", "CREATED"},
+    {"Size", "SIZE"},         {"State", "STATE"},
+    {"Status", "STATUS"},     {NULL, NULL},
 };
 
 /* Go's strconv.Quote. */
@@ -113,14 +116,16 @@ static char *ports_text(const struct json *list)
 
 		if (*p[i].ip && p[i].public != p[i].private)
 			continue;
-		while (g < n_groups && !(streq(groups[g].key->ip, p[i].ip) && streq(groups[g].key->type, p[i].type)))
+		while (g < n_groups &&
+		       !(streq(groups[g].key->ip, p[i].ip) && streq(groups[g].key->type, p[i].type)))
 			g++;
 		if (g < n_groups && p[i].private == groups[g].last + 1) {
 			groups[g].last++;
 			continue;
 		}
 		if (g < n_groups) {
-			snprintf(range, sizeof(range), groups[g].last > groups[g].key->private ? "%d-%d" : "%d",
+			snprintf(range, sizeof(range),
+				 groups[g].last > groups[g].key->private ? "%d-%d" : "%d",
 				 groups[g].key->private, groups[g].last);
 			add_port(&b, groups[g].key->ip, range, range, groups[g].key->type);
 		} else {
@@ -229,21 +234,26 @@ int cmd_ps(struct cli *c, int argc, char **argv)
 	_cleanup_list_ struct list list = {0};
 	int64_t last = -1;
 	const struct opt opts[] = {
-		{ 'a', "all", OPT_BOOL, &all, NULL, "Show all containers (default shows just running)" },
-		{ 'f', "filter", OPT_CALL, &filters, "filter", "Filter output based on conditions provided", opt_filter },
-		{ 0, "format", OPT_STR, &format, "string", "Format output: 'table', 'table TEMPLATE', 'json' or a Go template" },
-		{ 'n', "last", OPT_INT, &last, "int", "Show n last created containers (includes all states) (default -1)" },
-		{ 'l', "latest", OPT_BOOL, &latest, NULL, "Show the latest created container (includes all states)" },
-		{ 0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Don't truncate output" },
-		{ 'q', "quiet", OPT_BOOL, &quiet, NULL, "Only display container IDs" },
-		{ 's', "size", OPT_BOOL, &size, NULL, "Display total file sizes" },
-		OPT_END
-	};
+	    {'a', "all", OPT_BOOL, &all, NULL, "Show all containers (default shows just running)"},
+	    {'f', "filter", OPT_CALL, &filters, "filter", "Filter output based on conditions provided",
+	     opt_filter},
+	    {0, "format", OPT_STR, &format, "string",
+	     "Format output: 'table', 'table TEMPLATE', 'json' or a Go template"},
+	    {'n', "last", OPT_INT, &last, "int",
+	     "Show n last created containers (includes all states) (default -1)"},
+	    {'l', "latest", OPT_BOOL, &latest, NULL,
+	     "Show the latest created container (includes all states)"},
+	    {0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Don't truncate output"},
+	    {'q', "quiet", OPT_BOOL, &quiet, NULL, "Only display container IDs"},
+	    {'s', "size", OPT_BOOL, &size, NULL, "Display total file sizes"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 0, &args))
 		return c->exit_code;
-	spec.table = size ? "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}"
-			  : "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+	spec.table =
+	    size ? "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+		   "\t{{.Size}}"
+		 : "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 	if (!list_open(&list, &spec, format, quiet))
 		return 1;
 	if (latest && last < 0)

@@ -37,10 +37,9 @@ int cmd_pull(struct cli *c, int argc, char **argv)
 	_cleanup_err_ struct err e = ERR_INIT;
 	bool quiet = false;
 	const struct opt opts[] = {
-		{ 0, "platform", OPT_STR, &platform, "string", "Set platform if server is multi-platform capable" },
-		{ 'q', "quiet", OPT_BOOL, &quiet, NULL, "Suppress verbose output" },
-		OPT_END
-	};
+	    {0, "platform", OPT_STR, &platform, "string", "Set platform if server is multi-platform capable"},
+	    {'q', "quiet", OPT_BOOL, &quiet, NULL, "Suppress verbose output"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 1, 1, &args))
 		return c->exit_code;

@@ -25,12 +25,12 @@ int cmd_rm(struct cli *c, int argc, char **argv)
 {
 	_cleanup_free_ char **args = NULL;
 	struct rm_args a = {0};
-	const struct opt opts[] = {
-		{ 'f', "force", OPT_BOOL, &a.force, NULL, "Force the removal of a running container (uses SIGKILL)" },
-		{ 'l', "link", OPT_BOOL, &a.link, NULL, "Remove the specified link" },
-		{ 'v', "volumes", OPT_BOOL, &a.volumes, NULL, "Remove anonymous volumes associated with the container" },
-		OPT_END
-	};
+	const struct opt opts[] = {{'f', "force", OPT_BOOL, &a.force, NULL,
+				    "Force the removal of a running container (uses SIGKILL)"},
+				   {'l', "link", OPT_BOOL, &a.link, NULL, "Remove the specified link"},
+				   {'v', "volumes", OPT_BOOL, &a.volumes, NULL,
+				    "Remove anonymous volumes associated with the container"},
+				   OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 1, ARGS_ANY, &args))
 		return c->exit_code;

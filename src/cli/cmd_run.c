@@ -1,5 +1,5 @@
-/* run: create, attach, wait, start and then the session. The order matters: output is attached and the wait is
- * registered before the start, so that a process of microseconds loses neither bytes nor exit code. Three
+/* run: create, attach, wait, start and then the session. The order matters: output is attached and the wait
+ * is registered before the start, so that a process of microseconds loses neither bytes nor exit code. Three
  * connections carry it all (create and attach share the first). */
 #include "cli/cmds.h"
 

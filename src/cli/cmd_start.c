@@ -37,8 +37,8 @@ static int start_all(struct cli *c, char *const *names)
 	return 1;
 }
 
-static int open_stream(struct cli *c, struct stream *s, const char *id, const struct json *config, bool interactive,
-		       struct err *e)
+static int open_stream(struct cli *c, struct stream *s, const char *id, const struct json *config,
+		       bool interactive, struct err *e)
 {
 	_cleanup_free_ char *base = url_path("/containers/", id, "/attach?stream=1&stdout=1&stderr=1");
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
@@ -92,11 +92,11 @@ int cmd_start(struct cli *c, int argc, char **argv)
 	bool attach = false, interactive = false;
 	int r;
 	const struct opt opts[] = {
-		{ 'a', "attach", OPT_BOOL, &attach, NULL, "Attach STDOUT/STDERR and forward signals" },
-		{ 0, "detach-keys", OPT_STR, &keys, "string", "Override the key sequence for detaching a container" },
-		{ 'i', "interactive", OPT_BOOL, &interactive, NULL, "Attach container's STDIN" },
-		OPT_END
-	};
+	    {'a', "attach", OPT_BOOL, &attach, NULL, "Attach STDOUT/STDERR and forward signals"},
+	    {0, "detach-keys", OPT_STR, &keys, "string",
+	     "Override the key sequence for detaching a container"},
+	    {'i', "interactive", OPT_BOOL, &interactive, NULL, "Attach container's STDIN"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 1, ARGS_ANY, &args))
 		return c->exit_code;

@@ -10,9 +10,9 @@
 #include <string.h>
 
 static const struct field fields[] = {
-	{ "Active", "ACTIVE" }, { "Reclaimable", "RECLAIMABLE" }, { "Size", "SIZE" }, { "TotalCount", "TOTAL" },
-	{ "Type", "TYPE" },
-	{ NULL, NULL },
+    {"Active", "ACTIVE"}, {"Reclaimable", "RECLAIMABLE"},
+    {"Size", "SIZE"},     {"TotalCount", "TOTAL"},
+    {"Type", "TYPE"},     {NULL, NULL},
 };
 
 /* percent: also show the reclaimable part of the size. */
@@ -20,8 +20,8 @@ static void add_row(struct json *rows, const char *type, size_t total, size_t ac
 		    int64_t reclaimable, bool percent)
 {
 	struct json *row = json_add(rows, json_object());
-	_cleanup_free_ char *n = xasprintf("%zu", total), *a = xasprintf("%zu", active), *s = text_size4(size),
-			    *rec = text_size4(reclaimable), *with = NULL;
+	_cleanup_free_ char *n = xasprintf("%zu", total), *a = xasprintf("%zu", active),
+			    *s = text_size4(size), *rec = text_size4(reclaimable), *with = NULL;
 
 	if (percent && size > 0)
 		with = xasprintf("%s (%lld%%)", rec, (long long)(reclaimable * 100 / size));
@@ -60,7 +60,8 @@ static void containers_row(struct json *rows, const struct json *df)
 	for (size_t i = 0; i < json_len(list); i++) {
 		const char *state = json_get_str(json_at(list, i), "State") ?: "";
 		int64_t size = json_get_int(json_at(list, i), "SizeRw", 0);
-		bool is_active = streq(state, "running") || streq(state, "paused") || streq(state, "restarting");
+		bool is_active =
+		    streq(state, "running") || streq(state, "paused") || streq(state, "restarting");
 
 		total += size;
 		active += is_active;
@@ -121,14 +122,15 @@ static void verbose_images(const struct json *list)
 		const struct json *img = json_at(list, i);
 		const char *ref = json_str(json_at(json_get(img, "RepoTags"), 0)) ?: "<none>:<none>";
 		const char *tag = strrchr(ref, ':');
-		int64_t size = json_get_int(img, "Size", 0), shared = MAX(json_get_int(img, "SharedSize", 0), 0);
+		int64_t size = json_get_int(img, "Size", 0),
+			shared = MAX(json_get_int(img, "SharedSize", 0), 0);
 		_cleanup_free_ char *ago = text_ago(json_get_int(img, "Created", 0)), *all = size_human(size),
 				    *common = text_size4(shared), *own = text_size4(size - shared);
 		char id[13];
 
 		sbuf_printf(&b, "%.*s\t%s\t%s\t%s\t%s\t%s\t%s\t%lld\n", (int)(tag ? tag - ref : 0), ref,
-			    tag ? tag + 1 : "<none>", short_id(json_get_str(img, "Id"), id), ago, all, common, own,
-			    (long long)json_get_int(img, "Containers", 0));
+			    tag ? tag + 1 : "<none>", short_id(json_get_str(img, "Id"), id), ago, all, common,
+			    own, (long long)json_get_int(img, "Containers", 0));
 	}
 	print_table(&b);
 }
@@ -183,8 +185,8 @@ static void verbose_build_cache(const struct json *list)
 		_cleanup_free_ char *text = text_size4(size);
 
 		total += size;
-		sbuf_printf(&b, "%.12s\t%s\t%s\t\t\t%lld\t%s\n", json_get_str(r, "ID") ?: "", json_get_str(r, "Type") ?: "",
-			    text, (long long)json_get_int(r, "UsageCount", 0),
+		sbuf_printf(&b, "%.12s\t%s\t%s\t\t\t%lld\t%s\n", json_get_str(r, "ID") ?: "",
+			    json_get_str(r, "Type") ?: "", text, (long long)json_get_int(r, "UsageCount", 0),
 			    json_get_bool(r, "Shared", false) ? "true" : "false");
 	}
 	all = text_size4(total);
@@ -204,10 +206,10 @@ int cmd_system_df(struct cli *c, int argc, char **argv)
 	_cleanup_list_ struct list list = {0};
 	bool verbose = false;
 	const struct opt opts[] = {
-		{ 0, "format", OPT_STR, &format, "string", "Format output: 'table', 'table TEMPLATE', 'json' or a Go template" },
-		{ 'v', "verbose", OPT_BOOL, &verbose, NULL, "Show detailed information on space usage" },
-		OPT_END
-	};
+	    {0, "format", OPT_STR, &format, "string",
+	     "Format output: 'table', 'table TEMPLATE', 'json' or a Go template"},
+	    {'v', "verbose", OPT_BOOL, &verbose, NULL, "Show detailed information on space usage"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 0, &args))
 		return c->exit_code;

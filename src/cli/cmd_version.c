@@ -66,8 +66,9 @@ static void print_engine(struct sbuf *b, const struct json *details, const char 
 {
 	const char *os = json_get_str(details, "Os") ?: "", *arch = json_get_str(details, "Arch") ?: "";
 	_cleanup_free_ char *os_arch = xasprintf("%s/%s", os, arch);
-	_cleanup_free_ char *api = xasprintf("%s (minimum version %s)", json_get_str(details, "ApiVersion") ?: "",
-					     json_get_str(details, "MinAPIVersion") ?: "");
+	_cleanup_free_ char *api =
+	    xasprintf("%s (minimum version %s)", json_get_str(details, "ApiVersion") ?: "",
+		      json_get_str(details, "MinAPIVersion") ?: "");
 
 	line(b, "  ", "Version", version);
 	line(b, "  ", "API version", api);
@@ -86,7 +87,8 @@ static void print_server(struct sbuf *b, const struct json *server)
 	sbuf_printf(b, "\nServer:%s%s\n", str_empty(platform) ? "" : " ", platform ?: "");
 	for (size_t i = 0; i < json_len(components); i++) {
 		const struct json *comp = json_at(components, i), *details = json_get(comp, "Details");
-		const char *name = json_get_str(comp, "Name") ?: "", *version = json_get_str(comp, "Version") ?: "";
+		const char *name = json_get_str(comp, "Name") ?: "",
+			   *version = json_get_str(comp, "Version") ?: "";
 		struct json_iter it = {0};
 
 		sbuf_printf(b, " %s:\n", name);

@@ -16,14 +16,15 @@ static char *default_dir(void)
 	return xasprintf("%s/vm", str_empty(root) ? "/var/lib/insula" : root);
 }
 
-/* prepare: the script insula-guest-image fetches and unpacks the distribution's kernel and makes the initramfs. */
+/* prepare: the script insula-guest-image fetches and unpacks the distribution's kernel and makes the
+ * initramfs. */
 int cmd_vm_prepare(struct cli *c, int argc, char **argv)
 {
 	_cleanup_free_ char **args = NULL, *dir = default_dir(), *script = NULL, *agent = NULL;
 	const struct opt opts[] = {
-		{ 0, "dir", OPT_STR, &dir, "string", "Where the guest kernel and initramfs go (default \"/var/lib/insula/vm\")" },
-		OPT_END
-	};
+	    {0, "dir", OPT_STR, &dir, "string",
+	     "Where the guest kernel and initramfs go (default \"/var/lib/insula/vm\")"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 0, &args))
 		return c->exit_code;
@@ -34,7 +35,8 @@ int cmd_vm_prepare(struct cli *c, int argc, char **argv)
 	script = cli_find_program("../../tools/guest-image", "lib/insula/insula-guest-image");
 	agent = cli_find_program("agent/insula-agent", "lib/insula/insula-agent");
 	if (!script || !agent) {
-		fprintf(stderr, "insula vm prepare: '%s' is not installed\n", script ? "insula-agent" : "insula-guest-image");
+		fprintf(stderr, "insula vm prepare: '%s' is not installed\n",
+			script ? "insula-agent" : "insula-guest-image");
 		return 1;
 	}
 	if (fs_mkdir_p(dir, 0711) < 0) {

@@ -9,10 +9,17 @@
 #include <string.h>
 
 static const struct field fields[] = {
-	{ "Availability", "AVAILABILITY" }, { "Driver", "DRIVER" }, { "Group", "GROUP" }, { "Labels", "LABELS" },
-	{ "Links", "LINKS" }, { "Mountpoint", "MOUNTPOINT" }, { "Name", "VOLUME NAME" }, { "Scope", "SCOPE" },
-	{ "Size", "SIZE" }, { "Status", "STATUS" },
-	{ NULL, NULL },
+    {"Availability", "AVAILABILITY"},
+    {"Driver", "DRIVER"},
+    {"Group", "GROUP"},
+    {"Labels", "LABELS"},
+    {"Links", "LINKS"},
+    {"Mountpoint", "MOUNTPOINT"},
+    {"Name", "VOLUME NAME"},
+    {"Scope", "SCOPE"},
+    {"Size", "SIZE"},
+    {"Status", "STATUS"},
+    {NULL, NULL},
 };
 
 int cmd_volume_ls(struct cli *c, int argc, char **argv)
@@ -29,12 +36,12 @@ int cmd_volume_ls(struct cli *c, int argc, char **argv)
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_list_ struct list list = {0};
 	struct json *volumes;
-	const struct opt opts[] = {
-		{ 'f', "filter", OPT_CALL, &filters, "filter", "Provide filter values (e.g. \"dangling=true\")", opt_filter },
-		{ 0, "format", OPT_STR, &format, "string", "Format output: 'table', 'table TEMPLATE', 'json' or a Go template" },
-		{ 'q', "quiet", OPT_BOOL, &quiet, NULL, "Only display volume names" },
-		OPT_END
-	};
+	const struct opt opts[] = {{'f', "filter", OPT_CALL, &filters, "filter",
+				    "Provide filter values (e.g. \"dangling=true\")", opt_filter},
+				   {0, "format", OPT_STR, &format, "string",
+				    "Format output: 'table', 'table TEMPLATE', 'json' or a Go template"},
+				   {'q', "quiet", OPT_BOOL, &quiet, NULL, "Only display volume names"},
+				   OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 0, &args) || !list_open(&list, &spec, format, quiet))
 		return args ? 1 : c->exit_code;
@@ -79,17 +86,17 @@ int cmd_volume_create(struct cli *c, int argc, char **argv)
 	_cleanup_json_ struct json *body = NULL, *answer = NULL;
 	_cleanup_err_ struct err e = ERR_INIT;
 	const struct opt opts[] = {
-		{ 'd', "driver", OPT_STR, &driver, "string", "Specify volume driver name (default \"local\")" },
-		{ 0, "label", OPT_STRV, &labels, "list", "Set metadata for a volume" },
-		{ 0, "name", OPT_STR, &name, "string", NULL },
-		{ 'o', "opt", OPT_STRV, &driver_opts, "map", "Set driver specific options (default map[])" },
-		OPT_END
-	};
+	    {'d', "driver", OPT_STR, &driver, "string", "Specify volume driver name (default \"local\")"},
+	    {0, "label", OPT_STRV, &labels, "list", "Set metadata for a volume"},
+	    {0, "name", OPT_STR, &name, "string", NULL},
+	    {'o', "opt", OPT_STRV, &driver_opts, "map", "Set driver specific options (default map[])"},
+	    OPT_END};
 
 	if (!cli_parse(c, opts, argc, argv, 0, 0, 1, &args))
 		goto out;
 	if (args[0] && name) {
-		fprintf(stderr, "conflicting options: cannot specify a volume name through both --name and as a "
+		fprintf(stderr,
+			"conflicting options: cannot specify a volume name through both --name and as a "
 			"positional arg\n");
 		c->exit_code = 1;
 		goto out;

@@ -19,11 +19,15 @@ static int check(const struct run_opts *o, struct err *e)
 	for (size_t i = 0; i < ARRAY_SIZE(pulls); i++)
 		known |= streq(o->pull, pulls[i]);
 	if (!known)
-		return err_msg(e, ERR_INVALID, 0, "invalid pull option: '%s': must be one of \"always\", \"missing\" or "
-			       "\"never\"", o->pull);
+		return err_msg(e, ERR_INVALID, 0,
+			       "invalid pull option: '%s': must be one of \"always\", \"missing\" or "
+			       "\"never\"",
+			       o->pull);
 	if (o->cidfile && fs_exists(o->cidfile))
-		return err_msg(e, ERR_INVALID, 0, "container ID file found, make sure the other container isn't running "
-			       "or delete %s", o->cidfile);
+		return err_msg(e, ERR_INVALID, 0,
+			       "container ID file found, make sure the other container isn't running "
+			       "or delete %s",
+			       o->cidfile);
 	return 0;
 }
 
@@ -34,7 +38,8 @@ static int write_cidfile(const char *path, const char *id, struct err *e)
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "failed to create the container ID file '%s'", path) : 0;
 }
 
-static int post(struct cli *c, const struct run_opts *o, const struct json *body, struct json **ret, struct err *e)
+static int post(struct cli *c, const struct run_opts *o, const struct json *body, struct json **ret,
+		struct err *e)
 {
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
 

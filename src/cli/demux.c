@@ -24,7 +24,8 @@ int demux_write(struct demux *d, bool raw, const void *data, size_t n)
 			if (d->head_len < sizeof(d->head))
 				continue;
 			d->head_len = 0;
-			d->left = (uint32_t)d->head[4] << 24 | d->head[5] << 16 | d->head[6] << 8 | d->head[7];
+			d->left =
+			    (uint32_t)d->head[4] << 24 | d->head[5] << 16 | d->head[6] << 8 | d->head[7];
 			if (d->head[0] > 3)
 				return -EBADMSG;
 			continue;

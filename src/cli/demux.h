@@ -1,4 +1,5 @@
-/* Docker's multiplexed stream: frames of an 8-byte head (stream number, 0, 0, 0, length big-endian) and payload. */
+/* Docker's multiplexed stream: frames of an 8-byte head (stream number, 0, 0, 0, length big-endian) and
+ * payload. */
 #pragma once
 
 #include "base/sbuf.h"

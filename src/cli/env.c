@@ -12,7 +12,11 @@
 #define FILE_MAX (16u << 20)
 
 /* What a bare NAME means. */
-enum bare { BARE_IS_EMPTY /* labels */, BARE_OR_SKIP /* files of variables */, BARE_OR_UNSET /* -e: takes it away */ };
+enum bare {
+	BARE_IS_EMPTY /* labels */,
+	BARE_OR_SKIP /* files of variables */,
+	BARE_OR_UNSET /* -e: takes it away */
+};
 
 static void add(char ***v, const char *s, enum bare bare)
 {
@@ -35,7 +39,8 @@ static int read_lines(const char *path, enum bare bare, char ***v, struct err *e
 	if (r < 0) {
 		const char *why = strerror(-r);
 
-		return err_msg(e, ERR_INVALID, r, "open %s: %c%s", path, tolower((unsigned char)*why), why + 1);
+		return err_msg(e, ERR_INVALID, r, "open %s: %c%s", path, tolower((unsigned char)*why),
+			       why + 1);
 	}
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		size_t len;
@@ -58,7 +63,8 @@ static int read_lines(const char *path, enum bare bare, char ***v, struct err *e
 	return 0;
 }
 
-static int collect(char *const *files, char *const *list, enum bare in_file, enum bare in_list, char ***ret, struct err *e)
+static int collect(char *const *files, char *const *list, enum bare in_file, enum bare in_list, char ***ret,
+		   struct err *e)
 {
 	_cleanup_strv_ char **v = NULL;
 

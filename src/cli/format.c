@@ -58,8 +58,8 @@ void list_done(struct list *l)
 	l->tmpl = NULL;
 }
 
-static struct json *header_method(const struct json *row, const char *name, struct json *const *args, size_t n,
-				  bool *handled)
+static struct json *header_method(const struct json *row, const char *name, struct json *const *args,
+				  size_t n, bool *handled)
 {
 	_cleanup_free_ char *s = NULL;
 	const char *dot;
@@ -114,7 +114,7 @@ int list_print(const struct list *l, struct json *rows)
 	size_t n = json_len(rows);
 	_cleanup_free_ struct sorted *order = new_array(struct sorted, n + 1);
 	struct tmpl_env row_env = { .root_type = l->spec->go_type, .method = l->spec->method, .row = true };
-	struct tmpl_env header_env = { .root_type = l->spec->go_type, .header = true, .method = header_method };
+	struct tmpl_env header_env = {.root_type = l->spec->go_type, .header = true, .method = header_method};
 	_cleanup_sbuf_ struct sbuf text = SBUF_INIT, out = SBUF_INIT;
 	int r = 0;
 
@@ -128,7 +128,8 @@ int list_print(const struct list *l, struct json *rows)
 	for (size_t i = 0; i < n; i++) {
 		struct json *row = json_at(rows, i);
 
-		order[i] = (struct sorted){ l->spec->sort ? json_get_str(row, l->spec->sort) ?: "" : "", row, i };
+		order[i] =
+		    (struct sorted){l->spec->sort ? json_get_str(row, l->spec->sort) ?: "" : "", row, i};
 	}
 	qsort(order, n, sizeof(*order), by_key);
 	for (size_t i = 0; r == 0 && i < n; i++)

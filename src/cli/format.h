@@ -12,7 +12,7 @@ struct list_spec {
 	const char *table;		/* the default columns: "{{.ID}}\t{{.Names}}" */
 	const char *quiet;		/* what -q prints of a row: "{{.ID}}" */
 	const char *go_type;		/* for messages */
-	const char *sort;		/* the field the rows are sorted by, numbers within as numbers; NULL = as given */
+	const char *sort; /* the field the rows are sorted by, numbers within as numbers; NULL = as given */
 	struct json *(*method)(const struct json *row, const char *name, struct json *const *args, size_t n,
 			       bool *handled);
 };
@@ -26,7 +26,8 @@ struct list {
 
 /* format: the user's --format, NULL or "" for the default. False after printing the error. */
 bool list_open(struct list *l, const struct list_spec *spec, const char *format, bool quiet);
-/* Prints rows (an array of objects with the fields of the spec, in the order of `--format json`). Exit code. */
+/* Prints rows (an array of objects with the fields of the spec, in the order of `--format json`). Exit code.
+ */
 int list_print(const struct list *l, struct json *rows);
 void list_done(struct list *l);
 
@@ -34,7 +35,8 @@ void list_done(struct list *l);
 struct json *list_label_method(const struct json *row, const char *name, struct json *const *args, size_t n,
 			       bool *handled);
 
-/* Parses a --format of one object, "json" meaning {{json .}}; prints the error and gives 64 in docker's way. */
+/* Parses a --format of one object, "json" meaning {{json .}}; prints the error and gives 64 in docker's way.
+ */
 int object_format_open(const char *format, struct tmpl **ret);
 /* Prints doc through t, with a newline. Exit code. */
 int object_format_print(const struct tmpl *t, const char *go_type, struct json *doc);
@@ -44,5 +46,5 @@ char *text_ago(int64_t unix_seconds);			/* "3 minutes ago" */
 char *text_time(int64_t unix_seconds);			/* "2026-11-23 23:39:40 +0000 UTC" */
 char *text_labels(const struct json *labels);		/* "a=1,b=2" */
 char *text_ellipsis(const char *s, size_t max);		/* at most max characters, the last one "…" */
-char *text_size4(double bytes);				/* "4.262MB": four digits, where size_human has three */
+char *text_size4(double bytes); /* "4.262MB": four digits, where size_human has three */
 const char *short_id(const char *id, char buf[13]);	/* 12 digits, without "sha256:" */

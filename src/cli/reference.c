@@ -30,7 +30,8 @@ char *reference_canonical(const char *ref)
 	size_t n = slash ? slash - tagged : 0;
 
 	/* The first part is a host if it has a dot or a port, or is localhost. */
-	if (slash && (memchr(tagged, '.', n) || memchr(tagged, ':', n) || (n == 9 && str_starts(tagged, "localhost"))))
+	if (slash &&
+	    (memchr(tagged, '.', n) || memchr(tagged, ':', n) || (n == 9 && str_starts(tagged, "localhost"))))
 		return TAKE_PTR(tagged);
 	return xasprintf("docker.io/%s%s", slash ? "" : "library/", tagged);
 }

@@ -11,10 +11,10 @@
 
 static int parse_switch(const char *key, const char *value, bool *ret, char **why)
 {
-	*ret = !value || streq(value, "1") || streq(value, "t") || streq(value, "true") || streq(value, "True") ||
-	       streq(value, "TRUE") || streq(value, "T");
-	if (*ret || streq(value, "0") || streq(value, "f") || streq(value, "false") || streq(value, "False") ||
-	    streq(value, "FALSE") || streq(value, "F"))
+	*ret = !value || streq(value, "1") || streq(value, "t") || streq(value, "true") ||
+	       streq(value, "True") || streq(value, "TRUE") || streq(value, "T");
+	if (*ret || streq(value, "0") || streq(value, "f") || streq(value, "false") ||
+	    streq(value, "False") || streq(value, "FALSE") || streq(value, "F"))
 		return 0;
 	*why = xasprintf("invalid value for %s: %s", key, value);
 	return -EINVAL;
@@ -33,15 +33,19 @@ static char *absolute_source(const char *s)
 }
 
 /* The keys whose value goes somewhere as a string. */
-static const struct { const char *key, *object, *sub, *name; } mount_strings[] = {
-	{ "type", NULL, NULL, "Type" },
-	{ "source", NULL, NULL, "Source" }, { "src", NULL, NULL, "Source" },
-	{ "target", NULL, NULL, "Target" }, { "dst", NULL, NULL, "Target" }, { "destination", NULL, NULL, "Target" },
-	{ "consistency", NULL, NULL, "Consistency" },
-	{ "bind-propagation", "BindOptions", NULL, "Propagation" },
-	{ "volume-subpath", "VolumeOptions", NULL, "Subpath" },
-	{ "volume-driver", "VolumeOptions", "DriverConfig", "Name" },
-	{ "image-subpath", "ImageOptions", NULL, "Subpath" },
+static const struct { const char *key, *object, *sub, *name;
+} mount_strings[] = {
+    {"type", NULL, NULL, "Type"},
+    {"source", NULL, NULL, "Source"},
+    {"src", NULL, NULL, "Source"},
+    {"target", NULL, NULL, "Target"},
+    {"dst", NULL, NULL, "Target"},
+    {"destination", NULL, NULL, "Target"},
+    {"consistency", NULL, NULL, "Consistency"},
+    {"bind-propagation", "BindOptions", NULL, "Propagation"},
+    {"volume-subpath", "VolumeOptions", NULL, "Subpath"},
+    {"volume-driver", "VolumeOptions", "DriverConfig", "Name"},
+    {"image-subpath", "ImageOptions", NULL, "Subpath"},
 };
 
 static const struct { const char *key, *object, *name; } mount_switches[] = {
@@ -61,8 +65,10 @@ static int bind_recursive(struct json *m, const char *value, char **why)
 	else if (streq(value, "readonly"))
 		json_set_bool(b, "ReadOnlyForceRecursive", true);
 	else if (!streq(value, "enabled")) {
-		*why = xasprintf("invalid value for bind-recursive: %s (must be \"enabled\", \"disabled\", \"writable\", "
-				 "or \"readonly\")", value);
+		*why = xasprintf(
+		    "invalid value for bind-recursive: %s (must be \"enabled\", \"disabled\", \"writable\", "
+		    "or \"readonly\")",
+		    value);
 		return -EINVAL;
 	}
 	return 0;
@@ -81,7 +87,8 @@ static int mount_field(struct json *m, const char *field, char **why)
 			continue;
 		if (parse_switch(key, value, &on, why) < 0)
 			return -EINVAL;
-		json_set_bool(mount_switches[i].object ? parse_sub(m, mount_switches[i].object) : m, mount_switches[i].name, on);
+		json_set_bool(mount_switches[i].object ? parse_sub(m, mount_switches[i].object) : m,
+			      mount_switches[i].name, on);
 		return 0;
 	}
 	if (!value) {
@@ -105,7 +112,8 @@ static int mount_field(struct json *m, const char *field, char **why)
 	if (streq(key, "volume-label")) {
 		parse_add_pair(parse_sub(parse_sub(m, "VolumeOptions"), "Labels"), value);
 	} else if (streq(key, "volume-opt")) {
-		parse_add_pair(parse_sub(parse_sub(parse_sub(m, "VolumeOptions"), "DriverConfig"), "Options"), value);
+		parse_add_pair(parse_sub(parse_sub(parse_sub(m, "VolumeOptions"), "DriverConfig"), "Options"),
+			       value);
 	} else if (streq(key, "tmpfs-size")) {
 		int64_t size;
 

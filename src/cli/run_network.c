@@ -60,7 +60,8 @@ static int long_network(const char *spec, char **ret_name, struct json *ep, stru
 static int endpoint_options(const struct run_opts *o, const char *name, struct json *ep, struct err *e)
 {
 	if (o->aliases && !is_user_defined(name))
-		return err_msg(e, ERR_INVALID, 0, "network-scoped aliases are only supported for user-defined networks");
+		return err_msg(e, ERR_INVALID, 0,
+			       "network-scoped aliases are only supported for user-defined networks");
 	if (o->aliases)
 		json_set_strv(ep, "Aliases", o->aliases);
 	if (o->ip)

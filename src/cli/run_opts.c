@@ -22,111 +22,140 @@ static const struct row {
 	bool run_only;
 } rows[] = {
 #define AT(f) offsetof(struct run_opts, f)
-	{ 0, "add-host", OPT_CALL, AT(extra_hosts), "list", "Add a custom host-to-IP mapping (host:ip)", parse_extra_host },
-	{ 0, "annotation", OPT_STRV, AT(annotations), "map", "Add an annotation to the container (passed through to the OCI runtime) (default map[])" },
-	{ 'a', "attach", OPT_CALL, AT(attach), "list", "Attach to STDIN, STDOUT or STDERR", parse_attach },
-	{ 0, "blkio-weight", OPT_INT, AT(blkio_weight), "uint16", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)" },
-	{ 0, "blkio-weight-device", OPT_CALL, AT(weights), "list", "Block IO weight (relative device weight) (default [])", parse_weight },
-	{ 0, "cap-add", OPT_CALL, AT(cap_add), "list", "Add Linux capabilities", parse_capability },
-	{ 0, "cap-drop", OPT_CALL, AT(cap_drop), "list", "Drop Linux capabilities", parse_capability },
-	{ 0, "cgroup-parent", OPT_STR, AT(cgroup_parent), "string", "Optional parent cgroup for the container" },
-	{ 0, "cgroupns", OPT_STR, AT(cgroupns_mode), "string", "Cgroup namespace to use (host|private)" },
-	{ 0, "cidfile", OPT_STR, AT(cidfile), "string", "Write the container ID to the file" },
-	{ 0, "cpu-count", OPT_INT, AT(cpu_count), "int", NULL },
-	{ 0, "cpu-percent", OPT_INT, AT(cpu_percent), "int", NULL },
-	{ 0, "cpu-period", OPT_INT, AT(cpu_period), "int", "Limit CPU CFS (Completely Fair Scheduler) period" },
-	{ 0, "cpu-quota", OPT_INT, AT(cpu_quota), "int", "Limit CPU CFS (Completely Fair Scheduler) quota" },
-	{ 0, "cpu-rt-period", OPT_INT, AT(cpu_rt_period), "int", "Limit CPU real-time period in microseconds" },
-	{ 0, "cpu-rt-runtime", OPT_INT, AT(cpu_rt_runtime), "int", "Limit CPU real-time runtime in microseconds" },
-	{ 'c', "cpu-shares", OPT_INT, AT(cpu_shares), "int", "CPU shares (relative weight)" },
-	{ 0, "cpus", OPT_CALL, AT(nano_cpus), "decimal", "Number of CPUs", parse_cpus },
-	{ 0, "cpuset-cpus", OPT_STR, AT(cpuset_cpus), "string", "CPUs in which to allow execution (0-3, 0,1)" },
-	{ 0, "cpuset-mems", OPT_STR, AT(cpuset_mems), "string", "MEMs in which to allow execution (0-3, 0,1)" },
-	{ 'd', "detach", OPT_BOOL, AT(detach), NULL, "Run container in background and print container ID", .run_only = true },
-	{ 0, "detach-keys", OPT_STR, AT(detach_keys), "string", "Override the key sequence for detaching a container", .run_only = true },
-	{ 0, "device", OPT_STRV, AT(devices), "list", "Add a host device to the container" },
-	{ 0, "device-cgroup-rule", OPT_STRV, AT(device_rules), "list", "Add a rule to the cgroup allowed devices list" },
-	{ 0, "device-read-bps", OPT_CALL, AT(read_bps), "list", "Limit read rate (bytes per second) from a device (default [])", parse_rate_bytes },
-	{ 0, "device-read-iops", OPT_CALL, AT(read_iops), "list", "Limit read rate (IO per second) from a device (default [])", parse_rate_ios },
-	{ 0, "device-write-bps", OPT_CALL, AT(write_bps), "list", "Limit write rate (bytes per second) to a device (default [])", parse_rate_bytes },
-	{ 0, "device-write-iops", OPT_CALL, AT(write_iops), "list", "Limit write rate (IO per second) to a device (default [])", parse_rate_ios },
-	{ 0, "disable-content-trust", OPT_BOOL, AT(content_trust), NULL, NULL },
-	{ 0, "dns", OPT_CALL, AT(dns), "list", "Set custom DNS servers", parse_dns },
-	{ 0, "dns-opt", OPT_STRV, AT(dns_options), "list", NULL },
-	{ 0, "dns-option", OPT_STRV, AT(dns_options), "list", "Set DNS options" },
-	{ 0, "dns-search", OPT_STRV, AT(dns_search), "list", "Set custom DNS search domains" },
-	{ 0, "domainname", OPT_STR, AT(domainname), "string", "Container NIS domain name" },
-	{ 0, "entrypoint", OPT_STR, AT(entrypoint), "string", "Overwrite the default ENTRYPOINT of the image", NULL, AT(entrypoint_given) },
-	{ 'e', "env", OPT_CALL, AT(env), "list", "Set environment variables", parse_env },
-	{ 0, "env-file", OPT_STRV, AT(env_files), "list", "Read in a file of environment variables" },
-	{ 0, "expose", OPT_STRV, AT(expose), "list", "Expose a port or a range of ports" },
-	{ 0, "gpus", OPT_STR, AT(gpus), "gpu-request", "GPU devices to add to the container ('all' to pass all GPUs)" },
-	{ 0, "group-add", OPT_STRV, AT(group_add), "list", "Add additional groups to join" },
-	{ 0, "health-cmd", OPT_STR, AT(health_cmd), "string", "Command to run to check health" },
-	{ 0, "health-interval", OPT_CALL, AT(health_interval), "duration", "Time between running the check (ms|s|m|h) (default 0s)", parse_duration },
-	{ 0, "health-retries", OPT_INT, AT(health_retries), "int", "Consecutive failures needed to report unhealthy" },
-	{ 0, "health-start-interval", OPT_CALL, AT(health_start_interval), "duration", "Time between running the check during the start period (ms|s|m|h) (default 0s)", parse_duration },
-	{ 0, "health-start-period", OPT_CALL, AT(health_start_period), "duration", "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)", parse_duration },
-	{ 0, "health-timeout", OPT_CALL, AT(health_timeout), "duration", "Maximum time to allow one check to run (ms|s|m|h) (default 0s)", parse_duration },
-	{ 'h', "hostname", OPT_STR, AT(hostname), "string", "Container host name" },
-	{ 0, "init", OPT_BOOL, AT(init), NULL, "Run an init inside the container that forwards signals and reaps processes", NULL, AT(init_given) },
-	{ 'i', "interactive", OPT_BOOL, AT(interactive), NULL, "Keep STDIN open even if not attached" },
-	{ 0, "io-maxbandwidth", OPT_CALL, AT(io_max_bandwidth), "bytes", NULL, parse_ram },
-	{ 0, "io-maxiops", OPT_INT, AT(io_max_iops), "uint", NULL },
-	{ 0, "ip", OPT_STR, AT(ip), "string", "IPv4 address (e.g., 172.30.100.104)" },
-	{ 0, "ip6", OPT_STR, AT(ip6), "string", "IPv6 address (e.g., 2001:db8::33)" },
-	{ 0, "ipc", OPT_STR, AT(ipc_mode), "string", "IPC mode to use" },
-	{ 0, "isolation", OPT_STR, AT(isolation), "string", "Container isolation technology (process|hyperv)" },
-	{ 0, "kernel-memory", OPT_CALL, AT(kernel_memory), "bytes", "Kernel memory limit", parse_ram },
-	{ 'l', "label", OPT_CALL, AT(labels), "list", "Set meta data on a container", parse_label },
-	{ 0, "label-file", OPT_STRV, AT(label_files), "list", "Read in a line delimited file of labels" },
-	{ 0, "link", OPT_STRV, AT(links), "list", "Add link to another container" },
-	{ 0, "link-local-ip", OPT_STRV, AT(link_local_ips), "list", "Container IPv4/IPv6 link-local addresses" },
-	{ 0, "log-driver", OPT_STR, AT(log_driver), "string", "Logging driver for the container" },
-	{ 0, "log-opt", OPT_STRV, AT(log_opts), "list", "Log driver options" },
-	{ 0, "mac-address", OPT_STR, AT(mac), "string", "Container MAC address (e.g., 92:d0:c6:0a:29:33)" },
-	{ 'm', "memory", OPT_CALL, AT(memory), "bytes", "Memory limit", parse_ram },
-	{ 0, "memory-reservation", OPT_CALL, AT(memory_reservation), "bytes", "Memory soft limit", parse_ram },
-	{ 0, "memory-swap", OPT_CALL, AT(memory_swap), "bytes", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap", parse_ram_swap },
-	{ 0, "memory-swappiness", OPT_INT, AT(memory_swappiness), "int", "Tune container memory swappiness (0 to 100) (default -1)" },
-	{ 0, "mount", OPT_CALL, AT(mounts), "mount", "Attach a filesystem mount to the container", parse_mount },
-	{ 0, "name", OPT_STR, AT(name), "string", "Assign a name to the container" },
-	{ 0, "net", OPT_STRV, AT(networks), "network", NULL },
-	{ 0, "net-alias", OPT_STRV, AT(aliases), "list", NULL },
-	{ 0, "network", OPT_STRV, AT(networks), "network", "Connect a container to a network" },
-	{ 0, "network-alias", OPT_STRV, AT(aliases), "list", "Add network-scoped alias for the container" },
-	{ 0, "no-healthcheck", OPT_BOOL, AT(no_healthcheck), NULL, "Disable any container-specified HEALTHCHECK" },
-	{ 0, "oom-kill-disable", OPT_BOOL, AT(oom_kill_disable), NULL, "Disable OOM Killer" },
-	{ 0, "oom-score-adj", OPT_INT, AT(oom_score_adj), "int", "Tune host's OOM preferences (-1000 to 1000)" },
-	{ 0, "pid", OPT_STR, AT(pid_mode), "string", "PID namespace to use" },
-	{ 0, "pids-limit", OPT_INT, AT(pids_limit), "int", "Tune container pids limit (set -1 for unlimited)", NULL, AT(pids_limit_given) },
-	{ 0, "platform", OPT_STR, AT(platform), "string", "Set platform if server is multi-platform capable" },
-	{ 0, "privileged", OPT_BOOL, AT(privileged), NULL, "Give extended privileges to this container" },
-	{ 'p', "publish", OPT_STRV, AT(publish), "list", "Publish a container's port(s) to the host" },
-	{ 'P', "publish-all", OPT_BOOL, AT(publish_all), NULL, "Publish all exposed ports to random ports" },
-	{ 0, "pull", OPT_STR, AT(pull), "string", "Pull image before running (\"always\", \"missing\", \"never\") (default \"missing\")" },
-	{ 'q', "quiet", OPT_BOOL, AT(quiet), NULL, "Suppress the pull output" },
-	{ 0, "read-only", OPT_BOOL, AT(read_only), NULL, "Mount the container's root filesystem as read only" },
-	{ 0, "restart", OPT_STR, AT(restart), "string", "Restart policy to apply when a container exits (default \"no\")" },
-	{ 0, "rm", OPT_BOOL, AT(rm), NULL, "Automatically remove the container and its associated anonymous volumes when it exits" },
-	{ 0, "runtime", OPT_STR, AT(runtime), "string", "Runtime to use for this container" },
-	{ 0, "security-opt", OPT_STRV, AT(security_opts), "list", "Security Options" },
-	{ 0, "shm-size", OPT_CALL, AT(shm_size), "bytes", "Size of /dev/shm", parse_ram },
-	{ 0, "sig-proxy", OPT_BOOL, AT(sig_proxy), NULL, "Proxy received signals to the process (default true)", .run_only = true },
-	{ 0, "stop-signal", OPT_STR, AT(stop_signal), "string", "Signal to stop the container" },
-	{ 0, "stop-timeout", OPT_INT, AT(stop_timeout), "int", "Timeout (in seconds) to stop a container", NULL, AT(stop_timeout_given) },
-	{ 0, "storage-opt", OPT_STRV, AT(storage_opts), "list", "Storage driver options for the container" },
-	{ 0, "sysctl", OPT_CALL, AT(sysctls), "map", "Sysctl options (default map[])", parse_sysctl },
-	{ 0, "tmpfs", OPT_STRV, AT(tmpfs), "list", "Mount a tmpfs directory" },
-	{ 't', "tty", OPT_BOOL, AT(tty), NULL, "Allocate a pseudo-TTY" },
-	{ 0, "ulimit", OPT_CALL, AT(ulimits), "ulimit", "Ulimit options (default [])", parse_ulimit },
-	{ 'u', "user", OPT_STR, AT(user), "string", "Username or UID (format: <name|uid>[:<group|gid>])" },
-	{ 0, "userns", OPT_STR, AT(userns_mode), "string", "User namespace to use" },
-	{ 0, "uts", OPT_STR, AT(uts_mode), "string", "UTS namespace to use" },
-	{ 'v', "volume", OPT_STRV, AT(volumes), "list", "Bind mount a volume" },
-	{ 0, "volume-driver", OPT_STR, AT(volume_driver), "string", "Optional volume driver for the container" },
-	{ 0, "volumes-from", OPT_STRV, AT(volumes_from), "list", "Mount volumes from the specified container(s)" },
-	{ 'w', "workdir", OPT_STR, AT(workdir), "string", "Working directory inside the container" },
+    {0, "add-host", OPT_CALL, AT(extra_hosts), "list", "Add a custom host-to-IP mapping (host:ip)",
+     parse_extra_host},
+    {0, "annotation", OPT_STRV, AT(annotations), "map",
+     "Add an annotation to the container (passed through to the OCI runtime) (default map[])"},
+    {'a', "attach", OPT_CALL, AT(attach), "list", "Attach to STDIN, STDOUT or STDERR", parse_attach},
+    {0, "blkio-weight", OPT_INT, AT(blkio_weight), "uint16",
+     "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)"},
+    {0, "blkio-weight-device", OPT_CALL, AT(weights), "list",
+     "Block IO weight (relative device weight) (default [])", parse_weight},
+    {0, "cap-add", OPT_CALL, AT(cap_add), "list", "Add Linux capabilities", parse_capability},
+    {0, "cap-drop", OPT_CALL, AT(cap_drop), "list", "Drop Linux capabilities", parse_capability},
+    {0, "cgroup-parent", OPT_STR, AT(cgroup_parent), "string", "Optional parent cgroup for the container"},
+    {0, "cgroupns", OPT_STR, AT(cgroupns_mode), "string", "Cgroup namespace to use (host|private)"},
+    {0, "cidfile", OPT_STR, AT(cidfile), "string", "Write the container ID to the file"},
+    {0, "cpu-count", OPT_INT, AT(cpu_count), "int", NULL},
+    {0, "cpu-percent", OPT_INT, AT(cpu_percent), "int", NULL},
+    {0, "cpu-period", OPT_INT, AT(cpu_period), "int", "Limit CPU CFS (Completely Fair Scheduler) period"},
+    {0, "cpu-quota", OPT_INT, AT(cpu_quota), "int", "Limit CPU CFS (Completely Fair Scheduler) quota"},
+    {0, "cpu-rt-period", OPT_INT, AT(cpu_rt_period), "int", "Limit CPU real-time period in microseconds"},
+    {0, "cpu-rt-runtime", OPT_INT, AT(cpu_rt_runtime), "int", "Limit CPU real-time runtime in microseconds"},
+    {'c', "cpu-shares", OPT_INT, AT(cpu_shares), "int", "CPU shares (relative weight)"},
+    {0, "cpus", OPT_CALL, AT(nano_cpus), "decimal", "Number of CPUs", parse_cpus},
+    {0, "cpuset-cpus", OPT_STR, AT(cpuset_cpus), "string", "CPUs in which to allow execution (0-3, 0,1)"},
+    {0, "cpuset-mems", OPT_STR, AT(cpuset_mems), "string", "MEMs in which to allow execution (0-3, 0,1)"},
+    {'d', "detach", OPT_BOOL, AT(detach), NULL, "Run container in background and print container ID",
+     .run_only = true},
+    {0, "detach-keys", OPT_STR, AT(detach_keys), "string",
+     "Override the key sequence for detaching a container", .run_only = true},
+    {0, "device", OPT_STRV, AT(devices), "list", "Add a host device to the container"},
+    {0, "device-cgroup-rule", OPT_STRV, AT(device_rules), "list",
+     "Add a rule to the cgroup allowed devices list"},
+    {0, "device-read-bps", OPT_CALL, AT(read_bps), "list",
+     "Limit read rate (bytes per second) from a device (default [])", parse_rate_bytes},
+    {0, "device-read-iops", OPT_CALL, AT(read_iops), "list",
+     "Limit read rate (IO per second) from a device (default [])", parse_rate_ios},
+    {0, "device-write-bps", OPT_CALL, AT(write_bps), "list",
+     "Limit write rate (bytes per second) to a device (default [])", parse_rate_bytes},
+    {0, "device-write-iops", OPT_CALL, AT(write_iops), "list",
+     "Limit write rate (IO per second) to a device (default [])", parse_rate_ios},
+    {0, "disable-content-trust", OPT_BOOL, AT(content_trust), NULL, NULL},
+    {0, "dns", OPT_CALL, AT(dns), "list", "Set custom DNS servers", parse_dns},
+    {0, "dns-opt", OPT_STRV, AT(dns_options), "list", NULL},
+    {0, "dns-option", OPT_STRV, AT(dns_options), "list", "Set DNS options"},
+    {0, "dns-search", OPT_STRV, AT(dns_search), "list", "Set custom DNS search domains"},
+    {0, "domainname", OPT_STR, AT(domainname), "string", "Container NIS domain name"},
+    {0, "entrypoint", OPT_STR, AT(entrypoint), "string", "Overwrite the default ENTRYPOINT of the image",
+     NULL, AT(entrypoint_given)},
+    {'e', "env", OPT_CALL, AT(env), "list", "Set environment variables", parse_env},
+    {0, "env-file", OPT_STRV, AT(env_files), "list", "Read in a file of environment variables"},
+    {0, "expose", OPT_STRV, AT(expose), "list", "Expose a port or a range of ports"},
+    {0, "gpus", OPT_STR, AT(gpus), "gpu-request",
+     "GPU devices to add to the container ('all' to pass all GPUs)"},
+    {0, "group-add", OPT_STRV, AT(group_add), "list", "Add additional groups to join"},
+    {0, "health-cmd", OPT_STR, AT(health_cmd), "string", "Command to run to check health"},
+    {0, "health-interval", OPT_CALL, AT(health_interval), "duration",
+     "Time between running the check (ms|s|m|h) (default 0s)", parse_duration},
+    {0, "health-retries", OPT_INT, AT(health_retries), "int",
+     "Consecutive failures needed to report unhealthy"},
+    {0, "health-start-interval", OPT_CALL, AT(health_start_interval), "duration",
+     "Time between running the check during the start period (ms|s|m|h) (default 0s)", parse_duration},
+    {0, "health-start-period", OPT_CALL, AT(health_start_period), "duration",
+     "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) "
+     "(default 0s)",
+     parse_duration},
+    {0, "health-timeout", OPT_CALL, AT(health_timeout), "duration",
+     "Maximum time to allow one check to run (ms|s|m|h) (default 0s)", parse_duration},
+    {'h', "hostname", OPT_STR, AT(hostname), "string", "Container host name"},
+    {0, "init", OPT_BOOL, AT(init), NULL,
+     "Run an init inside the container that forwards signals and reaps processes", NULL, AT(init_given)},
+    {'i', "interactive", OPT_BOOL, AT(interactive), NULL, "Keep STDIN open even if not attached"},
+    {0, "io-maxbandwidth", OPT_CALL, AT(io_max_bandwidth), "bytes", NULL, parse_ram},
+    {0, "io-maxiops", OPT_INT, AT(io_max_iops), "uint", NULL},
+    {0, "ip", OPT_STR, AT(ip), "string", "IPv4 address (e.g., 172.30.100.104)"},
+    {0, "ip6", OPT_STR, AT(ip6), "string", "IPv6 address (e.g., 2001:db8::33)"},
+    {0, "ipc", OPT_STR, AT(ipc_mode), "string", "IPC mode to use"},
+    {0, "isolation", OPT_STR, AT(isolation), "string", "Container isolation technology (process|hyperv)"},
+    {0, "kernel-memory", OPT_CALL, AT(kernel_memory), "bytes", "Kernel memory limit", parse_ram},
+    {'l', "label", OPT_CALL, AT(labels), "list", "Set meta data on a container", parse_label},
+    {0, "label-file", OPT_STRV, AT(label_files), "list", "Read in a line delimited file of labels"},
+    {0, "link", OPT_STRV, AT(links), "list", "Add link to another container"},
+    {0, "link-local-ip", OPT_STRV, AT(link_local_ips), "list", "Container IPv4/IPv6 link-local addresses"},
+    {0, "log-driver", OPT_STR, AT(log_driver), "string", "Logging driver for the container"},
+    {0, "log-opt", OPT_STRV, AT(log_opts), "list", "Log driver options"},
+    {0, "mac-address", OPT_STR, AT(mac), "string", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"},
+    {'m', "memory", OPT_CALL, AT(memory), "bytes", "Memory limit", parse_ram},
+    {0, "memory-reservation", OPT_CALL, AT(memory_reservation), "bytes", "Memory soft limit", parse_ram},
+    {0, "memory-swap", OPT_CALL, AT(memory_swap), "bytes",
+     "Swap limit equal to memory plus swap: '-1' to enable unlimited swap", parse_ram_swap},
+    {0, "memory-swappiness", OPT_INT, AT(memory_swappiness), "int",
+     "Tune container memory swappiness (0 to 100) (default -1)"},
+    {0, "mount", OPT_CALL, AT(mounts), "mount", "Attach a filesystem mount to the container", parse_mount},
+    {0, "name", OPT_STR, AT(name), "string", "Assign a name to the container"},
+    {0, "net", OPT_STRV, AT(networks), "network", NULL},
+    {0, "net-alias", OPT_STRV, AT(aliases), "list", NULL},
+    {0, "network", OPT_STRV, AT(networks), "network", "Connect a container to a network"},
+    {0, "network-alias", OPT_STRV, AT(aliases), "list", "Add network-scoped alias for the container"},
+    {0, "no-healthcheck", OPT_BOOL, AT(no_healthcheck), NULL, "Disable any container-specified HEALTHCHECK"},
+    {0, "oom-kill-disable", OPT_BOOL, AT(oom_kill_disable), NULL, "Disable OOM Killer"},
+    {0, "oom-score-adj", OPT_INT, AT(oom_score_adj), "int", "Tune host's OOM preferences (-1000 to 1000)"},
+    {0, "pid", OPT_STR, AT(pid_mode), "string", "PID namespace to use"},
+    {0, "pids-limit", OPT_INT, AT(pids_limit), "int", "Tune container pids limit (set -1 for unlimited)",
+     NULL, AT(pids_limit_given)},
+    {0, "platform", OPT_STR, AT(platform), "string", "Set platform if server is multi-platform capable"},
+    {0, "privileged", OPT_BOOL, AT(privileged), NULL, "Give extended privileges to this container"},
+    {'p', "publish", OPT_STRV, AT(publish), "list", "Publish a container's port(s) to the host"},
+    {'P', "publish-all", OPT_BOOL, AT(publish_all), NULL, "Publish all exposed ports to random ports"},
+    {0, "pull", OPT_STR, AT(pull), "string",
+     "Pull image before running (\"always\", \"missing\", \"never\") (default \"missing\")"},
+    {'q', "quiet", OPT_BOOL, AT(quiet), NULL, "Suppress the pull output"},
+    {0, "read-only", OPT_BOOL, AT(read_only), NULL, "Mount the container's root filesystem as read only"},
+    {0, "restart", OPT_STR, AT(restart), "string",
+     "Restart policy to apply when a container exits (default \"no\")"},
+    {0, "rm", OPT_BOOL, AT(rm), NULL,
+     "Automatically remove the container and its associated anonymous volumes when it exits"},
+    {0, "runtime", OPT_STR, AT(runtime), "string", "Runtime to use for this container"},
+    {0, "security-opt", OPT_STRV, AT(security_opts), "list", "Security Options"},
+    {0, "shm-size", OPT_CALL, AT(shm_size), "bytes", "Size of /dev/shm", parse_ram},
+    {0, "sig-proxy", OPT_BOOL, AT(sig_proxy), NULL, "Proxy received signals to the process (default true)",
+     .run_only = true},
+    {0, "stop-signal", OPT_STR, AT(stop_signal), "string", "Signal to stop the container"},
+    {0, "stop-timeout", OPT_INT, AT(stop_timeout), "int", "Timeout (in seconds) to stop a container", NULL,
+     AT(stop_timeout_given)},
+    {0, "storage-opt", OPT_STRV, AT(storage_opts), "list", "Storage driver options for the container"},
+    {0, "sysctl", OPT_CALL, AT(sysctls), "map", "Sysctl options (default map[])", parse_sysctl},
+    {0, "tmpfs", OPT_STRV, AT(tmpfs), "list", "Mount a tmpfs directory"},
+    {'t', "tty", OPT_BOOL, AT(tty), NULL, "Allocate a pseudo-TTY"},
+    {0, "ulimit", OPT_CALL, AT(ulimits), "ulimit", "Ulimit options (default [])", parse_ulimit},
+    {'u', "user", OPT_STR, AT(user), "string", "Username or UID (format: <name|uid>[:<group|gid>])"},
+    {0, "userns", OPT_STR, AT(userns_mode), "string", "User namespace to use"},
+    {0, "uts", OPT_STR, AT(uts_mode), "string", "UTS namespace to use"},
+    {'v', "volume", OPT_STRV, AT(volumes), "list", "Bind mount a volume"},
+    {0, "volume-driver", OPT_STR, AT(volume_driver), "string", "Optional volume driver for the container"},
+    {0, "volumes-from", OPT_STRV, AT(volumes_from), "list", "Mount volumes from the specified container(s)"},
+    {'w', "workdir", OPT_STR, AT(workdir), "string", "Working directory inside the container"},
 #undef AT
 };
 _Static_assert(ARRAY_SIZE(rows) < RUN_OPTS_MAX, "room for the terminator");
@@ -298,7 +327,8 @@ static void set_plain(const struct run_opts *o, struct json *body, struct json *
 		json_set_bool(host, "OomKillDisable", true);
 	for (size_t i = 0; i < ARRAY_SIZE(host_documents); i++)
 		if (*(struct json **)at(o, host_documents[i].offset))
-			json_set(host, host_documents[i].key, json_ref(*(struct json **)at(o, host_documents[i].offset)));
+			json_set(host, host_documents[i].key,
+				 json_ref(*(struct json **)at(o, host_documents[i].offset)));
 	if (o->log_driver || o->log_opts) {
 		struct json *log = json_set(host, "LogConfig", json_object());
 
@@ -316,7 +346,8 @@ static int check_modes(const struct run_opts *o, struct err *e)
 		return err_msg(e, ERR_INVALID, 0, "--uts: invalid UTS mode");
 	if (!str_empty(o->userns_mode) && !streq(o->userns_mode, "host"))
 		return err_msg(e, ERR_INVALID, 0, "--userns: invalid USER mode");
-	if (!str_empty(o->cgroupns_mode) && !streq(o->cgroupns_mode, "host") && !streq(o->cgroupns_mode, "private"))
+	if (!str_empty(o->cgroupns_mode) && !streq(o->cgroupns_mode, "host") &&
+	    !streq(o->cgroupns_mode, "private"))
 		return err_msg(e, ERR_INVALID, 0, "--cgroupns: invalid CGROUP mode");
 	return 0;
 }
@@ -331,10 +362,12 @@ static int set_restart(const struct run_opts *o, struct json *host, struct err *
 	json_set(policy, "Name", str_empty(o->restart) ? json_new_str("no")
 						       : json_new_strn(o->restart, strcspn(o->restart, ":")));
 	if (colon && str_to_i64(colon + 1, &max) < 0)
-		return err_msg(e, ERR_INVALID, 0, "invalid restart policy format: maximum retry count must be an integer");
+		return err_msg(e, ERR_INVALID, 0,
+			       "invalid restart policy format: maximum retry count must be an integer");
 	json_set_int(policy, "MaximumRetryCount", max);
 	if (o->rm && !str_empty(o->restart) && !streq(o->restart, "no"))
-		return err_msg(e, ERR_INVALID, 0, "conflicting options: cannot specify both --restart and --rm");
+		return err_msg(e, ERR_INVALID, 0,
+			       "conflicting options: cannot specify both --restart and --rm");
 	return 0;
 }
 
@@ -425,14 +458,16 @@ static int set_devices(const struct run_opts *o, struct json *host, struct err *
 
 		if (!opt)
 			return -EINVAL;
-		json_add_str(json_get(host, "SecurityOpt") ?: json_set(host, "SecurityOpt", json_array()), opt);
+		json_add_str(json_get(host, "SecurityOpt") ?: json_set(host, "SecurityOpt", json_array()),
+			     opt);
 	}
 	if (o->gpus) {
 		struct json *r = json_add(json_set(host, "DeviceRequests", json_array()), json_object());
 		int64_t n = -1;
 
 		if (!streq(o->gpus, "all") && str_to_i64(o->gpus, &n) < 0)
-			return err_msg(e, ERR_INVALID, 0, "invalid --gpus \"%s\": 'all' or a number", o->gpus);
+			return err_msg(e, ERR_INVALID, 0, "invalid --gpus \"%s\": 'all' or a number",
+				       o->gpus);
 		json_set_int(r, "Count", n);
 		json_add_str(json_add(json_set(r, "Capabilities", json_array()), json_array()), "gpu");
 	}
@@ -444,7 +479,8 @@ static int set_config(const struct run_opts *o, char *const *args, struct json *
 	_cleanup_strv_ char **env = NULL, **labels = NULL;
 	bool in, out, err;
 
-	if (env_collect(o->env_files, o->env, &env, e) < 0 || labels_collect(o->label_files, o->labels, &labels, e) < 0)
+	if (env_collect(o->env_files, o->env, &env, e) < 0 ||
+	    labels_collect(o->label_files, o->labels, &labels, e) < 0)
 		return -EINVAL;
 	in = o->attach ? strv_has(o->attach, "stdin") : o->interactive && !o->detach;
 	out = o->attach ? strv_has(o->attach, "stdout") : !o->detach;

@@ -166,8 +166,8 @@ int parse_sysctl(const struct opt *o, const char *value, char **why)
 int parse_ulimit(const struct opt *o, const char *value, char **why)
 {
 	static const char *const names[] = {
-		"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-		"rtprio", "rttime", "sigpending", "stack", NULL,
+	    "core",   "cpu",   "data", "fsize",  "locks",  "memlock",    "msgqueue", "nice",
+	    "nofile", "nproc", "rss",  "rtprio", "rttime", "sigpending", "stack",    NULL,
 	};
 	struct json **list = o->target, *u;
 	const char *eq = strchr(value, '='), *colon = eq ? strchr(eq, ':') : NULL;
@@ -184,7 +184,8 @@ int parse_ulimit(const struct opt *o, const char *value, char **why)
 		return -EINVAL;
 	}
 	if (str_to_i64(first, &soft) < 0 || (colon && str_to_i64(colon + 1, &hard) < 0)) {
-		*why = xasprintf("strconv.ParseInt: parsing \"%s\": invalid syntax", colon ? colon + 1 : first);
+		*why =
+		    xasprintf("strconv.ParseInt: parsing \"%s\": invalid syntax", colon ? colon + 1 : first);
 		return -EINVAL;
 	}
 	if (!colon)
@@ -247,7 +248,8 @@ struct json *parse_device(const char *spec, struct err *e)
 	struct json *d;
 
 	if (n == 0 || n > 3) {
-		err_msg(e, ERR_INVALID, 0, n ? "invalid device specification: %s" : "bad format for path: %s", spec);
+		err_msg(e, ERR_INVALID, 0, n ? "invalid device specification: %s" : "bad format for path: %s",
+			spec);
 		return NULL;
 	}
 	inside = parts[0];
@@ -277,18 +279,20 @@ char *parse_security_opt(const char *s, struct err *e)
 		err_msg(e, ERR_INVALID, 0, "Invalid --security-opt: \"%s\"", s);
 		return NULL;
 	}
-	if (!str_starts(s, "seccomp") || eq != s + 7 || streq(eq + 1, "unconfined") || streq(eq + 1, "builtin"))
+	if (!str_starts(s, "seccomp") || eq != s + 7 || streq(eq + 1, "unconfined") ||
+	    streq(eq + 1, "builtin"))
 		return xstrdup(s);
 	r = fs_read(AT_FDCWD, eq + 1, 1u << 20, &text, &n);
 	if (r < 0) {
 		const char *why = strerror(-r);
 
-		err_msg(e, ERR_INVALID, r, "opening seccomp profile (%s) failed: open %s: %c%s", eq + 1, eq + 1,
-			tolower((unsigned char)*why), why + 1);
+		err_msg(e, ERR_INVALID, r, "opening seccomp profile (%s) failed: open %s: %c%s", eq + 1,
+			eq + 1, tolower((unsigned char)*why), why + 1);
 		return NULL;
 	}
 	if (json_parse(text, n, &j, NULL) < 0) {
-		err_msg(e, ERR_INVALID, 0, "compacting json for seccomp profile (%s) failed: invalid JSON", eq + 1);
+		err_msg(e, ERR_INVALID, 0, "compacting json for seccomp profile (%s) failed: invalid JSON",
+			eq + 1);
 		return NULL;
 	}
 	compact = json_dump(j);
@@ -314,9 +318,10 @@ static int throttle(const struct opt *o, const char *s, const char *key, bool by
 	if (bytes && size_parse_ram(colon + 1, false, &size) >= 0) {
 		n = size;
 	} else if (bytes || str_to_u64(colon + 1, &n) < 0) {
-		*why = xasprintf("invalid rate for device: %s. The correct format is <device-path>:<number>%s. "
-				 "Number must be a positive integer%s", s, bytes ? "[<unit>]" : "",
-				 bytes ? ". Unit is optional and can be kb, mb, or gb" : "");
+		*why = xasprintf(
+		    "invalid rate for device: %s. The correct format is <device-path>:<number>%s. "
+		    "Number must be a positive integer%s",
+		    s, bytes ? "[<unit>]" : "", bytes ? ". Unit is optional and can be kb, mb, or gb" : "");
 		return -EINVAL;
 	}
 	if (!*list)

@@ -108,8 +108,8 @@ int parse_publish(const char *spec, struct json *exposed, struct json *bindings,
 		return err_msg(e, ERR_INVALID, 0, "invalid IP address: %s", ip);
 	/* A host range for one container port means: any free one of them. */
 	if (*host && host_last - host_first != last - first && first != last)
-		return err_msg(e, ERR_INVALID, 0, "invalid ranges specified for container and host Ports: %s and %s", ctr,
-			       host);
+		return err_msg(e, ERR_INVALID, 0,
+			       "invalid ranges specified for container and host Ports: %s and %s", ctr, host);
 	for (unsigned p = first; p <= last; p++) {
 		_cleanup_free_ char *key = xasprintf("%u/%s", p, proto), *port = NULL;
 		struct json *list = json_get(bindings, key), *b;

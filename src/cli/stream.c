@@ -48,7 +48,8 @@ int stream_prepare(struct stream *s, struct err *e)
 	sigset_t set;
 	int r;
 
-	if (tty_parse_detach_keys(str_empty(s->detach_keys) ? "ctrl-p,ctrl-q" : s->detach_keys, s->keys, &s->n_keys) < 0)
+	if (tty_parse_detach_keys(str_empty(s->detach_keys) ? "ctrl-p,ctrl-q" : s->detach_keys, s->keys,
+				  &s->n_keys) < 0)
 		return err_msg(e, ERR_INVALID, 0, "invalid detach keys (%s)", s->detach_keys);
 	sigemptyset(&set);
 	if (s->tty)

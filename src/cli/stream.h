@@ -41,7 +41,8 @@ int stream_check_tty(bool attach_stdin, bool tty, struct err *e);
 
 /* wait.c: the exit code of a container through an open POST .../wait. */
 int wait_open(struct cli *c, const char *id, const char *condition, struct httpc **ret, struct err *e);
-/* Reads the answer. A daemon that goes away meanwhile is asked again when it is back (not for removed ones). */
+/* Reads the answer. A daemon that goes away meanwhile is asked again when it is back (not for removed ones).
+ */
 int wait_result(struct cli *c, struct httpc *w, const char *id, int *ret_code, struct err *e);
 /* 127, 126 or 125 from the daemon's message about a failed start. */
 int start_error_code(const struct err *e);

@@ -5,5 +5,6 @@
 
 #include "base/sbuf.h"
 
-/* Formats text (lines of tab-terminated cells) onto out. Docker's lists use minwidth 10, padding 3; top uses 20. */
+/* Formats text (lines of tab-terminated cells) onto out. Docker's lists use minwidth 10, padding 3; top
+ * uses 20. */
 void table_format(const char *text, size_t minwidth, size_t padding, struct sbuf *out);

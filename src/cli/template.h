@@ -15,8 +15,8 @@ static inline void tmpl_freep(struct tmpl **t) { tmpl_free(*t); *t = NULL; }
 
 /* How a template meets its data. All optional. */
 struct tmpl_env {
-	/* Go's name of the root's type: a field that the root lacks is then "can't evaluate field X in type T";
-	 * without it "map has no entry for key". */
+	/* Go's name of the root's type: a field that the root lacks is then "can't evaluate field X in type
+	 * T"; without it "map has no entry for key". */
 	const char *root_type;
 	/* Called for {{.name args}}: a new value, NULL with *handled unset if there is no such method. */
 	struct json *(*method)(const struct json *obj, const char *name, struct json *const *args, size_t n,
@@ -24,8 +24,8 @@ struct tmpl_env {
 	/* Column headers are made by running the template over their names: functions that would
 	 * change the type give their argument. */
 	bool header;
-	/* The root is the row of a list: json escapes <, > and & as Go's Marshal does, and leaves out keys that
-	 * begin with '$'. */
+	/* The root is the row of a list: json escapes <, > and & as Go's Marshal does, and leaves out keys
+	 * that begin with '$'. */
 	bool row;
 };
 

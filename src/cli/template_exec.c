@@ -35,7 +35,8 @@ static _printf_(3, 4) int fail_at(struct exec *x, const struct operand *o, const
 	msg = xvasprintf(fmt, ap);
 	va_end(ap);
 	if (!*x->ret_error)
-		*x->ret_error = xasprintf("template: :%d:%d: executing \"\" at <%s>: %s", o->line, o->col, o->text, msg);
+		*x->ret_error =
+		    xasprintf("template: :%d:%d: executing \"\" at <%s>: %s", o->line, o->col, o->text, msg);
 	return -EINVAL;
 }
 
@@ -214,7 +215,8 @@ static int eval_command(struct exec *x, const struct command *c, struct json *do
 	return r < 0 ? r : 0;
 }
 
-static int set_var(struct exec *x, const struct operand *at, const char *name, bool assign, struct json *value)
+static int set_var(struct exec *x, const struct operand *at, const char *name, bool assign,
+		   struct json *value)
 {
 	if (assign) {
 		for (size_t i = x->n_vars; i > 0; i--) {
@@ -336,7 +338,8 @@ static int walk_range(struct exec *x, const struct node *n, struct json *dot)
 		}
 	} else if (json_type(v) == JSON_NULL || json_len(v) == 0) {
 		if (json_type(v) != JSON_NULL && json_type(v) != JSON_ARRAY && json_type(v) != JSON_OBJECT)
-			return fail_at(x, n->pipe->commands->operands, "range can't iterate over %s", go_type(v));
+			return fail_at(x, n->pipe->commands->operands, "range can't iterate over %s",
+				       go_type(v));
 		r = walk(x, n->otherwise, dot);
 	}
 	if (x->flow == FLOW_BREAK)

@@ -27,12 +27,24 @@ bool tmpl_truth(const struct json *v)
 static const char *nil_text(const char *field)
 {
 	static const char *const maps[] = {
-		"Annotations", "Sysctls", "Tmpfs", "PortBindings", "Ports", "Labels", "Volumes", "ExposedPorts",
-		"Options", "DriverOpts", "Config", "StorageOpt", "Networks", "Containers", "Runtimes",
+	    "Annotations", "Sysctls",    "Tmpfs",        "PortBindings", "Ports",
+	    "Labels",      "Volumes",    "ExposedPorts", "Options",      "DriverOpts",
+	    "Config",      "StorageOpt", "Networks",     "Containers",   "Runtimes",
 	};
 	static const char *const pointers[] = {
-		"MemorySwappiness", "OomKillDisable", "PidsLimit", "Init", "Healthcheck", "Health", "StopTimeout",
-		"IPAMConfig", "UsageData", "Platform", "Resources", "BridgeNfIptables", "ImageManifestDescriptor",
+	    "MemorySwappiness",
+	    "OomKillDisable",
+	    "PidsLimit",
+	    "Init",
+	    "Healthcheck",
+	    "Health",
+	    "StopTimeout",
+	    "IPAMConfig",
+	    "UsageData",
+	    "Platform",
+	    "Resources",
+	    "BridgeNfIptables",
+	    "ImageManifestDescriptor",
 	};
 
 	/* A key that a map of labels lacks. */
@@ -141,7 +153,8 @@ static char *text_of(const struct json *v)
 	return xstrdup(sbuf_str(&b));
 }
 
-/* Go writes maps with their keys sorted, structs in their own order; the keys of structs begin in upper case. */
+/* Go writes maps with their keys sorted, structs in their own order; the keys of structs begin in upper case.
+ */
 static struct json *sorted(const struct json *v)
 {
 	size_t len = json_len(v), n = 0;
@@ -203,7 +216,8 @@ static int f_json(const struct func_call *f, struct json **ret, char **why)
 		*ret = json_ref(f->args[0]);
 		return 0;
 	}
-	s = f->env->row && json_type(f->args[0]) == JSON_OBJECT ? dump_row(f->args[0]) : dump_sorted(f->args[0]);
+	s = f->env->row && json_type(f->args[0]) == JSON_OBJECT ? dump_row(f->args[0])
+								: dump_sorted(f->args[0]);
 	*ret = json_new_str(s);
 	return 0;
 }
@@ -313,7 +327,8 @@ static int f_print(const struct func_call *f, struct json **ret, char **why)
 
 	for (size_t i = 0; i < f->n; i++) {
 		/* Print puts a space between operands when neither is a string, Println always. */
-		if (i > 0 && (line || (json_type(f->args[i]) != JSON_STR && json_type(f->args[i - 1]) != JSON_STR)))
+		if (i > 0 &&
+		    (line || (json_type(f->args[i]) != JSON_STR && json_type(f->args[i - 1]) != JSON_STR)))
 			sbuf_putc(&b, ' ');
 		tmpl_print(&b, f->args[i], NULL);
 	}
@@ -333,8 +348,9 @@ static void print_verb(struct sbuf *b, const char *spec, char verb, const struct
 		if (verb == 'c')
 			sbuf_printf(b, "%c", (int)json_int(v));
 		else {
-			_Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wformat-nonliteral\"")
-			sbuf_printf(b, fmt, (long long)json_int(v));
+			_Pragma("GCC diagnostic push")
+			    _Pragma("GCC diagnostic ignored \"-Wformat-nonliteral\"")
+				sbuf_printf(b, fmt, (long long)json_int(v));
 			_Pragma("GCC diagnostic pop")
 		}
 	} else if (strchr("feg", verb) && (json_type(v) == JSON_DOUBLE || json_type(v) == JSON_INT)) {
@@ -468,7 +484,8 @@ static int f_slice(const struct func_call *f, struct json **ret, char **why)
 	struct json *a;
 
 	if (from < 0 || to > len || from > to) {
-		*why = xasprintf("error calling slice: index out of range: %lld", (long long)(to > len ? to : from));
+		*why = xasprintf("error calling slice: index out of range: %lld",
+				 (long long)(to > len ? to : from));
 		return -EINVAL;
 	}
 	if (str) {

@@ -15,7 +15,8 @@ int upload_open(const char *path, int *ret_fd, struct err *e)
 		/* Go's texts are C's with a small letter. */
 		const char *why = strerror(-r);
 
-		return err_msg(e, ERR_INVALID, r, "open %s: %c%s", path, tolower((unsigned char)*why), why + 1);
+		return err_msg(e, ERR_INVALID, r, "open %s: %c%s", path, tolower((unsigned char)*why),
+			       why + 1);
 	}
 	*ret_fd = fd;
 	return 0;

@@ -91,12 +91,13 @@ void cli_help_top(FILE *f)
 	fprintf(f, "\nCommands:\n");
 	print_entries(f, e, collect(NULL, 0, e, ARRAY_SIZE(e)));
 	fprintf(f, "\nGlobal Options:\n"
-		"  -c, --context string   Name of the docker context to use to connect to the daemon\n"
-		"  -D, --debug            Enable debug mode\n"
-		"  -H, --host string      Daemon socket to connect to (default \"unix:///run/insula/insula.sock\")\n"
-		"      --help             Print usage\n"
-		"  -v, --version          Print version information and quit\n"
-		"\nRun 'insula COMMAND --help' for more information on a command.\n");
+		   "  -c, --context string   Name of the docker context to use to connect to the daemon\n"
+		   "  -D, --debug            Enable debug mode\n"
+		   "  -H, --host string      Daemon socket to connect to (default "
+		   "\"unix:///run/insula/insula.sock\")\n"
+		   "      --help             Print usage\n"
+		   "  -v, --version          Print version information and quit\n"
+		   "\nRun 'insula COMMAND --help' for more information on a command.\n");
 }
 
 bool cli_is_group(const char *name)

@@ -7,7 +7,8 @@
 
 int wait_open(struct cli *c, const char *id, const char *condition, struct httpc **ret, struct err *e)
 {
-	_cleanup_free_ char *suffix = xasprintf("/wait?condition=%s", condition), *url = url_path("/containers/", id, suffix);
+	_cleanup_free_ char *suffix = xasprintf("/wait?condition=%s", condition),
+			    *url = url_path("/containers/", id, suffix);
 	struct httpc_request req = { .method = "POST", .target = url };
 
 	return api_open(c, &req, ret, NULL, e);

@@ -127,7 +127,8 @@ static int check_allowed(const struct engine *e, const struct accel *v, struct e
 {
 	if (!e->cfg.require_hardware || streq(v->name, "kvm"))
 		return 0;
-	return err_set(err, ERR_FORBIDDEN, 0, "hyperv isolation is refused: require-hardware is set and KVM cannot be used: %s",
+	return err_set(err, ERR_FORBIDDEN, 0,
+		       "hyperv isolation is refused: require-hardware is set and KVM cannot be used: %s",
 		       v->reason);
 }
 
@@ -160,7 +161,8 @@ static void probe_finish(struct accel_state *a)
 		r = err_set(&e, ERR_SYSTEM, 0, "vmwp --probe-accel failed (exit status %d)", a->exit_code);
 	probe_done(a);
 	if (r >= 0) {
-		log_info("hyperv accelerator: %s%s%s", a->verdict.name, *a->verdict.reason ? ": " : "", a->verdict.reason);
+		log_info("hyperv accelerator: %s%s%s", a->verdict.name, *a->verdict.reason ? ": " : "",
+			 a->verdict.reason);
 		cache_write(a->engine, &a->verdict);
 		r = check_allowed(a->engine, &a->verdict, &e);
 	}

@@ -9,8 +9,9 @@ struct accel {
 	char *reason;	/* why not kvm, or "configured"; "" if kvm works */
 };
 
-/* done's result is a struct accel (borrowed). cfg.accel forces one without asking. Fails where the helper cannot
- * be run, and with ERR_FORBIDDEN where require_hardware is set and the verdict is software emulation. */
+/* done's result is a struct accel (borrowed). cfg.accel forces one without asking. Fails where the helper
+ * cannot be run, and with ERR_FORBIDDEN where require_hardware is set and the verdict is software emulation.
+ */
 void accel_get(struct engine *e, engine_done_fn done, void *userdata);
 /* Frees the remembered verdict and forgets who waits (their done is not called). */
 void accel_close(struct engine *e);

@@ -210,7 +210,8 @@ const struct container *containers_use_image(struct engine *e, const char *image
 
 /* ---- waiting ---- */
 
-struct container_wait *container_wait_add(struct container *c, enum wait_condition cond, container_wait_fn fn, void *ud)
+struct container_wait *container_wait_add(struct container *c, enum wait_condition cond, container_wait_fn fn,
+					  void *ud)
 {
 	struct container_wait *w;
 

@@ -1,9 +1,11 @@
-/* Containers: what the API asks of them. The engine side of `create`, `start`, `stop`... in both isolation modes.
+/* Containers: what the API asks of them. The engine side of `create`, `start`, `stop`... in both isolation
+ * modes.
  *
  * Theory of operation. A container is a row of the database, a folder of the data root, and while it runs a
- * supervisor (insula-shim or vmwp: one protocol) that the daemon is connected to. Requests that change it go through
- * one queue per container, so that no two are at work on it; what only asks, and kill, goes straight through.
- * Nothing blocks: each operation is a chain of callbacks that ends in its engine_done_fn, which runs exactly once. */
+ * supervisor (insula-shim or vmwp: one protocol) that the daemon is connected to. Requests that change it go
+ * through one queue per container, so that no two are at work on it; what only asks, and kill, goes straight
+ * through. Nothing blocks: each operation is a chain of callbacks that ends in its engine_done_fn, which runs
+ * exactly once. */
 #pragma once
 
 #include "engine/engine.h"
@@ -16,8 +18,8 @@ struct container;
 int containers_open(struct engine *e, struct err *err);
 void containers_close(struct engine *e);		/* containers run on */
 
-/* By full id, name (with or without slash) or unique prefix of the id. Borrowed until the next return to the loop.
- * 404 "No such container: x". */
+/* By full id, name (with or without slash) or unique prefix of the id. Borrowed until the next return to the
+ * loop. 404 "No such container: x". */
 int container_find(struct engine *e, const char *ref, struct container **ret, struct err *err);
 const char *container_id(const struct container *c);
 const char *container_name(const struct container *c);	/* without slash */
@@ -36,9 +38,11 @@ int64_t containers_using_volume(struct engine *e, const char *name);	/* how many
 /* A container made from the image (running ones first), or NULL. */
 const struct container *containers_use_image(struct engine *e, const char *image_id);
 
-/* body: Config with HostConfig and NetworkingConfig; borrowed. name may be NULL. Result: struct container_created. */
+/* body: Config with HostConfig and NetworkingConfig; borrowed. name may be NULL. Result: struct
+ * container_created. */
 struct container_created { const char *id; char *const *warnings; };
-void container_create(struct engine *e, const char *name, const struct json *body, engine_done_fn done, void *ud);
+void container_create(struct engine *e, const char *name, const struct json *body, engine_done_fn done,
+		      void *ud);
 
 /* ERR_NOT_MODIFIED if it is in that state already. */
 void container_start(struct container *c, engine_done_fn done, void *ud);
@@ -49,14 +53,16 @@ void container_kill(struct container *c, int signo, engine_done_fn done, void *u
 void container_remove(struct container *c, bool force, bool volumes, engine_done_fn done, void *ud);
 int container_rename(struct container *c, const char *name, struct err *err);
 /* exec NULL = the container's own terminal. */
-void container_resize(struct container *c, const char *exec, unsigned rows, unsigned cols, engine_done_fn done, void *ud);
+void container_resize(struct container *c, const char *exec, unsigned rows, unsigned cols,
+		      engine_done_fn done, void *ud);
 /* Result: struct json (borrowed) {"Titles": [], "Processes": []}. */
 void container_top(struct container *c, const char *ps_args, engine_done_fn done, void *ud);
 
 /* "KILL", "SIGKILL", "9", "RTMIN+3" -> number; ERR_INVALID "invalid signal: x". */
 int signal_parse(const char *s, int *ret, struct err *err);
 
-/* Gives a client's connection to the container: to the supervisor at once if it runs, else at its next start. */
+/* Gives a client's connection to the container: to the supervisor at once if it runs, else at its next start.
+ */
 struct attach_args {
 	int fd;				/* taken */
 	const void *preread;
@@ -69,9 +75,11 @@ void container_attach(struct container *c, const struct attach_args *a);
 
 enum wait_condition { WAIT_NOT_RUNNING, WAIT_NEXT_EXIT, WAIT_REMOVED };
 struct container_wait;
-/* fn runs once, from the loop or from within this call (not running already), with the exit code. NULL if it ran. */
+/* fn runs once, from the loop or from within this call (not running already), with the exit code. NULL if it
+ * ran. */
 typedef void (*container_wait_fn)(void *ud, int exit_code);
-struct container_wait *container_wait_add(struct container *c, enum wait_condition cond, container_wait_fn fn, void *ud);
+struct container_wait *container_wait_add(struct container *c, enum wait_condition cond, container_wait_fn fn,
+					  void *ud);
 void container_wait_cancel(struct container_wait *w);	/* NULL is fine; fn will not run */
 
 struct json *container_inspect(struct container *c);	/* new */

@@ -1,9 +1,9 @@
 /* At the start of the daemon: which containers run, which have ended meanwhile, and what is nobody's.
  *
- * For each container that is recorded as running: its supervisor answers on its socket and tells the states of its
- * tasks; or it is gone and has left an exit record; or it is gone without one, and the container with it. A changed
- * boot id means that all have exited. A supervisor that serves no known container (the daemon died in the middle of a
- * start or a removal) is ended. */
+ * For each container that is recorded as running: its supervisor answers on its socket and tells the states
+ * of its tasks; or it is gone and has left an exit record; or it is gone without one, and the container with
+ * it. A changed boot id means that all have exited. A supervisor that serves no known container (the daemon
+ * died in the middle of a start or a removal) is ended. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -108,7 +108,8 @@ static void end_strays(struct engine *e)
 	struct dirent *de;
 
 	while (d && (de = readdir(d))) {
-		struct container *c = de->d_name[0] == '.' ? NULL : hmap_get(&e->containers->by_id, de->d_name);
+		struct container *c =
+		    de->d_name[0] == '.' ? NULL : hmap_get(&e->containers->by_id, de->d_name);
 
 		if (de->d_name[0] != '.' && (!c || (c->status != CTR_RUNNING && !c->sup)))
 			end_stray(e, de->d_name);

@@ -59,8 +59,12 @@ static void attach_reply(void *ud, int r, const struct err *e, const void *p, si
 void attach_send(struct container *c, const char *exec, const struct attach_args *a)
 {
 	struct msg_attach m = {
-		.sandbox = c->id, .ctr = c->id, .exec = (char *)exec, .flags = a->flags,
-		.detach_keys = {(uint8_t *)a->keys, a->n_keys}, .preread = {(uint8_t *)a->preread, a->n_preread},
+	    .sandbox = c->id,
+	    .ctr = c->id,
+	    .exec = (char *)exec,
+	    .flags = a->flags,
+	    .detach_keys = {(uint8_t *)a->keys, a->n_keys},
+	    .preread = {(uint8_t *)a->preread, a->n_preread},
 	};
 
 	if (ctr_conn(c))
@@ -70,7 +74,8 @@ void attach_send(struct container *c, const char *exec, const struct attach_args
 void held_send(struct container *c)
 {
 	list_for_each(h, &c->held, struct held, link) {
-		const struct attach_args a = {h->fd, h->preread.p, h->preread.n, h->flags, h->keys.p, h->keys.n};
+		const struct attach_args a = {h->fd,    h->preread.p, h->preread.n,
+					      h->flags, h->keys.p,    h->keys.n};
 
 		attach_send(c, "", &a);
 		held_free(h);
@@ -119,9 +124,11 @@ static void resized(void *ud, int r, const struct err *e, const void *p, size_t 
 	call_free(k);
 }
 
-void container_resize(struct container *c, const char *exec, unsigned rows, unsigned cols, engine_done_fn done, void *ud)
+void container_resize(struct container *c, const char *exec, unsigned rows, unsigned cols,
+		      engine_done_fn done, void *ud)
 {
-	struct msg_resize m = {.sandbox = c->id, .ctr = c->id, .exec = (char *)(exec ? exec : ""), .rows = rows, .cols = cols};
+	struct msg_resize m = {
+	    .sandbox = c->id, .ctr = c->id, .exec = (char *)(exec ? exec : ""), .rows = rows, .cols = cols};
 	_cleanup_err_ struct err err = ERR_INIT;
 
 	if (c->status != CTR_RUNNING || !ctr_conn(c)) {

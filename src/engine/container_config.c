@@ -1,4 +1,5 @@
-/* From a create request to the document that is stored: Docker's merge with the image's config, and defaults. */
+/* From a create request to the document that is stored: Docker's merge with the image's config, and defaults.
+ */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -67,7 +68,8 @@ static void inherit_env(struct json *config, const struct json *image)
 /* A given entrypoint drops the image's command; "" as entrypoint drops the image's entrypoint. */
 static void merge_command(struct json *config, const struct json *image)
 {
-	_cleanup_strv_ char **entry = json_get_strv(config, "Entrypoint"), **cmd = json_get_strv(config, "Cmd");
+	_cleanup_strv_ char **entry = json_get_strv(config, "Entrypoint"),
+			    **cmd = json_get_strv(config, "Cmd");
 	bool reset = strv_len(entry) == 1 && !*entry[0];
 
 	if (!entry) {
@@ -80,11 +82,15 @@ static void merge_command(struct json *config, const struct json *image)
 		json_set_null(config, "Entrypoint");
 }
 
-static const struct { const char *key; enum { E_FALSE, E_EMPTY, E_NULL, E_ARRAY, E_OBJECT } kind; } config_keys[] = {
-	{"Hostname", E_EMPTY}, {"Domainname", E_EMPTY}, {"User", E_EMPTY}, {"AttachStdin", E_FALSE}, {"AttachStdout", E_FALSE},
-	{"AttachStderr", E_FALSE}, {"Tty", E_FALSE}, {"OpenStdin", E_FALSE}, {"StdinOnce", E_FALSE}, {"Env", E_ARRAY},
-	{"Cmd", E_NULL}, {"Image", E_EMPTY}, {"Volumes", E_NULL}, {"WorkingDir", E_EMPTY}, {"Entrypoint", E_NULL},
-	{"OnBuild", E_NULL}, {"Labels", E_OBJECT},
+static const struct {
+	const char *key;
+	enum { E_FALSE, E_EMPTY, E_NULL, E_ARRAY, E_OBJECT } kind;
+} config_keys[] = {
+    {"Hostname", E_EMPTY},     {"Domainname", E_EMPTY},   {"User", E_EMPTY},      {"AttachStdin", E_FALSE},
+    {"AttachStdout", E_FALSE}, {"AttachStderr", E_FALSE}, {"Tty", E_FALSE},       {"OpenStdin", E_FALSE},
+    {"StdinOnce", E_FALSE},    {"Env", E_ARRAY},          {"Cmd", E_NULL},        {"Image", E_EMPTY},
+    {"Volumes", E_NULL},       {"WorkingDir", E_EMPTY},   {"Entrypoint", E_NULL}, {"OnBuild", E_NULL},
+    {"Labels", E_OBJECT},
 };
 
 static void fill_config(struct json *config)
@@ -176,7 +182,8 @@ static struct json *build_host(struct create_ctx *x, const struct json *config)
 
 static int set_command(struct json *doc, const struct json *config, struct err *err)
 {
-	_cleanup_strv_ char **entry = json_get_strv(config, "Entrypoint"), **cmd = json_get_strv(config, "Cmd"), **all = NULL;
+	_cleanup_strv_ char **entry = json_get_strv(config, "Entrypoint"),
+			    **cmd = json_get_strv(config, "Cmd"), **all = NULL;
 
 	strv_extend(&all, entry);
 	strv_extend(&all, cmd);
@@ -193,7 +200,8 @@ static void warn(struct create_ctx *x, const struct json *config)
 			    **theirs = json_get_strv(json_get(x->image_config, "Healthcheck"), "Test");
 
 	if (theirs && !streq(theirs[0], "NONE") && !own)
-		strv_add(&x->warnings, "The image's health check is not run: this version of insula has no health checks.");
+		strv_add(&x->warnings,
+			 "The image's health check is not run: this version of insula has no health checks.");
 }
 
 int config_build(struct create_ctx *x, struct json **ret_doc, struct err *err)

@@ -26,14 +26,19 @@ struct creating {
 int container_name_check(const char *name, struct err *err)
 {
 	if (!name_valid(name) || strlen(name) > 255)
-		return err_msg(err, ERR_INVALID, 0, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
+		return err_msg(err, ERR_INVALID, 0,
+			       "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+			       name);
 	return 0;
 }
 
 int container_name_taken(const char *name, const struct container *by, struct err *err)
 {
-	return err_msg(err, ERR_CONFLICT, 0, "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to "
-		       "remove (or rename) that container to be able to reuse that name.", name, by->id);
+	return err_msg(
+	    err, ERR_CONFLICT, 0,
+	    "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to "
+	    "remove (or rename) that container to be able to reuse that name.",
+	    name, by->id);
 }
 
 static int choose_name(struct creating *k, char **ret, struct err *err)
@@ -62,7 +67,8 @@ static int check_platform(const struct image *i, struct err *err)
 	const char *os = json_get_str(i->config, "os");
 
 	if (!str_empty(os) && !streq(os, "linux"))
-		return err_msg(err, ERR_INVALID, 0, "image operating system \"%s\" cannot be used on this platform", os);
+		return err_msg(err, ERR_INVALID, 0,
+			       "image operating system \"%s\" cannot be used on this platform", os);
 	return 0;
 }
 
@@ -147,18 +153,22 @@ static void accel_known(void *ud, int r, const struct err *e, void *result)
 	const struct accel *a = result;
 
 	if (r >= 0 && streq(a->name, "tcg"))
-		strv_addf(&k->warnings, "hyperv: qemu/tcg (%s): software emulation, slower and not a hardware boundary.", a->reason);
+		strv_addf(&k->warnings,
+			  "hyperv: qemu/tcg (%s): software emulation, slower and not a hardware boundary.",
+			  a->reason);
 	creating_finish(k, r, e);
 }
 
-void container_create(struct engine *e, const char *name, const struct json *body, engine_done_fn done, void *ud)
+void container_create(struct engine *e, const char *name, const struct json *body, engine_done_fn done,
+		      void *ud)
 {
 	struct creating *k = new0(struct creating);
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz");
 	int r;
 
-	*k = (struct creating){.engine = e, .name = xstrdup(name), .body = json_copy(body), .done = done, .userdata = ud};
+	*k = (struct creating){
+	    .engine = e, .name = xstrdup(name), .body = json_copy(body), .done = done, .userdata = ud};
 	r = isolation_parse(e, json_get_str(json_get(body, "HostConfig"), "Isolation"), &k->isolation, &err);
 	if (r >= 0 && k->isolation == ISOLATION_HYPERV && !fs_exists(kernel))
 		r = no_guest_kernel(e, &err);

@@ -1,5 +1,5 @@
-/* What happens when a container's process begins and ends, and what must follow: removal with --rm, the restart
- * policy. The facts come from the supervisor's TASK_STATE, or from the exit record if it is gone. */
+/* What happens when a container's process begins and ends, and what must follow: removal with --rm, the
+ * restart policy. The facts come from the supervisor's TASK_STATE, or from the exit record if it is gone. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -41,7 +41,8 @@ static void event_die(struct container *c)
 {
 	struct json *a = json_object();
 	uint64_t ran = c->finished_ns > c->started_ns ? c->finished_ns - c->started_ns : 0;
-	_cleanup_free_ char *code = xasprintf("%d", c->exit_code), *secs = xasprintf("%" PRIu64, ran / 1000000000);
+	_cleanup_free_ char *code = xasprintf("%d", c->exit_code),
+			    *secs = xasprintf("%" PRIu64, ran / 1000000000);
 
 	json_set_str(a, "exitCode", code);
 	json_set_str(a, "execDuration", secs);
@@ -172,8 +173,8 @@ static void op_after_exit(struct op *op)
 	op_finish(op, 0, NULL);
 }
 
-/* always: even after a manual stop, when the daemon starts; unless-stopped: not then. Only a reboot stops them all:
- * a daemon that comes back finds its containers running. */
+/* always: even after a manual stop, when the daemon starts; unless-stopped: not then. Only a reboot stops
+ * them all: a daemon that comes back finds its containers running. */
 void container_after_adoption(struct container *c, bool rebooted)
 {
 	const char *policy = json_get_str(json_get(ctr_host(c), "RestartPolicy"), "Name");

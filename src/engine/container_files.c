@@ -43,8 +43,10 @@ static char *hosts_text(const struct container *c, const struct msg_sandbox *sb,
 	if (streq(ctr_network(c), "host") && fs_read(AT_FDCWD, "/etc/hosts", 1 << 20, &host, NULL) >= 0) {
 		sbuf_puts(&b, host);
 	} else {
-		sbuf_puts(&b, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
-			  "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
+		sbuf_puts(
+		    &b,
+		    "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+		    "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
 	}
 	add_extra_hosts(c, sb, &b);
 	if (!str_empty(sb->address) && !str_empty(domain))
@@ -68,7 +70,8 @@ static char *resolv_text(const struct container *c)
 		bool replaced = false;
 
 		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-			replaced |= json_len(json_get(ctr_host(c), kinds[i].field)) && str_starts(*l, kinds[i].word);
+			replaced |=
+			    json_len(json_get(ctr_host(c), kinds[i].field)) && str_starts(*l, kinds[i].word);
 		if (!replaced)
 			sbuf_printf(&b, "%s\n", *l);
 	}
@@ -87,7 +90,8 @@ static char *resolv_text(const struct container *c)
 
 char **spec_files(const struct container *c, const struct msg_sandbox *sb)
 {
-	_cleanup_free_ char *hostname = ctr_hostname(c), *hosts = hosts_text(c, sb, hostname), *resolv = resolv_text(c);
+	_cleanup_free_ char *hostname = ctr_hostname(c), *hosts = hosts_text(c, sb, hostname),
+			    *resolv = resolv_text(c);
 	char **v = NULL;
 
 	strv_add(&v, "hosts");

@@ -23,8 +23,11 @@ static struct json *state_json(const struct container *c)
 {
 	struct json *j = json_object();
 	_cleanup_free_ char *started = time_rfc3339(c->started_ns),
-		       *finished = time_rfc3339(c->status == CTR_RUNNING && c->finished_ns < c->started_ns && !c->restart_count
-						? 0 : c->finished_ns);
+			    *finished =
+				time_rfc3339(c->status == CTR_RUNNING && c->finished_ns < c->started_ns &&
+						     !c->restart_count
+						 ? 0
+						 : c->finished_ns);
 
 	json_set_str(j, "Status", status_names[c->status]);
 	json_set_bool(j, "Running", c->status == CTR_RUNNING || c->status == CTR_RESTARTING);
@@ -43,7 +46,8 @@ static struct json *state_json(const struct container *c)
 static struct json *networks_json(const struct container *c)
 {
 	/* the address outlives the container for the moment that its interface does */
-	return network_inspect(c->engine, c->status == CTR_RUNNING ? c->id : "", ctr_network(c)) ?: json_object();
+	return network_inspect(c->engine, c->status == CTR_RUNNING ? c->id : "", ctr_network(c))
+		   ?: json_object();
 }
 
 /* The fields of the old days repeat those of the default network. */
@@ -75,7 +79,8 @@ static struct json *network_settings(const struct container *c)
 
 static struct json *mounts_json(const struct container *c)
 {
-	static const char *const shown[] = {"Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation"};
+	static const char *const shown[] = {"Type",   "Name", "Source", "Destination",
+					    "Driver", "Mode", "RW",     "Propagation"};
 	const struct json *v = json_get(c->doc, "Mounts");
 	struct json *out = json_array();
 
@@ -99,7 +104,8 @@ static struct json *driver_json(const struct container *c)
 {
 	struct json *j = json_object(), *data = json_set(j, "Data", json_object());
 	_cleanup_free_ char *upper = path_join(c->dir, "upper"), *work = path_join(c->dir, "work"),
-		       *merged = path_join(c->dir, "rootfs"), *scratch = path_join(c->dir, "scratch.ext4"), *lower = NULL;
+			    *merged = path_join(c->dir, "rootfs"),
+			    *scratch = path_join(c->dir, "scratch.ext4"), *lower = NULL;
 	_cleanup_strv_ char **dirs = NULL;
 	struct image *i;
 
@@ -221,7 +227,8 @@ static const char *image_text(const struct container *c)
 static struct json *summary(const struct container *c)
 {
 	struct json *j = json_object();
-	_cleanup_free_ char *name = xasprintf("/%s", c->name), *status = status_text(c), *command = command_text(c);
+	_cleanup_free_ char *name = xasprintf("/%s", c->name), *status = status_text(c),
+			    *command = command_text(c);
 	const struct json *labels = json_get(ctr_config(c), "Labels");
 
 	json_set_str(j, "Id", c->id);
@@ -252,8 +259,8 @@ struct json *containers_summaries(struct engine *e)
 /* ---- filters ---- */
 
 const char *const container_filters[] = {
-	"ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network", "publish",
-	"since", "status", "volume", NULL,
+    "ancestor", "before", "exited",  "expose",  "health", "id",     "isolation", "is-task",
+    "label",    "name",   "network", "publish", "since",  "status", "volume",    NULL,
 };
 
 static bool match_ancestor(const struct container *c, const struct filters *f)
@@ -324,7 +331,10 @@ static bool match_name(const struct container *c, const struct filters *f)
 		_cleanup_free_ char *core = xstrndup(s, n - end);
 		const char *in = *core == '/' ? slashed : c->name;
 
-		if (front && end ? streq(in, core) : front ? str_starts(in, core) : end ? str_ends(in, core) : strstr(in, core) != NULL)
+		if (front && end ? streq(in, core)
+		    : front      ? str_starts(in, core)
+		    : end        ? str_ends(in, core)
+				 : strstr(in, core) != NULL)
 			return true;
 	}
 	return !v;
@@ -342,13 +352,15 @@ static bool matches(const struct container *c, const struct filters *f, const st
 		return false;
 	if (b->since && c->created_ns <= b->since->created_ns)
 		return false;
-	return filters_match_prefix(f, "id", c->id) && match_name(c, f) && filters_match(f, "status", status_names[c->status]) &&
-	       filters_match_labels(f, "label", json_get(ctr_config(c), "Labels")) && filters_match(f, "network", ctr_network(c)) &&
-	       filters_match(f, "health", "none") && match_isolation(c, f) && match_volume(c, f) && match_expose(c, f) &&
-	       match_ancestor(c, f);
+	return filters_match_prefix(f, "id", c->id) && match_name(c, f) &&
+	       filters_match(f, "status", status_names[c->status]) &&
+	       filters_match_labels(f, "label", json_get(ctr_config(c), "Labels")) &&
+	       filters_match(f, "network", ctr_network(c)) && filters_match(f, "health", "none") &&
+	       match_isolation(c, f) && match_volume(c, f) && match_expose(c, f) && match_ancestor(c, f);
 }
 
-static int find_bound(struct engine *e, const struct filters *f, const char *key, const struct container **ret, struct err *err)
+static int find_bound(struct engine *e, const struct filters *f, const char *key,
+		      const struct container **ret, struct err *err)
 {
 	_cleanup_strv_ char **v = filters_values(f, key);
 	struct container *c;
@@ -381,8 +393,8 @@ static int check_status_values(const struct filters *f, struct err *err)
 int containers_list(struct engine *e, const struct list_args *a, struct json **ret, struct err *err)
 {
 	const struct filters *f = a->filters;
-	bool all = a->all || a->limit > 0 || filters_has(f, "status") || filters_has(f, "exited") || filters_has(f, "before") ||
-		   filters_has(f, "since");
+	bool all = a->all || a->limit > 0 || filters_has(f, "status") || filters_has(f, "exited") ||
+		   filters_has(f, "before") || filters_has(f, "since");
 	bool is_task = false;
 	struct bounds b;
 	struct json *out;
@@ -402,7 +414,8 @@ int containers_list(struct engine *e, const struct list_args *a, struct json **r
 	for (struct list *l = e->containers->all.prev; l != &e->containers->all && left > 0; l = l->prev) {
 		const struct container *c = container_of(l, struct container, link);
 
-		if (is_task || (!all && c->status != CTR_RUNNING && c->status != CTR_RESTARTING) || !matches(c, f, &b))
+		if (is_task || (!all && c->status != CTR_RUNNING && c->status != CTR_RESTARTING) ||
+		    !matches(c, f, &b))
 			continue;
 		json_add(out, summary(c));
 		left--;

@@ -117,10 +117,11 @@ int networking_check(const struct create_ctx *x, const struct json *nc, struct e
 /* The guest kernel is missing: says what to do. */
 int no_guest_kernel(const struct engine *e, struct err *err);
 int isolation_parse(struct engine *e, const char *s, enum isolation *ret, struct err *err);
-/* container_mounts.c: Binds, Mounts, Tmpfs and the image's volumes -> array as inspect shows it, with the private keys
- * "Create" (make a missing host path) and "NoCopy". Volumes that do not exist yet are named, not made. */
-int mounts_build(const struct create_ctx *x, const struct json *config, const struct json *hc, struct json **ret,
-		 struct err *err);
+/* container_mounts.c: Binds, Mounts, Tmpfs and the image's volumes -> array as inspect shows it, with the
+ * private keys "Create" (make a missing host path) and "NoCopy". Volumes that do not exist yet are named, not
+ * made. */
+int mounts_build(const struct create_ctx *x, const struct json *config, const struct json *hc,
+		 struct json **ret, struct err *err);
 /* Host paths and volumes exist, for a start. */
 int mounts_prepare(struct container *c, struct err *err);
 /* ERR_INVALID for a bad name; the text of a clash. */
@@ -134,7 +135,12 @@ char *container_random_name(struct engine *e);
 /* config.json, for CREATE. gateway: "" if none. */
 int spec_build(struct container *c, struct json **ret, struct err *err);
 /* The process object of an exec. */
-struct exec_process { char *const *cmd, *const *env; const char *user, *cwd; bool tty, privileged; unsigned rows, cols; };
+struct exec_process {
+	char *const *cmd, *const *env;
+	const char *user, *cwd;
+	bool tty, privileged;
+	unsigned rows, cols;
+};
 int spec_exec_process(struct container *c, const struct exec_process *x, struct json **ret, struct err *err);
 /* Triples of msg_sandbox.shares; heap vector, NULL if none. */
 char **spec_shares(const struct container *c);
@@ -150,8 +156,8 @@ int sup_spawn(struct container *c, struct sup **ret, struct err *err);
 int sup_adopt(struct container *c, void (*hello)(void *ud, int r), void *ud, struct sup **ret);
 /* The connection to the supervisor of c, NULL if there is none (any more). */
 struct conn *ctr_conn(const struct container *c);
-/* Lets go of the supervisor of an exited container: c->sup becomes c->zombie until the process, and with it mounts,
- * interface and address, is gone. Nobody need wait for that but the next start. */
+/* Lets go of the supervisor of an exited container: c->sup becomes c->zombie until the process, and with it
+ * mounts, interface and address, is gone. Nobody need wait for that but the next start. */
 void sup_release(struct container *c);
 /* Ends the supervisor of a failed start; gone runs when it is. */
 void sup_abort(struct container *c, void (*gone)(void *ud), void *ud);

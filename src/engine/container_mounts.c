@@ -1,6 +1,7 @@
-/* Volumes and bind mounts of a container: -v, --mount, --tmpfs and the VOLUMEs of its image, as one list. Each entry is
- * what inspect shows (Type, Name, Source, Destination, Driver, Mode, RW, Propagation) and private keys: "CreateSource"
- * (make a missing host directory), "NoCopy", "Options" (of a tmpfs), "Anonymous", "Recursive". */
+/* Volumes and bind mounts of a container: -v, --mount, --tmpfs and the VOLUMEs of its image, as one list.
+ * Each entry is what inspect shows (Type, Name, Source, Destination, Driver, Mode, RW, Propagation) and
+ * private keys: "CreateSource" (make a missing host directory), "NoCopy", "Options" (of a tmpfs),
+ * "Anonymous", "Recursive". */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -31,12 +32,18 @@ static int check_target(const struct list_ctx *l, const char *target, char **ret
 	_cleanup_free_ char *clean = NULL;
 
 	if (str_empty(target) || *target != '/')
-		return err_msg(err, ERR_INVALID, 0, "invalid volume specification: '%s': invalid mount config: invalid mount path: '%s' "
-			       "mount path must be absolute", l->spec, target ? target : "");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "invalid volume specification: '%s': invalid mount config: invalid mount path: '%s' "
+		    "mount path must be absolute",
+		    l->spec, target ? target : "");
 	clean = path_clean(target);
 	if (streq(clean, "/"))
-		return err_msg(err, ERR_INVALID, 0, "invalid volume specification: '%s': invalid mount config: invalid specification: "
-			       "destination can't be '/'", l->spec);
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "invalid volume specification: '%s': invalid mount config: invalid specification: "
+		    "destination can't be '/'",
+		    l->spec);
 	if (find_target(l->out, clean))
 		return err_msg(err, ERR_INVALID, 0, "Duplicate mount point: %s", clean);
 	*ret = TAKE_PTR(clean);
@@ -77,9 +84,13 @@ static int set_propagation(const struct list_ctx *l, struct json *m, const char 
 
 	if (str_empty(p))
 		return 0;
-	if (!strv_has((char *const *)fine, p) || (l->x->isolation == ISOLATION_HYPERV && !str_ends(p, "private")))
-		return err_msg(err, ERR_INVALID, 0, "invalid volume specification: '%s': propagation '%s' is not supported with %s "
-			       "isolation: use rprivate", l->spec, p, isolation_name(l->x->isolation));
+	if (!strv_has((char *const *)fine, p) ||
+	    (l->x->isolation == ISOLATION_HYPERV && !str_ends(p, "private")))
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "invalid volume specification: '%s': propagation '%s' is not supported with %s "
+		    "isolation: use rprivate",
+		    l->spec, p, isolation_name(l->x->isolation));
 	json_set_str(m, "Propagation", p);
 	return 0;
 }
@@ -88,7 +99,8 @@ static int set_propagation(const struct list_ctx *l, struct json *m, const char 
 static int set_mode(const struct list_ctx *l, struct json *m, const char *mode, struct err *err)
 {
 	_cleanup_strv_ char **v = strv_split(mode, ",");
-	static const char *const propagations[] = {"rprivate", "private", "rslave", "slave", "rshared", "shared", NULL};
+	static const char *const propagations[] = {"rprivate", "private", "rslave", "slave",
+						   "rshared",  "shared",  NULL};
 	int r = 0;
 
 	json_set_str(m, "Mode", mode);
@@ -102,7 +114,8 @@ static int set_mode(const struct list_ctx *l, struct json *m, const char *mode, 
 		/* SELinux relabelling has no object on a host without SELinux; the others are the default */
 		else if (!streq(*p, "rw") && !streq(*p, "z") && !streq(*p, "Z") && !streq(*p, "cached") &&
 			 !streq(*p, "delegated") && !streq(*p, "consistent"))
-			return err_msg(err, ERR_INVALID, 0, "invalid volume specification: '%s': invalid mode: %s", l->spec, mode);
+			return err_msg(err, ERR_INVALID, 0,
+				       "invalid volume specification: '%s': invalid mode: %s", l->spec, mode);
 	}
 	return r;
 }
@@ -149,13 +162,18 @@ static int mount_bind(struct list_ctx *l, const struct json *j, const char *targ
 	struct json *m;
 
 	if (str_empty(source) || *source != '/')
-		return err_msg(err, ERR_INVALID, 0, "invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be "
-			       "absolute", source ? source : "");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be "
+		    "absolute",
+		    source ? source : "");
 	clean = path_clean(source);
 	if (json_get_bool(o, "CreateMountpoint", false))
 		;
 	else if (!fs_exists(clean))
-		return err_msg(err, ERR_INVALID, 0, "invalid mount config for type \"bind\": bind source path does not exist: %s", clean);
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid mount config for type \"bind\": bind source path does not exist: %s",
+			       clean);
 	m = add_mount(l, "bind", clean, target);
 	json_set_bool(m, "CreateSource", json_get_bool(o, "CreateMountpoint", false));
 	json_set_bool(m, "RW", !json_get_bool(j, "ReadOnly", false));
@@ -177,11 +195,15 @@ static int mount_volume(struct list_ctx *l, const struct json *j, const char *ta
 		return r;
 	if ((!str_empty(json_get_str(driver, "Name")) && !streq(json_get_str(driver, "Name"), "local")) ||
 	    json_len(json_get(driver, "Options")))
-		return err_msg(err, ERR_INVALID, 0, "invalid mount config for type \"volume\": volume drivers and their options are not "
-			       "supported by this version of insula");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "invalid mount config for type \"volume\": volume drivers and their options are not "
+		    "supported by this version of insula");
 	if (!str_empty(json_get_str(o, "Subpath")))
-		return err_msg(err, ERR_INVALID, 0, "invalid mount config for type \"volume\": volume-subpath is not supported by this "
-			       "version of insula: mount the whole volume");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "invalid mount config for type \"volume\": volume-subpath is not supported by this "
+		    "version of insula: mount the whole volume");
 	m = add_volume(l, str_empty(name) ? NULL : name, target);
 	json_set_bool(m, "RW", !json_get_bool(j, "ReadOnly", false));
 	json_set_bool(m, "NoCopy", json_get_bool(o, "NoCopy", false));
@@ -199,7 +221,8 @@ static int mount_tmpfs(struct list_ctx *l, const struct json *j, const char *tar
 	struct json *m;
 
 	if (!str_empty(json_get_str(j, "Source")))
-		return err_msg(err, ERR_INVALID, 0, "invalid mount config for type \"tmpfs\": field Source must not be specified");
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid mount config for type \"tmpfs\": field Source must not be specified");
 	if (size > 0)
 		strv_addf(&options, "size=%lld", (long long)size);
 	if (mode > 0)
@@ -229,18 +252,21 @@ static int add_typed(struct list_ctx *l, const struct json *j, struct err *err)
 		if (!streq(mount_types[i].type, type))
 			continue;
 		if (str_empty(target))
-			return err_msg(err, ERR_INVALID, 0, "invalid mount config for type \"%s\": field Target must not be empty", type);
+			return err_msg(err, ERR_INVALID, 0,
+				       "invalid mount config for type \"%s\": field Target must not be empty",
+				       type);
 		r = check_target(l, target, &clean, err);
 		return r < 0 ? r : mount_types[i].add(l, j, clean, err);
 	}
-	return err_msg(err, ERR_INVALID, 0, "mount type '%s' is not supported by this version of insula: use bind, volume or tmpfs",
-		       type);
+	return err_msg(
+	    err, ERR_INVALID, 0,
+	    "mount type '%s' is not supported by this version of insula: use bind, volume or tmpfs", type);
 }
 
 /* ---- all ---- */
 
-int mounts_build(const struct create_ctx *x, const struct json *config, const struct json *hc, struct json **ret,
-		 struct err *err)
+int mounts_build(const struct create_ctx *x, const struct json *config, const struct json *hc,
+		 struct json **ret, struct err *err)
 {
 	_cleanup_json_ struct json *out = json_array();
 	struct list_ctx l = {.x = x, .out = out, .spec = ""};
@@ -287,14 +313,22 @@ static int prepare_bind(const struct container *c, const struct json *m, struct 
 
 	if (stat(source, &st) < 0) {
 		if (errno != ENOENT || !json_get_bool(m, "CreateSource", false))
-			return err_msg(err, ERR_INVALID, -errno, "invalid mount config for type \"bind\": bind source path does not exist: "
-				       "%s", source);
+			return err_msg(
+			    err, ERR_INVALID, -errno,
+			    "invalid mount config for type \"bind\": bind source path does not exist: "
+			    "%s",
+			    source);
 		r = fs_mkdir_p(source, 0755);
-		return r < 0 ? err_set(err, ERR_SYSTEM, r, "error while creating mount source path '%s'", source) : 0;
+		return r < 0 ? err_set(err, ERR_SYSTEM, r, "error while creating mount source path '%s'",
+				       source)
+			     : 0;
 	}
 	if (c->isolation == ISOLATION_HYPERV && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
-		return err_msg(err, ERR_INVALID, 0, "bind mount of '%s': sockets, pipes and devices are not relayed into a virtual "
-			       "machine by this version of insula; use --isolation=process", source);
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "bind mount of '%s': sockets, pipes and devices are not relayed into a virtual "
+		    "machine by this version of insula; use --isolation=process",
+		    source);
 	return 0;
 }
 
@@ -310,8 +344,9 @@ int mounts_prepare(struct container *c, struct err *err)
 		if (streq(type, "bind"))
 			r = prepare_bind(c, m, err);
 		else if (streq(type, "volume"))
-			r = volume_create(c->engine, json_get_str(m, "Name"), json_get_bool(m, "Anonymous", false),
-					  json_get(m, "VolumeLabels"), NULL, NULL, err);
+			r = volume_create(c->engine, json_get_str(m, "Name"),
+					  json_get_bool(m, "Anonymous", false), json_get(m, "VolumeLabels"),
+					  NULL, NULL, err);
 	}
 	return r;
 }

@@ -1,8 +1,8 @@
 /* The queue of operations of a container, and the operations that end it: stop, restart, kill, remove.
  *
- * One operation is at work at a time. Each either finishes within run() or leaves a callback behind that goes on;
- * op_finish() calls back whoever asked and starts the next. What must follow an exit (container_exit.c) goes to the
- * front of the queue. */
+ * One operation is at work at a time. Each either finishes within run() or leaves a callback behind that goes
+ * on; op_finish() calls back whoever asked and starts the next. What must follow an exit (container_exit.c)
+ * goes to the front of the queue. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -134,7 +134,8 @@ static void kill_done(void *ud, int r, const struct err *e, const void *p, size_
 	_cleanup_err_ struct err err = ERR_INIT;
 
 	if (r == -ESRCH) {
-		r = err_msg(&err, ERR_CONFLICT, 0, "cannot kill container: %s: container %s is not running", k->c->id, k->c->id);
+		r = err_msg(&err, ERR_CONFLICT, 0, "cannot kill container: %s: container %s is not running",
+			    k->c->id, k->c->id);
 		e = &err;
 	} else if (r >= 0) {
 		event_kill(k->c, k->signo);
@@ -171,8 +172,10 @@ void container_kill(struct container *c, int signo, engine_done_fn done, void *u
 			op_push(op);
 			return;
 		}
-		done(ud, err_msg(&err, ERR_CONFLICT, 0, "cannot kill container: %s: container %s is not running", c->id,
-				 c->id), &err, NULL);
+		done(ud,
+		     err_msg(&err, ERR_CONFLICT, 0, "cannot kill container: %s: container %s is not running",
+			     c->id, c->id),
+		     &err, NULL);
 		return;
 	}
 	if (signo == SIGKILL || signo == SIGTERM)
@@ -219,7 +222,8 @@ static void end_begin(struct op *op)
 
 	if (op->force)
 		signo = SIGKILL;
-	else if (!signo && signal_parse(json_get_str(ctr_config(c), "StopSignal") ?: "SIGTERM", &signo, NULL) < 0)
+	else if (!signo &&
+		 signal_parse(json_get_str(ctr_config(c), "StopSignal") ?: "SIGTERM", &signo, NULL) < 0)
 		signo = SIGTERM;
 	if (op->force || t == 0)
 		op->level = 1;
@@ -227,7 +231,9 @@ static void end_begin(struct op *op)
 	container_signal(c, op->level ? SIGKILL : signo, op->level > 0, ignore_reply, NULL);
 	event_kill(c, op->level ? SIGKILL : signo);
 	if (op->level || t >= 0)
-		(void)loop_add_timer(c->engine->loop, op->level ? KILL_WAIT_US : (uint64_t)MIN(t, (int64_t)86400 * 365) * 1000000,
+		(void)loop_add_timer(c->engine->loop,
+				     op->level ? KILL_WAIT_US
+					       : (uint64_t)MIN(t, (int64_t)86400 * 365) * 1000000,
 				     0, end_step, op, &op->timer);
 }
 
@@ -288,11 +294,13 @@ static void run_stop(struct op *op)
 	} else if (op->then_start) {
 		start_again(op);
 	} else {
-		op_finish(op, err_msg(&err, ERR_NOT_MODIFIED, 0, "container %s is stopped already", c->id), &err);
+		op_finish(op, err_msg(&err, ERR_NOT_MODIFIED, 0, "container %s is stopped already", c->id),
+			  &err);
 	}
 }
 
-static void push_stop(struct container *c, int signo, int64_t timeout_s, bool start, engine_done_fn done, void *ud)
+static void push_stop(struct container *c, int signo, int64_t timeout_s, bool start, engine_done_fn done,
+		      void *ud)
 {
 	struct op *op = op_new(c, run_stop, done, ud);
 
@@ -321,7 +329,8 @@ static void remove_volumes(struct container *c)
 	for (size_t i = 0; i < json_len(mounts); i++) {
 		const char *name = json_get_str(json_at(mounts, i), "Name");
 
-		if (name && volume_is_anonymous(c->engine, name) && containers_using_volume(c->engine, name) == 0)
+		if (name && volume_is_anonymous(c->engine, name) &&
+		    containers_using_volume(c->engine, name) == 0)
 			(void)volume_remove(c->engine, name, false, NULL);
 	}
 }
@@ -351,9 +360,12 @@ static void run_remove(struct op *op)
 	bool live = c->status == CTR_RUNNING || c->status == CTR_RESTARTING;
 
 	if (live && !op->force) {
-		op_finish(op, err_msg(&err, ERR_CONFLICT, 0, "cannot remove container \"/%s\": container is %s: stop the "
-				      "container before removing or force remove", c->name,
-				      c->status == CTR_RUNNING ? "running" : "restarting"), &err);
+		op_finish(op,
+			  err_msg(&err, ERR_CONFLICT, 0,
+				  "cannot remove container \"/%s\": container is %s: stop the "
+				  "container before removing or force remove",
+				  c->name, c->status == CTR_RUNNING ? "running" : "restarting"),
+			  &err);
 		return;
 	}
 	restart_cancel(c);
@@ -393,7 +405,8 @@ int container_rename(struct container *c, const char *name, struct err *err)
 		return r;
 	other = hmap_get(&t->by_name, name);
 	if (other == c)
-		return err_msg(err, ERR_INVALID, 0, "Renaming a container with the same name as its current name");
+		return err_msg(err, ERR_INVALID, 0,
+			       "Renaming a container with the same name as its current name");
 	if (other)
 		return container_name_taken(name, other, err);
 	old = c->name;

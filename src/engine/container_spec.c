@@ -1,5 +1,5 @@
-/* config.json of a container: one generator for both isolation modes. What differs under hyperv: no network namespace
- * (the machine is one), volumes by share tags instead of host paths, no host devices. */
+/* config.json of a container: one generator for both isolation modes. What differs under hyperv: no network
+ * namespace (the machine is one), volumes by share tags instead of host paths, no host devices. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -45,7 +45,8 @@ static void add_caps(struct json *p, char *const *caps)
 
 static int resolve_caps(const struct container *c, bool privileged, char ***ret, struct err *err)
 {
-	_cleanup_strv_ char **add = json_get_strv(ctr_host(c), "CapAdd"), **drop = json_get_strv(ctr_host(c), "CapDrop");
+	_cleanup_strv_ char **add = json_get_strv(ctr_host(c), "CapAdd"),
+			    **drop = json_get_strv(ctr_host(c), "CapDrop");
 
 	return oci_caps_resolve(add, drop, privileged, ret, err);
 }
@@ -84,7 +85,8 @@ static void add_rlimits(const struct container *c, struct json *p)
 		char type[32] = "RLIMIT_";
 
 		for (size_t k = 0; name[k] && k + 8 < sizeof type; k++)
-			type[7 + k] = (char)(name[k] >= 'a' && name[k] <= 'z' ? name[k] - 'a' + 'A' : name[k]);
+			type[7 + k] =
+			    (char)(name[k] >= 'a' && name[k] <= 'z' ? name[k] - 'a' + 'A' : name[k]);
 		json_set_str(o, "type", type);
 		/* -1 is "unlimited" */
 		json_set(o, "hard", json_new_uint((uint64_t)json_get_int(json_at(v, i), "Hard", 0)));
@@ -111,8 +113,9 @@ static void add_common(const struct container *c, struct json *p, char *const *c
 
 	add_caps(p, caps);
 	add_rlimits(c, p);
-	json_set_bool(p, "noNewPrivileges", has_security_opt(c, "no-new-privileges", "no-new-privileges=true") ||
-		      has_security_opt(c, "no-new-privileges:true", "no-new-privileges:true"));
+	json_set_bool(p, "noNewPrivileges",
+		      has_security_opt(c, "no-new-privileges", "no-new-privileges=true") ||
+			  has_security_opt(c, "no-new-privileges:true", "no-new-privileges:true"));
 	if (oom)
 		json_set_int(p, "oomScoreAdj", oom);
 }
@@ -147,7 +150,8 @@ static void add_process(const struct container *c, struct json *spec, char *cons
 	strv_add(&args, json_get_str(c->doc, "Path"));
 	strv_extend(&args, rest);
 	env = build_env(c, container_tty(c), NULL);
-	add_terminal(p, container_tty(c), (unsigned)json_uint(json_at(size, 0)), (unsigned)json_uint(json_at(size, 1)));
+	add_terminal(p, container_tty(c), (unsigned)json_uint(json_at(size, 0)),
+		     (unsigned)json_uint(json_at(size, 1)));
 	add_user(c, p, json_get_str(ctr_config(c), "User"));
 	json_set_strv(p, "args", args);
 	json_set_strv(p, "env", env);
@@ -168,7 +172,8 @@ int spec_exec_process(struct container *c, const struct exec_process *x, struct 
 	add_user(c, p, str_empty(x->user) ? json_get_str(ctr_config(c), "User") : x->user);
 	json_set_strv(p, "args", x->cmd);
 	json_set_strv(p, "env", env);
-	json_set_str(p, "cwd", or_root(str_empty(x->cwd) ? json_get_str(ctr_config(c), "WorkingDir") : x->cwd));
+	json_set_str(p, "cwd",
+		     or_root(str_empty(x->cwd) ? json_get_str(ctr_config(c), "WorkingDir") : x->cwd));
 	add_common(c, p, caps);
 	*ret = p;
 	return 0;
@@ -190,7 +195,8 @@ static struct json *add_mount(struct json *list, const char *type, const char *s
 
 static void add_tmpfs(struct json *list, const struct json *m)
 {
-	static const char *const usual[] = {"noexec", "nosuid", "nodev"}, *const not[] = {"exec", "suid", "dev"};
+	static const char *const usual[] = {"noexec", "nosuid", "nodev"}, *const not [] = {"exec", "suid",
+											   "dev"};
 	_cleanup_strv_ char **given = strv_split(json_get_str(m, "Options") ?: "", ","), **options = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(usual); i++)
@@ -200,7 +206,8 @@ static void add_tmpfs(struct json *list, const struct json *m)
 	add_mount(list, "tmpfs", "tmpfs", json_get_str(m, "Destination"), options);
 }
 
-/* Where the runtime finds the source: a host path, or under hyperv a share. A single file is shared by its name. */
+/* Where the runtime finds the source: a host path, or under hyperv a share. A single file is shared by its
+ * name. */
 static char *mount_source(const struct container *c, const struct json *m, size_t share)
 {
 	const char *source = json_get_str(m, "Source");
@@ -268,8 +275,8 @@ static bool is_mounted_over(const struct container *c, const char *target)
 /* Docker's own mounts, without those that the user replaces. */
 static struct json *base_mounts(const struct container *c)
 {
-	_cleanup_json_ struct json *all = oci_default_mounts((uint64_t)json_get_int(ctr_host(c), "ShmSize", 64 << 20),
-							     host_bool(c, "Privileged"));
+	_cleanup_json_ struct json *all = oci_default_mounts(
+	    (uint64_t)json_get_int(ctr_host(c), "ShmSize", 64 << 20), host_bool(c, "Privileged"));
 	struct json *list = json_array();
 
 	for (size_t i = 0; i < json_len(all); i++)
@@ -289,7 +296,8 @@ static int add_init(const struct container *c, struct json *list, struct err *er
 	}
 	path = engine_program(c->engine, "insula-init");
 	if (!path)
-		return err_msg(err, ERR_SYSTEM, -ENOENT, "--init needs the program 'insula-init', which is not in '%s'",
+		return err_msg(err, ERR_SYSTEM, -ENOENT,
+			       "--init needs the program 'insula-init', which is not in '%s'",
 			       c->engine->cfg.libexec);
 	add_mount(list, "bind", path, INIT_TARGET, options);
 	return 0;
@@ -388,11 +396,15 @@ static int add_device(const struct json *d, struct json *devices, struct json *r
 	struct stat st;
 
 	if (stat(host, &st) < 0)
-		return err_msg(err, ERR_INVALID, -errno, "error gathering device information while adding custom device \"%s\": %s", host,
-			       strerror(errno));
+		return err_msg(err, ERR_INVALID, -errno,
+			       "error gathering device information while adding custom device \"%s\": %s",
+			       host, strerror(errno));
 	if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_msg(err, ERR_INVALID, 0, "error gathering device information while adding custom device \"%s\": not a device "
-			       "node", host);
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "error gathering device information while adding custom device \"%s\": not a device "
+		    "node",
+		    host);
 	o = json_add(devices, json_object());
 	rule = json_add(rules, json_object());
 	json_set_str(o, "path", str_empty(inside) ? host : inside);
@@ -459,7 +471,8 @@ static void set_paths(const struct container *c, struct json *linux_, const char
 
 	if (json_type(given) == JSON_ARRAY)
 		json_set(linux_, key, json_copy(given));
-	else if (!host_bool(c, "Privileged") && !has_security_opt(c, "systempaths=unconfined", "systempaths=unconfined"))
+	else if (!host_bool(c, "Privileged") &&
+		 !has_security_opt(c, "systempaths=unconfined", "systempaths=unconfined"))
 		json_set_strv(linux_, key, (char *const *)defaults);
 }
 
@@ -492,7 +505,8 @@ static void add_sysctls(const struct container *c, struct json *linux_)
 	const struct json *given = json_get(ctr_host(c), "Sysctls");
 	struct json_iter it = {0};
 
-	/* as Docker: ports below 1024 and ping need no capability in a network of one's own; a guest has these set */
+	/* as Docker: ports below 1024 and ping need no capability in a network of one's own; a guest has
+	 * these set */
 	if (c->isolation == ISOLATION_PROCESS && !streq(ctr_network(c), "host")) {
 		json_set_str(o, "net.ipv4.ip_unprivileged_port_start", "0");
 		json_set_str(o, "net.ipv4.ping_group_range", "0 2147483647");

@@ -1,7 +1,8 @@
 /* Starting a container: a chain of steps, the same for both isolation modes.
  *
- * A step returns 1 when it is done, 0 when a callback will go on with start_next(), or an error. Whatever fails, all is
- * undone: the supervisor is ended (mounts, interface and machine go with it), the address released. A container run with
+ * A step returns 1 when it is done, 0 when a callback will go on with start_next(), or an error. Whatever
+ * fails, all is undone: the supervisor is ended (mounts, interface and machine go with it), the address
+ * released. A container run with
  * --rm is removed. */
 #include "engine/container_int.h"
 
@@ -22,7 +23,8 @@
 #define MB (1ull << 20)
 #define VM_OVERHEAD (160 * MB)		/* what a guest needs beside the container's own limit */
 
-#define RUNTIME_PREFIX "failed to create task for container: failed to create shim task: OCI runtime create failed: " \
+#define RUNTIME_PREFIX                                                                                       \
+	"failed to create task for container: failed to create shim task: OCI runtime create failed: "       \
 	"insula-runtime create failed: unable to start container process: "
 
 struct start {
@@ -81,7 +83,8 @@ static void accel_known(void *ud, int r, const struct err *e, void *result)
 static int step_accel(struct start *s, struct err *err)
 {
 	struct engine *e = s->c->engine;
-	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz"), *initrd = path_join(e->cfg.vm_dir, "initramfs.img");
+	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz"),
+			    *initrd = path_join(e->cfg.vm_dir, "initramfs.img");
 
 	if (s->c->isolation != ISOLATION_HYPERV)
 		return 1;
@@ -152,7 +155,8 @@ static int step_volumes(struct start *s, struct err *err)
 		if (!streq(json_get_str(m, "Type"), "volume") || json_get_bool(m, "NoCopy", false))
 			continue;
 		dirs = image_layer_dirs(e, s->image);
-		volume_fill(e, json_get_str(m, "Name"), dirs, json_get_str(m, "Destination"), volume_filled, s);
+		volume_fill(e, json_get_str(m, "Name"), dirs, json_get_str(m, "Destination"), volume_filled,
+			    s);
 		return 0;
 	}
 	return 1;
@@ -207,7 +211,8 @@ static void vm_size(const struct container *c, struct msg_sandbox *m)
 {
 	const struct engine_config *cfg = &c->engine->cfg;
 	uint64_t limit = (uint64_t)json_get_int(ctr_host(c), "Memory", 0), step = 64 * MB;
-	int64_t nano = json_get_int(ctr_host(c), "NanoCpus", 0), quota = json_get_int(ctr_host(c), "CpuQuota", 0);
+	int64_t nano = json_get_int(ctr_host(c), "NanoCpus", 0),
+		quota = json_get_int(ctr_host(c), "CpuQuota", 0);
 	int64_t period = json_get_int(ctr_host(c), "CpuPeriod", 0);
 
 	if (nano <= 0 && quota > 0)
@@ -244,7 +249,8 @@ static uint32_t task_flags(const struct container *c)
 {
 	const struct json *cfg = ctr_config(c);
 
-	return (json_get_bool(cfg, "Tty", false) ? TASK_TTY : 0) | (json_get_bool(cfg, "OpenStdin", false) ? TASK_STDIN : 0) |
+	return (json_get_bool(cfg, "Tty", false) ? TASK_TTY : 0) |
+	       (json_get_bool(cfg, "OpenStdin", false) ? TASK_STDIN : 0) |
 	       (json_get_bool(cfg, "StdinOnce", false) ? TASK_STDIN_ONCE : 0);
 }
 
@@ -264,10 +270,19 @@ static int step_create(struct start *s, struct err *err)
 	upper = path_join(c->dir, c->isolation == ISOLATION_HYPERV ? "scratch.ext4" : "upper");
 	work = path_join(c->dir, "work");
 	struct msg_create m = {
-		.sandbox = c->id, .ctr = c->id, .exec = (char *)"", .spec = {(uint8_t *)text, strlen(text)},
-		.bundle = c->dir, .log_path = log, .flags = task_flags(c), .files = files, .lower = s->lower, .upper = upper,
-		.work = c->isolation == ISOLATION_HYPERV ? (char *)"" : work,
-		.rows = (uint32_t)json_uint(json_at(size, 0)), .cols = (uint32_t)json_uint(json_at(size, 1)),
+	    .sandbox = c->id,
+	    .ctr = c->id,
+	    .exec = (char *)"",
+	    .spec = {(uint8_t *)text, strlen(text)},
+	    .bundle = c->dir,
+	    .log_path = log,
+	    .flags = task_flags(c),
+	    .files = files,
+	    .lower = s->lower,
+	    .upper = upper,
+	    .work = c->isolation == ISOLATION_HYPERV ? (char *)"" : work,
+	    .rows = (uint32_t)json_uint(json_at(size, 0)),
+	    .cols = (uint32_t)json_uint(json_at(size, 1)),
 	};
 	if (!ctr_conn(c))
 		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended");
@@ -293,8 +308,8 @@ static const struct {
 	start_step run;
 	bool runtime;		/* its errors are those of the OCI runtime */
 } steps[] = {
-	{step_wait_gone}, {step_image}, {step_accel}, {step_layers}, {step_scratch}, {step_volumes}, {step_bridge},
-	{step_address}, {step_spawn}, {step_sandbox}, {step_create, true}, {step_start, true},
+    {step_wait_gone}, {step_image},   {step_accel}, {step_layers},  {step_scratch},      {step_volumes},
+    {step_bridge},    {step_address}, {step_spawn}, {step_sandbox}, {step_create, true}, {step_start, true},
 };
 
 static void start_free(struct start *s)
@@ -391,7 +406,8 @@ void start_run_op(struct op *op)
 	struct start *s;
 
 	if (c->status == CTR_RUNNING) {
-		op_finish(op, err_msg(&err, ERR_NOT_MODIFIED, 0, "container %s is running already", c->id), &err);
+		op_finish(op, err_msg(&err, ERR_NOT_MODIFIED, 0, "container %s is running already", c->id),
+			  &err);
 		return;
 	}
 	restart_cancel(c);

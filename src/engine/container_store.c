@@ -42,7 +42,9 @@ static void state_read(struct container *c, const struct json *j)
 {
 	const char *status = json_get_str(j, "Status");
 
-	c->status = streq(status, "running") ? CTR_RUNNING : streq(status, "created") ? CTR_CREATED : CTR_EXITED;
+	c->status = streq(status, "running")   ? CTR_RUNNING
+		    : streq(status, "created") ? CTR_CREATED
+					       : CTR_EXITED;
 	c->pid = (uint32_t)json_get_int(j, "Pid", 0);
 	c->started_ns = (uint64_t)json_get_int(j, "Started", 0);
 	c->finished_ns = (uint64_t)json_get_int(j, "Finished", 0);
@@ -60,8 +62,9 @@ int container_store(struct container *c, struct err *err)
 
 	return db_run(c->engine->db, err,
 		      "INSERT INTO containers (id, name, image_id, isolation, created_ns, config, state) "
-		      "VALUES (?, ?, ?, ?, ?, ?, ?)", "ssssiss",
-		      c->id, c->name, c->image_id, isolation_name(c->isolation), (int64_t)c->created_ns, config, state);
+		      "VALUES (?, ?, ?, ?, ?, ?, ?)",
+		      "ssssiss", c->id, c->name, c->image_id, isolation_name(c->isolation),
+		      (int64_t)c->created_ns, config, state);
 }
 
 void container_save(struct container *c)
@@ -69,13 +72,15 @@ void container_save(struct container *c)
 	_cleanup_free_ char *state = state_text(c);
 	_cleanup_err_ struct err err = ERR_INIT;
 
-	if (!c->gone && db_run(c->engine->db, &err, "UPDATE containers SET state = ? WHERE id = ?", "ss", state, c->id) < 0)
+	if (!c->gone && db_run(c->engine->db, &err, "UPDATE containers SET state = ? WHERE id = ?", "ss",
+			       state, c->id) < 0)
 		log_error("save container %s: %s", c->id, err_text(&err));
 }
 
 int container_save_name(struct container *c, struct err *err)
 {
-	return db_run(c->engine->db, err, "UPDATE containers SET name = ? WHERE id = ?", "ss", c->name, c->id);
+	return db_run(c->engine->db, err, "UPDATE containers SET name = ? WHERE id = ?", "ss", c->name,
+		      c->id);
 }
 
 static int load_row(struct engine *e, struct stmt *s)
@@ -85,7 +90,8 @@ static int load_row(struct engine *e, struct stmt *s)
 	const char *config = stmt_str(s, 5), *text = stmt_str(s, 6);
 	struct container *c;
 
-	if (json_parse(config, strlen(config), &doc, &err) < 0 || json_parse(text, strlen(text), &state, &err) < 0) {
+	if (json_parse(config, strlen(config), &doc, &err) < 0 ||
+	    json_parse(text, strlen(text), &state, &err) < 0) {
 		log_error("container %s of the database is damaged: %s", stmt_str(s, 0), err_text(&err));
 		return 0;
 	}

@@ -1,5 +1,5 @@
-/* What create accepts. The rule: a field that is not at its default is either carried out or refused by name, with the
- * reason and the way out; none is ignored. */
+/* What create accepts. The rule: a field that is not at its default is either carried out or refused by name,
+ * with the reason and the way out; none is ignored. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -39,12 +39,55 @@ static bool is_default(const struct json *v)
 
 /* Fields that are carried out, or that say nothing to the engine. */
 static const char *const host_supported[] = {
-	"Binds", "ContainerIDFile", "LogConfig", "NetworkMode", "RestartPolicy", "AutoRemove", "VolumeDriver", "ConsoleSize",
-	"Annotations", "CapAdd", "CapDrop", "CgroupnsMode", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd",
-	"IpcMode", "OomScoreAdj", "PidMode", "Privileged", "ReadonlyRootfs", "SecurityOpt", "Tmpfs", "UTSMode", "UsernsMode",
-	"ShmSize", "Sysctls", "Runtime", "Isolation", "CpuShares", "Memory", "NanoCpus", "CpuPeriod", "CpuQuota",
-	"CpusetCpus", "CpusetMems", "Devices", "MemoryReservation", "MemorySwap", "MemorySwappiness", "OomKillDisable",
-	"PidsLimit", "Ulimits", "MaskedPaths", "ReadonlyPaths", "Init", "Mounts", NULL,
+    "Binds",
+    "ContainerIDFile",
+    "LogConfig",
+    "NetworkMode",
+    "RestartPolicy",
+    "AutoRemove",
+    "VolumeDriver",
+    "ConsoleSize",
+    "Annotations",
+    "CapAdd",
+    "CapDrop",
+    "CgroupnsMode",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "ExtraHosts",
+    "GroupAdd",
+    "IpcMode",
+    "OomScoreAdj",
+    "PidMode",
+    "Privileged",
+    "ReadonlyRootfs",
+    "SecurityOpt",
+    "Tmpfs",
+    "UTSMode",
+    "UsernsMode",
+    "ShmSize",
+    "Sysctls",
+    "Runtime",
+    "Isolation",
+    "CpuShares",
+    "Memory",
+    "NanoCpus",
+    "CpuPeriod",
+    "CpuQuota",
+    "CpusetCpus",
+    "CpusetMems",
+    "Devices",
+    "MemoryReservation",
+    "MemorySwap",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "Ulimits",
+    "MaskedPaths",
+    "ReadonlyPaths",
+    "Init",
+    "Mounts",
+    NULL,
 };
 
 /* Way out for fields that are not. */
@@ -69,9 +112,11 @@ static int refuse(const char *field, const char *what, struct err *err)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(host_unsupported); i++)
 		if (streq(host_unsupported[i].field, field))
-			return err_msg(err, ERR_INVALID, 0, "%s (%s.%s) is not supported by this version of insula: %s",
+			return err_msg(err, ERR_INVALID, 0,
+				       "%s (%s.%s) is not supported by this version of insula: %s",
 				       host_unsupported[i].flag, what, field, host_unsupported[i].hint);
-	return err_msg(err, ERR_INVALID, 0, "%s.%s is not supported by this version of insula: leave it out", what, field);
+	return err_msg(err, ERR_INVALID, 0, "%s.%s is not supported by this version of insula: leave it out",
+		       what, field);
 }
 
 static int only_known(const struct json *o, const char *const *known, const char *what, struct err *err)
@@ -93,36 +138,59 @@ int isolation_parse(struct engine *e, const char *s, enum isolation *ret, struct
 	else if (!strcasecmp(s, "hyperv"))
 		*ret = ISOLATION_HYPERV;
 	else
-		return err_msg(err, ERR_INVALID, 0, "invalid isolation (%s): insula supports 'default', 'process', or 'hyperv'", s);
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid isolation (%s): insula supports 'default', 'process', or 'hyperv'",
+			       s);
 	return 0;
 }
 
 int no_guest_kernel(const struct engine *e, struct err *err)
 {
-	return err_msg(err, ERR_INVALID, 0, "hyperv isolation needs a guest kernel, and there is none in '%s': make it with "
-		       "'insula vm prepare', or use --isolation=process", e->cfg.vm_dir);
+	return err_msg(err, ERR_INVALID, 0,
+		       "hyperv isolation needs a guest kernel, and there is none in '%s': make it with "
+		       "'insula vm prepare', or use --isolation=process",
+		       e->cfg.vm_dir);
 }
 
 /* ---- namespaces ---- */
 
 /* Modes that stand for the default, and the word for others. */
-struct mode_rule { const char *field, *flag; const char *fine[4]; const char *process_reason, *hyperv_reason; };
+struct mode_rule {
+	const char *field, *flag;
+	const char *fine[4];
+	const char *process_reason, *hyperv_reason;
+};
 
 static const struct mode_rule mode_rules[] = {
-	{"PidMode", "--pid", {"private"}, "sharing a pid namespace is not supported by this version of insula: leave it out",
-	 "a virtual machine has processes of its own: the pid namespace of the host or of another container cannot be "
-	 "shared; use --isolation=process"},
-	{"IpcMode", "--ipc", {"private", "shareable"},
-	 "sharing an ipc namespace is not supported by this version of insula: leave it out",
-	 "a virtual machine has memory of its own: the ipc namespace of the host or of another container cannot be shared; "
-	 "use --isolation=process"},
-	{"UTSMode", "--uts", {"private"}, "sharing a uts namespace is not supported by this version of insula: use --hostname",
-	 "a virtual machine has a host name of its own; use --hostname"},
-	{"CgroupnsMode", "--cgroupns", {"private"},
-	 "sharing the host's cgroup namespace is not supported by this version of insula: leave it out",
-	 "a virtual machine has cgroups of its own; leave it out"},
-	{"UsernsMode", "--userns", {"host"}, "user namespaces are not supported by this version of insula: leave it out",
-	 "user namespaces are not supported by this version of insula: leave it out"},
+    {"PidMode",
+     "--pid",
+     {"private"},
+     "sharing a pid namespace is not supported by this version of insula: leave it out",
+     "a virtual machine has processes of its own: the pid namespace of the host or of another container "
+     "cannot be "
+     "shared; use --isolation=process"},
+    {"IpcMode",
+     "--ipc",
+     {"private", "shareable"},
+     "sharing an ipc namespace is not supported by this version of insula: leave it out",
+     "a virtual machine has memory of its own: the ipc namespace of the host or of another container cannot "
+     "be shared; "
+     "use --isolation=process"},
+    {"UTSMode",
+     "--uts",
+     {"private"},
+     "sharing a uts namespace is not supported by this version of insula: use --hostname",
+     "a virtual machine has a host name of its own; use --hostname"},
+    {"CgroupnsMode",
+     "--cgroupns",
+     {"private"},
+     "sharing the host's cgroup namespace is not supported by this version of insula: leave it out",
+     "a virtual machine has cgroups of its own; leave it out"},
+    {"UsernsMode",
+     "--userns",
+     {"host"},
+     "user namespaces are not supported by this version of insula: leave it out",
+     "user namespaces are not supported by this version of insula: leave it out"},
 };
 
 static int check_modes(const struct create_ctx *x, const struct json *hc, struct err *err)
@@ -137,7 +205,8 @@ static int check_modes(const struct create_ctx *x, const struct json *hc, struct
 		for (size_t k = 0; !fine && k < ARRAY_SIZE(m->fine); k++)
 			fine = m->fine[k] && streq(m->fine[k], v);
 		if (!fine)
-			return err_msg(err, ERR_INVALID, 0, "%s=%s: %s", m->flag, v, hyperv ? m->hyperv_reason : m->process_reason);
+			return err_msg(err, ERR_INVALID, 0, "%s=%s: %s", m->flag, v,
+				       hyperv ? m->hyperv_reason : m->process_reason);
 	}
 	return 0;
 }
@@ -149,13 +218,17 @@ static int check_network(const struct create_ctx *x, const struct json *hc, stru
 	if (str_empty(mode) || streq(mode, "default") || streq(mode, "bridge") || streq(mode, "none"))
 		return 0;
 	if (streq(mode, "host") && x->isolation == ISOLATION_HYPERV)
-		return err_msg(err, ERR_INVALID, 0, "--network=host: a virtual machine has a network stack of its own and cannot "
+		return err_msg(err, ERR_INVALID, 0,
+			       "--network=host: a virtual machine has a network stack of its own and cannot "
 			       "share that of the host; use --network=bridge, or --isolation=process");
 	if (streq(mode, "host"))
 		return 0;
 	if (str_starts(mode, "container:"))
-		return err_msg(err, ERR_INVALID, 0, "--network=%s: sharing the network of another container is not supported by this "
-			       "version of insula: use --network=bridge", mode);
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "--network=%s: sharing the network of another container is not supported by this "
+		    "version of insula: use --network=bridge",
+		    mode);
 	return err_msg(err, ERR_NOT_FOUND, 0, "network %s not found", mode);
 }
 
@@ -176,51 +249,69 @@ static int check_cpu(const struct create_ctx *x, const struct json *hc, struct e
 	unsigned n = cpus_online();
 
 	if (nano < 0 || nano > (int64_t)n * 1000000000)
-		return err_msg(err, ERR_INVALID, 0, "range of CPUs is from 0.01 to %u.00, as there are only %u CPUs available", n, n);
+		return err_msg(err, ERR_INVALID, 0,
+			       "range of CPUs is from 0.01 to %u.00, as there are only %u CPUs available", n,
+			       n);
 	if (nano > 0 && nano < 10000000)
-		return err_msg(err, ERR_INVALID, 0, "range of CPUs is from 0.01 to %u.00, as there are only %u CPUs available", n, n);
+		return err_msg(err, ERR_INVALID, 0,
+			       "range of CPUs is from 0.01 to %u.00, as there are only %u CPUs available", n,
+			       n);
 	if (nano > 0 && (period > 0 || quota > 0))
-		return err_msg(err, ERR_INVALID, 0, "Conflicting options: Nano CPUs and CPU %s cannot both be set.",
+		return err_msg(err, ERR_INVALID, 0,
+			       "Conflicting options: Nano CPUs and CPU %s cannot both be set.",
 			       period > 0 ? "Period" : "Quota");
 	if (shares < 0)
-		return err_msg(err, ERR_INVALID, 0, "invalid CPU shares (%lld): value must be a positive integer", (long long)shares);
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid CPU shares (%lld): value must be a positive integer",
+			       (long long)shares);
 	if (period != 0 && (period < 1000 || period > 1000000))
-		return err_msg(err, ERR_INVALID, 0, "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s "
+		return err_msg(err, ERR_INVALID, 0,
+			       "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s "
 			       "(i.e. 1000000)");
 	if (quota > 0 && quota < 1000)
 		return err_msg(err, ERR_INVALID, 0, "CPU cfs quota can not be less than 1ms (i.e. 1000)");
 	if (x->isolation == ISOLATION_HYPERV &&
 	    (!str_empty(json_get_str(hc, "CpusetCpus")) || !str_empty(json_get_str(hc, "CpusetMems"))))
-		return err_msg(err, ERR_INVALID, 0, "--cpuset-cpus and --cpuset-mems: processors of a virtual machine are not those of "
-			       "the host; use --cpus, or --isolation=process");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "--cpuset-cpus and --cpuset-mems: processors of a virtual machine are not those of "
+		    "the host; use --cpus, or --isolation=process");
 	return 0;
 }
 
 static int check_memory(const struct json *hc, struct err *err)
 {
 	int64_t memory = json_get_int(hc, "Memory", 0), swap = json_get_int(hc, "MemorySwap", 0);
-	int64_t reservation = json_get_int(hc, "MemoryReservation", 0), swappiness = json_get_int(hc, "MemorySwappiness", -1);
+	int64_t reservation = json_get_int(hc, "MemoryReservation", 0),
+		swappiness = json_get_int(hc, "MemorySwappiness", -1);
 
 	if (memory < 0 || (memory > 0 && memory < 6 * MB))
 		return err_msg(err, ERR_INVALID, 0, "Minimum memory limit allowed is 6MB");
 	if (memory == 0 && swap > 0)
-		return err_msg(err, ERR_INVALID, 0, "You should always set the Memory limit when using Memoryswap limit, see usage");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "You should always set the Memory limit when using Memoryswap limit, see usage");
 	if (memory > 0 && swap > 0 && swap < memory)
-		return err_msg(err, ERR_INVALID, 0, "Minimum memoryswap limit should be larger than memory limit, see usage");
+		return err_msg(err, ERR_INVALID, 0,
+			       "Minimum memoryswap limit should be larger than memory limit, see usage");
 	if (reservation < 0 || (reservation > 0 && reservation < 6 * MB))
 		return err_msg(err, ERR_INVALID, 0, "Minimum memory reservation allowed is 6MB");
 	if (memory > 0 && reservation > memory)
-		return err_msg(err, ERR_INVALID, 0, "Minimum memory limit can not be less than memory reservation limit, see usage");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "Minimum memory limit can not be less than memory reservation limit, see usage");
 	if (swappiness < -1 || swappiness > 100)
-		return err_msg(err, ERR_INVALID, 0, "Invalid value: %lld, valid memory swappiness range is 0-100", (long long)swappiness);
+		return err_msg(err, ERR_INVALID, 0,
+			       "Invalid value: %lld, valid memory swappiness range is 0-100",
+			       (long long)swappiness);
 	return 0;
 }
 
 static int check_ulimits(const struct json *hc, struct err *err)
 {
 	static const char *const names[] = {
-		"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-		"rttime", "sigpending", "stack", NULL,
+	    "core",   "cpu",   "data", "fsize",  "locks",  "memlock",    "msgqueue", "nice",
+	    "nofile", "nproc", "rss",  "rtprio", "rttime", "sigpending", "stack",    NULL,
 	};
 	const struct json *v = json_get(hc, "Ulimits");
 
@@ -232,8 +323,10 @@ static int check_ulimits(const struct json *hc, struct err *err)
 		if (!name || !strv_has((char *const *)names, name))
 			return err_msg(err, ERR_INVALID, 0, "invalid ulimit type: %s", name ? name : "");
 		if (hard != -1 && (soft == -1 || soft > hard))
-			return err_msg(err, ERR_INVALID, 0, "ulimit soft limit must be less than or equal to hard limit: %lld > %lld",
-				       (long long)soft, (long long)hard);
+			return err_msg(
+			    err, ERR_INVALID, 0,
+			    "ulimit soft limit must be less than or equal to hard limit: %lld > %lld",
+			    (long long)soft, (long long)hard);
 	}
 	return 0;
 }
@@ -248,14 +341,20 @@ static int check_restart(const struct json *hc, struct err *err)
 	static const char *const fine[] = {"", "no", "always", "unless-stopped", "on-failure", NULL};
 
 	if (name && !strv_has((char *const *)fine, name))
-		return err_msg(err, ERR_INVALID, 0, "invalid restart policy: unknown policy '%s'; use one of 'no', 'always', "
-			       "'on-failure', or 'unless-stopped'", name);
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid restart policy: unknown policy '%s'; use one of 'no', 'always', "
+			       "'on-failure', or 'unless-stopped'",
+			       name);
 	if (max < 0)
-		return err_msg(err, ERR_INVALID, 0, "invalid restart policy: maximum retry count cannot be negative");
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid restart policy: maximum retry count cannot be negative");
 	if (max > 0 && !streq(name, "on-failure"))
-		return err_msg(err, ERR_INVALID, 0, "invalid restart policy: maximum retry count can only be used with 'on-failure'");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "invalid restart policy: maximum retry count can only be used with 'on-failure'");
 	if (json_get_bool(hc, "AutoRemove", false) && !str_empty(name) && !streq(name, "no"))
-		return err_msg(err, ERR_INVALID, 0, "can't create 'AutoRemove' container with restart policy");
+		return err_msg(err, ERR_INVALID, 0,
+			       "can't create 'AutoRemove' container with restart policy");
 	return 0;
 }
 
@@ -265,10 +364,14 @@ static int check_log(const struct json *hc, struct err *err)
 	const char *type = json_get_str(log, "Type");
 
 	if (!str_empty(type) && !streq(type, "json-file") && !streq(type, "none"))
-		return err_msg(err, ERR_INVALID, 0, "logger: no log driver named '%s' is registered (insula supports 'json-file' and "
-			       "'none')", type);
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "logger: no log driver named '%s' is registered (insula supports 'json-file' and "
+		    "'none')",
+		    type);
 	if (!is_default(json_get(log, "Config")))
-		return err_msg(err, ERR_INVALID, 0, "--log-opt is not supported by this version of insula: leave it out");
+		return err_msg(err, ERR_INVALID, 0,
+			       "--log-opt is not supported by this version of insula: leave it out");
 	return 0;
 }
 
@@ -279,9 +382,13 @@ static int check_security(const struct json *hc, struct err *err)
 	for (size_t i = 0; i < json_len(v); i++) {
 		const char *s = json_str(json_at(v, i));
 		static const char *const fine[] = {
-			"no-new-privileges", "no-new-privileges=true", "no-new-privileges:true", "no-new-privileges=false",
-			"no-new-privileges:false", "seccomp=unconfined", "seccomp:unconfined", "seccomp=builtin", "apparmor=unconfined",
-			"apparmor:unconfined", "label=disable", "label:disable", "systempaths=unconfined", NULL,
+		    "no-new-privileges",       "no-new-privileges=true",
+		    "no-new-privileges:true",  "no-new-privileges=false",
+		    "no-new-privileges:false", "seccomp=unconfined",
+		    "seccomp:unconfined",      "seccomp=builtin",
+		    "apparmor=unconfined",     "apparmor:unconfined",
+		    "label=disable",           "label:disable",
+		    "systempaths=unconfined",  NULL,
 		};
 		_cleanup_json_ struct json *profile = NULL;
 
@@ -290,9 +397,11 @@ static int check_security(const struct json *hc, struct err *err)
 		if (strv_has((char *const *)fine, s))
 			continue;
 		if (str_starts(s, "seccomp=")) {
-			if (json_parse(s + 8, strlen(s + 8), &profile, NULL) >= 0 && json_type(profile) == JSON_OBJECT)
+			if (json_parse(s + 8, strlen(s + 8), &profile, NULL) >= 0 &&
+			    json_type(profile) == JSON_OBJECT)
 				continue;
-			return err_msg(err, ERR_INVALID, 0, "decoding seccomp profile failed: not a JSON object");
+			return err_msg(err, ERR_INVALID, 0,
+				       "decoding seccomp profile failed: not a JSON object");
 		}
 		return err_msg(err, ERR_INVALID, 0, "invalid --security-opt 2: \"%s\"", s);
 	}
@@ -304,8 +413,10 @@ static int check_devices(const struct create_ctx *x, const struct json *hc, stru
 	const struct json *v = json_get(hc, "Devices");
 
 	if (json_len(v) && x->isolation == ISOLATION_HYPERV)
-		return err_msg(err, ERR_INVALID, 0, "--device: a virtual machine has devices of its own, and those of the host are not "
-			       "handed in by this version of insula; use --isolation=process");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "--device: a virtual machine has devices of its own, and those of the host are not "
+		    "handed in by this version of insula; use --isolation=process");
 	for (size_t i = 0; i < json_len(v); i++) {
 		const char *rights = json_get_str(json_at(v, i), "CgroupPermissions");
 
@@ -321,8 +432,8 @@ static int check_devices(const struct create_ctx *x, const struct json *hc, stru
 static int check_sysctls(const struct json *hc, struct err *err)
 {
 	static const char *const ipc[] = {
-		"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
-		"kernel.shm_rmid_forced", NULL,
+	    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni",          "kernel.sem", "kernel.shmall",
+	    "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced", NULL,
 	};
 	const struct json *v = json_get(hc, "Sysctls");
 	struct json_iter it = {0};
@@ -333,14 +444,16 @@ static int check_sysctls(const struct json *hc, struct err *err)
 		if (!net && !str_starts(it.key, "fs.mqueue.") && !strv_has((char *const *)ipc, it.key))
 			return err_msg(err, ERR_INVALID, 0, "sysctl '%s' is not allowed", it.key);
 		if (net && host)
-			return err_msg(err, ERR_INVALID, 0, "sysctl '%s' not allowed in host network namespace", it.key);
+			return err_msg(err, ERR_INVALID, 0,
+				       "sysctl '%s' not allowed in host network namespace", it.key);
 	}
 	return 0;
 }
 
 static int check_caps(const struct json *hc, struct err *err)
 {
-	_cleanup_strv_ char **add = json_get_strv(hc, "CapAdd"), **drop = json_get_strv(hc, "CapDrop"), **caps = NULL;
+	_cleanup_strv_ char **add = json_get_strv(hc, "CapAdd"), **drop = json_get_strv(hc, "CapDrop"),
+			    **caps = NULL;
 
 	return oci_caps_resolve(add, drop, json_get_bool(hc, "Privileged", false), &caps, err);
 }
@@ -352,16 +465,20 @@ static int check_misc(const struct json *hc, struct err *err)
 	int64_t shm = json_get_int(hc, "ShmSize", 0), oom = json_get_int(hc, "OomScoreAdj", 0);
 
 	if (!str_empty(driver) && !streq(driver, "local"))
-		return err_msg(err, ERR_INVALID, 0, "volume driver \"%s\" is not supported by insula: use \"local\"", driver);
+		return err_msg(err, ERR_INVALID, 0,
+			       "volume driver \"%s\" is not supported by insula: use \"local\"", driver);
 	if (!str_empty(runtime) && !streq(runtime, "insula") && !streq(runtime, "insula-runtime"))
 		return err_msg(err, ERR_INVALID, 0, "unknown or invalid runtime name: %s", runtime);
 	if (shm < 0)
 		return err_msg(err, ERR_INVALID, 0, "SHM size can not be less than 0");
 	if (oom < -1000 || oom > 1000)
-		return err_msg(err, ERR_INVALID, 0, "Invalid value %lld, range for oom score adj is [-1000, 1000]", (long long)oom);
+		return err_msg(err, ERR_INVALID, 0,
+			       "Invalid value %lld, range for oom score adj is [-1000, 1000]",
+			       (long long)oom);
 	for (size_t i = 0; i < json_len(hosts); i++)
 		if (!json_str(json_at(hosts, i)) || !strchr(json_str(json_at(hosts, i)), ':'))
-			return err_msg(err, ERR_INVALID, 0, "bad format for add-host: \"%s\"", json_str(json_at(hosts, i)) ?: "");
+			return err_msg(err, ERR_INVALID, 0, "bad format for add-host: \"%s\"",
+				       json_str(json_at(hosts, i)) ?: "");
 	return 0;
 }
 
@@ -387,25 +504,53 @@ int host_config_check(const struct create_ctx *x, const struct json *hc, struct 
 /* ---- Config ---- */
 
 static const char *const config_supported[] = {
-	"Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty", "OpenStdin",
-	"StdinOnce", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Image", "Volumes", "WorkingDir", "Entrypoint",
-	"NetworkDisabled", "OnBuild", "Labels", "StopSignal", "StopTimeout", "Shell", "HostConfig", "NetworkingConfig", NULL,
+    "Hostname",
+    "Domainname",
+    "User",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "ExposedPorts",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Env",
+    "Cmd",
+    "Healthcheck",
+    "ArgsEscaped",
+    "Image",
+    "Volumes",
+    "WorkingDir",
+    "Entrypoint",
+    "NetworkDisabled",
+    "OnBuild",
+    "Labels",
+    "StopSignal",
+    "StopTimeout",
+    "Shell",
+    "HostConfig",
+    "NetworkingConfig",
+    NULL,
 };
 
 int config_check(const struct create_ctx *x, const struct json *config, struct err *err)
 {
 	const char *dir = json_get_str(config, "WorkingDir"), *sig = json_get_str(config, "StopSignal");
 	const char *host = json_get_str(config, "Hostname");
-	_cleanup_strv_ char **test = json_get_strv(json_get(config, "Healthcheck"), "Test"), **env = json_get_strv(config, "Env");
+	_cleanup_strv_ char **test = json_get_strv(json_get(config, "Healthcheck"), "Test"),
+			    **env = json_get_strv(config, "Env");
 	int signo, r = only_known(config, config_supported, "Config", err);
 
 	if (r < 0)
 		return r;
 	if (test && !streq(test[0], "NONE"))
-		return err_msg(err, ERR_INVALID, 0, "--health-cmd (Healthcheck) is not supported by this version of insula: leave it out, "
-			       "or use --no-healthcheck");
+		return err_msg(
+		    err, ERR_INVALID, 0,
+		    "--health-cmd (Healthcheck) is not supported by this version of insula: leave it out, "
+		    "or use --no-healthcheck");
 	if (!str_empty(dir) && *dir != '/')
-		return err_msg(err, ERR_INVALID, 0, "the working directory '%s' is invalid, it needs to be an absolute path", dir);
+		return err_msg(err, ERR_INVALID, 0,
+			       "the working directory '%s' is invalid, it needs to be an absolute path", dir);
 	if (host && (strlen(host) > 63 || strchr(host, '/') || strchr(host, '\n')))
 		return err_msg(err, ERR_INVALID, 0, "invalid hostname format: %s", host);
 	for (char **v = env; v && *v; v++)
@@ -424,12 +569,14 @@ int networking_check(const struct create_ctx *x, const struct json *nc, struct e
 
 		while (json_next(it.value, &f)) {
 			/* what an inspected endpoint carries is not asked for */
-			if (streq(f.key, "NetworkID") || streq(f.key, "EndpointID") || streq(f.key, "Gateway") ||
-			    streq(f.key, "IPAddress") || streq(f.key, "IPPrefixLen") || streq(f.key, "DNSNames") ||
-			    is_default(f.value))
+			if (streq(f.key, "NetworkID") || streq(f.key, "EndpointID") ||
+			    streq(f.key, "Gateway") || streq(f.key, "IPAddress") ||
+			    streq(f.key, "IPPrefixLen") || streq(f.key, "DNSNames") || is_default(f.value))
 				continue;
-			return err_msg(err, ERR_INVALID, 0, "%s of network %s is not supported by this version of insula: leave it out",
-				       f.key, it.key);
+			return err_msg(
+			    err, ERR_INVALID, 0,
+			    "%s of network %s is not supported by this version of insula: leave it out",
+			    f.key, it.key);
 		}
 	}
 	return 0;

@@ -1,5 +1,5 @@
-/* The image's tree is seen through a read-only overlay that is mounted nowhere: fsmount(2) gives a descriptor of it, and
- * paths are resolved inside (RESOLVE_IN_ROOT), so that links in the image lead into the image. */
+/* The image's tree is seen through a read-only overlay that is mounted nowhere: fsmount(2) gives a descriptor
+ * of it, and paths are resolved inside (RESOLVE_IN_ROOT), so that links in the image lead into the image. */
 #include "engine/copyup.h"
 
 #include "base/alloc.h"
@@ -54,7 +54,8 @@ static bool dir_empty(int fd)
 	return empty;
 }
 
-/* Names and values of extended attributes, without overlay's own. Paths are of the form /proc/self/fd/N[/name]. */
+/* Names and values of extended attributes, without overlay's own. Paths are of the form
+ * /proc/self/fd/N[/name]. */
 static int copy_xattrs(const char *from, const char *to)
 {
 	_cleanup_free_ char *names = xmalloc(XATTR_MAX), *value = xmalloc(XATTR_MAX);
@@ -92,7 +93,8 @@ static int copy_meta(int to_dir, const char *name, const struct stat *st, const 
 
 static int copy_file(int from_dir, int to_dir, const char *name)
 {
-	_cleanup_close_ int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), to = -EBADF;
+	_cleanup_close_ int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC),
+			    to = -EBADF;
 
 	if (from < 0)
 		return -errno;
@@ -115,7 +117,8 @@ static int copy_dir(int from, int to, unsigned depth);
 
 static int copy_subdir(int from_dir, int to_dir, const char *name, unsigned depth)
 {
-	_cleanup_close_ int from = openat(from_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), to = -EBADF;
+	_cleanup_close_ int from = openat(from_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+			    to = -EBADF;
 
 	if (from < 0 || mkdirat(to_dir, name, 0700) < 0)
 		return -errno;
@@ -179,7 +182,8 @@ int copy_up(char *const *layers, const char *target, const char *to, struct err 
 		return 0;
 	dest = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (from < 0 || dest < 0 || fstat(from, &st) < 0)
-		return err_set(err, ERR_SYSTEM, from < 0 ? from : -errno, "copy '%s' of the image to volume '%s'", target, to);
+		return err_set(err, ERR_SYSTEM, from < 0 ? from : -errno,
+			       "copy '%s' of the image to volume '%s'", target, to);
 	if (!dir_empty(dest))
 		return 0;
 	from_path = xasprintf("/proc/self/fd/%d/.", from);

@@ -29,7 +29,8 @@ int db_exec(struct db *d, const char *sql, struct err *e)
 	return r < 0 ? fail(d, r, e) : 0;
 }
 
-static int prepare(struct db *d, struct stmt **ret, struct err *e, const char *sql, const char *fmt, va_list ap)
+static int prepare(struct db *d, struct stmt **ret, struct err *e, const char *sql, const char *fmt,
+		   va_list ap)
 {
 	struct sqlite_stmt *st;
 	int r = sqlite_prepare(d->sql, sql, fmt, ap, &st);
@@ -151,9 +152,10 @@ static int migrate(struct db *d, const char *path, struct err *e)
 	if (r < 0)
 		return r;
 	if (version < 0 || version > newest)
-		return err_msg(e, ERR_SYSTEM, -EPROTONOSUPPORT, "open database '%s': it was written by a newer insula "
-			       "(schema %lld, this one knows %lld): upgrade insula", path, (long long)version,
-			       (long long)newest);
+		return err_msg(e, ERR_SYSTEM, -EPROTONOSUPPORT,
+			       "open database '%s': it was written by a newer insula "
+			       "(schema %lld, this one knows %lld): upgrade insula",
+			       path, (long long)version, (long long)newest);
 	for (; version < newest; version++) {
 		r = migrate_step(d, version, e);
 		if (r < 0)
@@ -164,12 +166,15 @@ static int migrate(struct db *d, const char *path, struct err *e)
 
 int db_open(const char *path, struct db **ret, struct err *e)
 {
-	/* Nobody else opens it: the lock is kept, which spares a dozen system calls per statement. Commits survive a crash of insulad; a power cut may lose the last ones, never the consistency. The
-	 * write-ahead log is kept short, and the page cache small: the database is a few hundred kilobytes. */
+	/* Nobody else opens it: the lock is kept, which spares a dozen system calls per statement. Commits
+	 * survive a crash of insulad; a power cut may lose the last ones, never the consistency. The
+	 * write-ahead log is kept short, and the page cache small: the database is a few hundred kilobytes.
+	 */
 	static const char setup[] =
-		"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;"
-		"PRAGMA cache_size = -256; PRAGMA wal_autocheckpoint = 200; PRAGMA temp_store = MEMORY;"
-		"PRAGMA trusted_schema = OFF;";
+	    "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA "
+	    "foreign_keys = ON;"
+	    "PRAGMA cache_size = -256; PRAGMA wal_autocheckpoint = 200; PRAGMA temp_store = MEMORY;"
+	    "PRAGMA trusted_schema = OFF;";
 	_cleanup_free_ char *msg = NULL;
 	struct db *d = new0(struct db);
 	int r = sqlite_open(path, &d->sql, &msg);

@@ -31,4 +31,5 @@ int db_meta_set(struct db *d, const char *key, const char *value, struct err *e)
 
 /* Tables (schema.c): images(id, config, created, size, layers json array of chain ids, parent...),
  * image_tags(ref, image_id), containers(id, name, image_id, image_ref, isolation, created, config json
- * (API body Config+HostConfig+NetworkingConfig as stored), state json), volumes, networks, addresses, meta(key,value). */
+ * (API body Config+HostConfig+NetworkingConfig as stored), state json), volumes, networks, addresses,
+ * meta(key,value). */

@@ -7,7 +7,8 @@ char *db_meta_get(struct db *d, const char *key)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 
-	if (db_query(d, &s, NULL, "SELECT value FROM meta WHERE key = ?", "s", key) < 0 || stmt_step(s, NULL) <= 0)
+	if (db_query(d, &s, NULL, "SELECT value FROM meta WHERE key = ?", "s", key) < 0 ||
+	    stmt_step(s, NULL) <= 0)
 		return NULL;
 	return xstrdup(stmt_str(s, 0));
 }

@@ -29,10 +29,12 @@
 #define SCRATCH_MAX (10ull << 30)
 #define SCRATCH_MIN (64ull << 20)
 
-static const char *const mkfs_erofs[] = { "/usr/bin/mkfs.erofs", "/usr/sbin/mkfs.erofs", "/sbin/mkfs.erofs", NULL };
+static const char *const mkfs_erofs[] = {"/usr/bin/mkfs.erofs", "/usr/sbin/mkfs.erofs", "/sbin/mkfs.erofs",
+					 NULL};
 static const char *const mkfs_ext4[] = { "/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4", NULL };
 
-static int run_tool(const char *const *places, char *const *args, char *const *env, const char *package, struct err *e)
+static int run_tool(const char *const *places, char *const *args, char *const *env, const char *package,
+		    struct err *e)
 {
 	_cleanup_strv_ char **argv = NULL;
 	_cleanup_proc_ struct proc p = PROC_INIT;
@@ -43,7 +45,8 @@ static int run_tool(const char *const *places, char *const *args, char *const *e
 		if (fs_exists(*places))
 			path = *places;
 	if (!path)
-		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, "hyperv isolation needs %s: install %s", path_basename(places[-1]), package);
+		return err_msg(e, ERR_UNAVAILABLE, -ENOENT, "hyperv isolation needs %s: install %s",
+			       path_basename(places[-1]), package);
 	strv_add(&argv, path_basename(path));
 	strv_extend(&argv, args);
 	struct spawn_args a = { .path = path, .argv = argv, .envp = env, .keep_stderr = true };
@@ -53,7 +56,9 @@ static int run_tool(const char *const *places, char *const *args, char *const *e
 		r = proc_wait(&p, &code);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "run %s", path);
-	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s failed with exit code %d (is the disk full?)", path, code) : 0;
+	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s failed with exit code %d (is the disk full?)", path,
+			      code)
+		    : 0;
 }
 
 /* --- layers --- */
@@ -86,7 +91,8 @@ static int make_erofs(const struct disk_job *j, const char *dir, const char *pat
 	_cleanup_free_ char *tmp = temporary(j, path), *uuid = uuid_of(hex);
 	_cleanup_close_ int fd = -EBADF;
 	/* mkfs clamps file times to this: far ahead, so that none is changed. */
-	char *env[] = { (char *)"SOURCE_DATE_EPOCH=4102444800", (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	char *env[] = {(char *)"SOURCE_DATE_EPOCH=4102444800", (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+		       NULL};
 	char *args[] = { (char *)"--quiet", (char *)"-U", uuid, tmp, (char *)dir, NULL };
 	int r = run_tool(mkfs_erofs, args, env, "erofs-utils", e);
 
@@ -117,7 +123,8 @@ static int overlay_open(char *const *dirs)
 	return mnt < 0 ? -errno : mnt;
 }
 
-/* Before Linux 6.7 an overlay's layers come in one string, a page long at most: relative names keep it short. */
+/* Before Linux 6.7 an overlay's layers come in one string, a page long at most: relative names keep it short.
+ */
 static int overlay_mount(const char *layers, char *const *dirs, const char *at)
 {
 	_cleanup_strv_ char **names = NULL;
@@ -140,14 +147,16 @@ static int make_merged(const struct disk_job *j, const char *path, struct err *e
 	_cleanup_close_ int mnt = -EBADF;
 	int r = 0;
 
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 || mkdir(dir, 0700) < 0)
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
+	    mkdir(dir, 0700) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "merge layers");
 	mnt = overlay_open(j->merged);
 	if (mnt >= 0 && move_mount(mnt, "", AT_FDCWD, dir, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		r = -errno;
 	else if (mnt < 0)
 		r = overlay_mount(layers, j->merged, dir);
-	r = r < 0 ? err_set(e, ERR_SYSTEM, r, "merge %zu layers", strv_len(j->merged)) : make_erofs(j, dir, path, e);
+	r = r < 0 ? err_set(e, ERR_SYSTEM, r, "merge %zu layers", strv_len(j->merged))
+		  : make_erofs(j, dir, path, e);
 	(void)umount2(dir, MNT_DETACH);
 	(void)rmdir(dir);
 	return r;
@@ -220,9 +229,11 @@ void image_disks_prepare(struct engine *e, const struct image *i, engine_done_fn
 
 	*j = (struct disk_job){ .engine = e, .lower = image_layer_dirs(e, i), .done = done, .ud = ud };
 	for (size_t k = 0; k < MIN(n, (size_t)(n > DISKS_MAX ? DISKS_MAX - 1 : DISKS_MAX)); k++)
-		strv_addf(&j->paths, "%s/disks/%s.erofs", e->cfg.data_root, digest_hex(i->chain_ids[n - 1 - k]));
+		strv_addf(&j->paths, "%s/disks/%s.erofs", e->cfg.data_root,
+			  digest_hex(i->chain_ids[n - 1 - k]));
 	if (n > DISKS_MAX) {
-		strv_addf(&j->paths, "%s/disks/m-%s.erofs", e->cfg.data_root, digest_hex(i->chain_ids[n - DISKS_MAX]));
+		strv_addf(&j->paths, "%s/disks/m-%s.erofs", e->cfg.data_root,
+			  digest_hex(i->chain_ids[n - DISKS_MAX]));
 		for (size_t k = DISKS_MAX - 1; k < n; k++)
 			strv_add(&j->merged, j->lower[k]);
 	}
@@ -255,9 +266,13 @@ static int make_template(const char *data_root, const char *path, struct err *e)
 	_cleanup_close_ int fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	/* No blocks kept for growing: they are written out, and each container would copy 4 MB of them. */
-	char *args[] = { (char *)"-q", (char *)"-F", (char *)"-m", (char *)"0", (char *)"-L", (char *)"insula-scratch",
-			 (char *)"-J", (char *)"size=8", (char *)"-O", (char *)"^resize_inode",
-			 (char *)"-E", (char *)"lazy_itable_init=1,lazy_journal_init=1,nodiscard", tmp, NULL };
+	char *args[] = {(char *)"-q", (char *)"-F",
+			(char *)"-m", (char *)"0",
+			(char *)"-L", (char *)"insula-scratch",
+			(char *)"-J", (char *)"size=8",
+			(char *)"-O", (char *)"^resize_inode",
+			(char *)"-E", (char *)"lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+			tmp,          NULL};
 	int r;
 
 	if (fd < 0)
@@ -317,7 +332,7 @@ void scratch_disk_create(struct engine *e, const char *path, engine_done_fn done
 	_cleanup_err_ struct err err = ERR_INIT;
 	int r;
 
-	*s = (struct scratch){ e, path_join(e->cfg.data_root, "disks/scratch.ext4"), xstrdup(path), done, ud };
+	*s = (struct scratch){e, path_join(e->cfg.data_root, "disks/scratch.ext4"), xstrdup(path), done, ud};
 	if (fs_exists(s->template)) {		/* 240 KB: 0.2 ms, less than a worker takes to start */
 		r = copy_template(s, &err);
 		scratch_done(s, r, &err, NULL);

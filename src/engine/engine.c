@@ -26,7 +26,8 @@ const char *isolation_name(enum isolation i)
 /* The roots' folders. All but volumes and layers hold what other users have no business to see. */
 static int make_dirs(const struct engine_config *c, struct err *e)
 {
-	static const char *const data[] = {"blobs/sha256", "layers", "disks", "containers", "volumes", "trash", "tmp", "vm"};
+	static const char *const data[] = {"blobs/sha256", "layers", "disks", "containers",
+					   "volumes",      "trash",  "tmp",   "vm"};
 	static const char *const exec[] = {"sandboxes", "seccomp", "vm"};
 	const struct { const char *root; const char *const *dirs; size_t n; mode_t mode; } sets[] = {
 		{c->data_root, data, ARRAY_SIZE(data), 0710},
@@ -85,7 +86,8 @@ int engine_open(struct loop *l, const struct engine_config *cfg, struct engine *
 	int r = fs_check_kernel();
 
 	if (r < 0)
-		return err_set(err, ERR_SYSTEM, r, "this kernel is too old: insula needs openat2 (Linux 5.6)");
+		return err_set(err, ERR_SYSTEM, r,
+			       "this kernel is too old: insula needs openat2 (Linux 5.6)");
 	e = new0(struct engine);
 	e->loop = l;
 	engine_config_copy(cfg, &e->cfg);

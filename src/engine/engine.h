@@ -24,10 +24,10 @@ struct engine_config {
 	char *data_root;	/* /var/lib/insula */
 	char *exec_root;	/* /run/insula */
 	char *socket;		/* path of the API socket */
-	char *instance;		/* "" or a suffix from the roots: second daemons get their own bridge and nft table */
+	char *instance; /* "" or a suffix from the roots: second daemons get their own bridge and nft table */
 	char *bridge;		/* "insula0" */
 	char *subnet;		/* "172.30.0.0/16" default; the next free one if taken */
-	char *libexec;		/* directory of insula-shim, vmwp, insula-puller (beside insulad in a build tree) */
+	char *libexec; /* directory of insula-shim, vmwp, insula-puller (beside insulad in a build tree) */
 	char *vm_dir;		/* guest kernel and initramfs: vmlinuz, initramfs.img */
 	enum isolation default_isolation;
 	bool require_hardware;	/* refuse hyperv under TCG */

@@ -47,8 +47,8 @@ void events_close(struct engine *e)
 }
 
 /* Fields of API versions before 1.52 (status, id, from) come first, as moby writes them. */
-static struct json *event_json(const char *type, const char *action, const char *actor_id, struct json *attributes,
-			       uint64_t time_ns)
+static struct json *event_json(const char *type, const char *action, const char *actor_id,
+			       struct json *attributes, uint64_t time_ns)
 {
 	bool container = !strcmp(type, "container"), image = !strcmp(type, "image");
 	struct json *j = json_object(), *actor;
@@ -81,7 +81,8 @@ static void bury_listeners(struct events *ev)
 		}
 }
 
-void event_emit(struct engine *e, const char *type, const char *action, const char *actor_id, struct json *attributes)
+void event_emit(struct engine *e, const char *type, const char *action, const char *actor_id,
+		struct json *attributes)
 {
 	struct events *ev = e->events;
 	uint64_t now = now_real_ns();

@@ -6,7 +6,8 @@
 int events_open(struct engine *e);
 void events_close(struct engine *e);
 /* type "container", "image", ...; attributes: object of strings, taken over, may be NULL. */
-void event_emit(struct engine *e, const char *type, const char *action, const char *actor_id, struct json *attributes);
+void event_emit(struct engine *e, const char *type, const char *action, const char *actor_id,
+		struct json *attributes);
 
 typedef void (*event_fn)(void *userdata, const struct json *event, uint64_t time_ns);
 struct event_listener;

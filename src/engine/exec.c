@@ -1,5 +1,6 @@
-/* An exec lives in memory only. What a former daemon has started is known again from the supervisor, which tells of
- * every task; its command is not, but its state and exit code are, and that is what clients come back for. */
+/* An exec lives in memory only. What a former daemon has started is known again from the supervisor, which
+ * tells of every task; its command is not, but its state and exit code are, and that is what clients come
+ * back for. */
 #include "engine/exec.h"
 
 #include "base/alloc.h"
@@ -57,7 +58,8 @@ static char *command_text(const struct exec *x)
 
 static void exec_event(struct exec *x, const char *action, bool with_command)
 {
-	_cleanup_free_ char *cmd = command_text(x), *text = with_command ? xasprintf("%s: %s", action, cmd) : xstrdup(action);
+	_cleanup_free_ char *cmd = command_text(x),
+			    *text = with_command ? xasprintf("%s: %s", action, cmd) : xstrdup(action);
 	struct json *a = json_object();
 
 	json_set_str(a, "execID", x->id);
@@ -185,10 +187,14 @@ void exec_prepare(struct exec *x, const struct exec_start *s, engine_done_fn don
 	_cleanup_json_ struct json *p = NULL;
 	_cleanup_free_ char *text = NULL;
 	struct exec_process proc = {
-		.cmd = cmd, .env = env, .user = json_get_str(x->config, "User"), .cwd = json_get_str(x->config, "WorkingDir"),
-		.tty = x->tty, .privileged = json_get_bool(x->config, "Privileged", false),
-		.rows = s->rows ? s->rows : (unsigned)json_uint(json_at(size, 0)),
-		.cols = s->cols ? s->cols : (unsigned)json_uint(json_at(size, 1)),
+	    .cmd = cmd,
+	    .env = env,
+	    .user = json_get_str(x->config, "User"),
+	    .cwd = json_get_str(x->config, "WorkingDir"),
+	    .tty = x->tty,
+	    .privileged = json_get_bool(x->config, "Privileged", false),
+	    .rows = s->rows ? s->rows : (unsigned)json_uint(json_at(size, 0)),
+	    .cols = s->cols ? s->cols : (unsigned)json_uint(json_at(size, 1)),
 	};
 	int r = check_startable(x, &err);
 
@@ -202,9 +208,17 @@ void exec_prepare(struct exec *x, const struct exec_start *s, engine_done_fn don
 	x->state = EXEC_STARTING;
 	x->detach = s->detach;
 	struct msg_create m = {
-		.sandbox = x->c->id, .ctr = x->c->id, .exec = x->id, .spec = {(uint8_t *)text, strlen(text)},
-		.bundle = x->c->dir, .log_path = (char *)"", .flags = exec_flags(x), .rows = proc.rows, .cols = proc.cols,
-		.upper = (char *)"", .work = (char *)"",
+	    .sandbox = x->c->id,
+	    .ctr = x->c->id,
+	    .exec = x->id,
+	    .spec = {(uint8_t *)text, strlen(text)},
+	    .bundle = x->c->dir,
+	    .log_path = (char *)"",
+	    .flags = exec_flags(x),
+	    .rows = proc.rows,
+	    .cols = proc.cols,
+	    .upper = (char *)"",
+	    .work = (char *)"",
 	};
 
 	CONN_REQUEST(ctr_conn(x->c), CREATE, create, &m, -1, prepared, call_new(x, done, ud));
@@ -243,9 +257,13 @@ static void started(void *ud, int r, const struct err *e, const void *p, size_t 
 		enum err_kind kind = e ? e->kind : ERR_SYSTEM;
 
 		if (x)
-			exec_over(x, kind == ERR_CMD_NOT_FOUND ? 127 : kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 128);
-		err_msg(&err, kind, r, "OCI runtime exec failed: exec failed: unable to start container process: %s: unknown",
-			e ? err_text(e) : strerror(-r));
+			exec_over(x, kind == ERR_CMD_NOT_FOUND        ? 127
+				     : kind == ERR_CMD_NOT_EXECUTABLE ? 126
+								      : 128);
+		err_msg(
+		    &err, kind, r,
+		    "OCI runtime exec failed: exec failed: unable to start container process: %s: unknown",
+		    e ? err_text(e) : strerror(-r));
 		e = &err;
 	}
 	k->done(k->userdata, r, e, NULL);
@@ -255,9 +273,13 @@ static void started(void *ud, int r, const struct err *e, const void *p, size_t 
 static void attach_client(struct exec *x, int fd, const void *preread, size_t n)
 {
 	const char *spec = json_get_str(x->config, "DetachKeys");
-	struct attach_args a = {.fd = fd, .preread = preread, .n_preread = n, .flags = x->tty ? 0 : ATTACH_MUX};
-	static const struct { const char *key; uint32_t flag; } streams[] = {
-		{"AttachStdin", ATTACH_STDIN}, {"AttachStdout", ATTACH_STDOUT}, {"AttachStderr", ATTACH_STDERR},
+	struct attach_args a = {
+	    .fd = fd, .preread = preread, .n_preread = n, .flags = x->tty ? 0 : ATTACH_MUX};
+	static const struct { const char *key; uint32_t flag;
+	} streams[] = {
+	    {"AttachStdin", ATTACH_STDIN},
+	    {"AttachStdout", ATTACH_STDOUT},
+	    {"AttachStderr", ATTACH_STDERR},
 	};
 	unsigned char keys[16];
 
@@ -271,7 +293,8 @@ static void attach_client(struct exec *x, int fd, const void *preread, size_t n)
 	close(fd);
 }
 
-void exec_start(struct engine *e, const char *id, int fd, const void *preread, size_t n, engine_done_fn done, void *ud)
+void exec_start(struct engine *e, const char *id, int fd, const void *preread, size_t n, engine_done_fn done,
+		void *ud)
 {
 	_cleanup_err_ struct err err = ERR_INIT;
 	struct exec *x = NULL;

@@ -27,5 +27,6 @@ bool filters_match_prefix(const struct filters *f, const char *key, const char *
 bool filters_match_part(const struct filters *f, const char *key, const char *v);
 /* Every value "k" or "k=v" is found in labels (object of strings, may be NULL). */
 bool filters_match_labels(const struct filters *f, const char *key, const struct json *labels);
-/* A single boolean value (dangling, all, is-task): *ret = def if absent; ERR_INVALID "invalid filter 'key=[x]'". */
+/* A single boolean value (dangling, all, is-task): *ret = def if absent; ERR_INVALID "invalid filter
+ * 'key=[x]'". */
 int filters_bool(const struct filters *f, const char *key, bool def, bool *ret, struct err *e);

@@ -113,7 +113,8 @@ size_t images_count(struct engine *e)
 static int load_tags(struct engine *e, struct image *i, struct err *err)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
-	int r = db_query(e->db, &s, err, "SELECT ref FROM image_tags WHERE image_id = ? ORDER BY ref", "s", i->id);
+	int r = db_query(e->db, &s, err, "SELECT ref FROM image_tags WHERE image_id = ? ORDER BY ref", "s",
+			 i->id);
 
 	while (r == 0 && (r = stmt_step(s, err)) > 0) {
 		strv_add(&i->tags, stmt_str(s, 0));
@@ -125,7 +126,9 @@ static int load_tags(struct engine *e, struct image *i, struct err *err)
 static int load_images(struct engine *e, struct err *err)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
-	int r = db_query(e->db, &s, err, "SELECT id, config, created_ns, size, chain_ids FROM images ORDER BY created_ns", "");
+	int r =
+	    db_query(e->db, &s, err,
+		     "SELECT id, config, created_ns, size, chain_ids FROM images ORDER BY created_ns", "");
 
 	if (r < 0)
 		return r;
@@ -318,14 +321,16 @@ uint64_t image_layer_size(struct engine *e, const char *chain_id)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 
-	if (db_query(e->db, &s, NULL, "SELECT size FROM layers WHERE chain_id = ?", "s", chain_id) < 0 || stmt_step(s, NULL) <= 0)
+	if (db_query(e->db, &s, NULL, "SELECT size FROM layers WHERE chain_id = ?", "s", chain_id) < 0 ||
+	    stmt_step(s, NULL) <= 0)
 		return 0;
 	return (uint64_t)stmt_int(s, 0);
 }
 
 int image_tag(struct engine *e, struct image *i, const char *repo, const char *tag, struct err *err)
 {
-	_cleanup_free_ char *text = str_empty(tag) ? xstrdup(repo) : xasprintf("%s:%s", repo, tag), *familiar = NULL;
+	_cleanup_free_ char *text = str_empty(tag) ? xstrdup(repo) : xasprintf("%s:%s", repo, tag),
+			    *familiar = NULL;
 	_cleanup_ref_ struct ref ref = { 0 };
 	int r = ref_parse(text, &ref, err);
 
@@ -334,7 +339,8 @@ int image_tag(struct engine *e, struct image *i, const char *repo, const char *t
 	if (ref.digest)
 		return err_msg(err, ERR_INVALID, 0, "refusing to create a tag with a digest reference");
 	familiar = ref_familiar(&ref);
-	r = db_run(e->db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss", familiar, i->id);
+	r = db_run(e->db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss",
+		   familiar, i->id);
 	if (r < 0)
 		return r;
 	image_name(e, i, familiar);
@@ -393,15 +399,17 @@ static int delete_image(struct engine *e, struct image *i, struct json *list, st
 	return 0;
 }
 
-static int remove_by_name(struct engine *e, struct image *i, const char *s, const char *familiar, bool force, struct json *list,
-			  struct err *err)
+static int remove_by_name(struct engine *e, struct image *i, const char *s, const char *familiar, bool force,
+			  struct json *list, struct err *err)
 {
 	const struct container *user = containers_use_image(e, i->id);
 	bool last = strv_len(i->tags) == 1;
 
 	if (user && last && !force)
-		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to remove repository reference \"%s\" (must force) - "
-			       "container %.12s is using its referenced image %.12s", s, container_id(user), digest_hex(i->id));
+		return err_msg(err, ERR_CONFLICT, 0,
+			       "conflict: unable to remove repository reference \"%s\" (must force) - "
+			       "container %.12s is using its referenced image %.12s",
+			       s, container_id(user), digest_hex(i->id));
 	return last && !user ? delete_image(e, i, list, err) : untag(e, i, familiar, list, err);
 }
 
@@ -412,14 +420,20 @@ static int remove_by_id(struct engine *e, struct image *i, bool force, struct js
 	const char *hex = digest_hex(i->id);
 
 	if (running)
-		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (cannot be forced) - image is being used by "
-			       "running container %.12s", hex, container_id(user));
+		return err_msg(err, ERR_CONFLICT, 0,
+			       "conflict: unable to delete %.12s (cannot be forced) - image is being used by "
+			       "running container %.12s",
+			       hex, container_id(user));
 	if (strv_len(i->tags) > 1 && !force)
-		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (must be forced) - image is referenced in "
-			       "multiple repositories", hex);
+		return err_msg(err, ERR_CONFLICT, 0,
+			       "conflict: unable to delete %.12s (must be forced) - image is referenced in "
+			       "multiple repositories",
+			       hex);
 	if (user && (!force || !i->tags))
-		return err_msg(err, ERR_CONFLICT, 0, "conflict: unable to delete %.12s (%s) - image is being used by stopped "
-			       "container %.12s", hex, force ? "cannot be forced" : "must be forced", container_id(user));
+		return err_msg(err, ERR_CONFLICT, 0,
+			       "conflict: unable to delete %.12s (%s) - image is being used by stopped "
+			       "container %.12s",
+			       hex, force ? "cannot be forced" : "must be forced", container_id(user));
 	return user ? untag_all(e, i, list, err) : delete_image(e, i, list, err);
 }
 

@@ -20,7 +20,8 @@ struct image *const *images_all(struct engine *e, size_t *ret_n);
 struct json *images_summaries(struct engine *e);
 struct json *image_summary(const struct image *i);
 size_t images_count(struct engine *e);
-/* By reference (tag defaults to latest), full id, or unique id prefix. Borrowed; 404 "No such image: busybox:latest". */
+/* By reference (tag defaults to latest), full id, or unique id prefix. Borrowed; 404 "No such image:
+ * busybox:latest". */
 int image_find(struct engine *e, const char *ref, struct image **ret, struct err *err);
 /* Directories of the layers, top first (overlay's lowerdir order). Heap vector. */
 char **image_layer_dirs(struct engine *e, const struct image *i);
@@ -29,8 +30,8 @@ uint64_t image_layer_size(struct engine *e, const char *chain_id);
 /* Moves or adds a tag. */
 int image_tag(struct engine *e, struct image *i, const char *repo, const char *tag, struct err *err);
 /* `rmi`: removes the tag that ref names, and the image with its last one (or by id). ret: Docker's array of
- * {"Untagged": x} and {"Deleted": x}. ERR_CONFLICT while a container uses it; with force the image of a container
- * loses its names, but stays as long as the container needs its layers. */
+ * {"Untagged": x} and {"Deleted": x}. ERR_CONFLICT while a container uses it; with force the image of a
+ * container loses its names, but stays as long as the container needs its layers. */
 int image_remove(struct engine *e, const char *ref, bool force, struct json **ret, struct err *err);
 
 /* load and import: bytes go to insula-puller as they come. */
@@ -41,15 +42,16 @@ struct image_load_ops {
 	void (*done)(void *ud, int r, const struct err *e, char *const *ids, char *const *said);
 };
 /* config: NULL = load; else the document of an image to be imported under `tag` ("" = none). */
-int image_load_begin(struct engine *e, const struct json *config, const char *tag, const struct image_load_ops *ops, void *ud,
-		     struct image_load **ret, struct err *err);
+int image_load_begin(struct engine *e, const struct json *config, const char *tag,
+		     const struct image_load_ops *ops, void *ud, struct image_load **ret, struct err *err);
 size_t image_load_write(struct image_load *l, const void *p, size_t n);	/* bytes taken */
 void image_load_eof(struct image_load *l);
 void image_load_cancel(struct image_load *l);		/* done does not run; the store is as before */
 
 /* hyperv: makes sure every layer has its erofs disk (mkfs.erofs in workers, once per layer; more than 16
- * layers: the lower ones merged into one), then calls done; result = char ** of paths, top first (borrowed). */
+ * layers: the lower ones merged into one), then calls done; result = char ** of paths, top first (borrowed).
+ */
 void image_disks_prepare(struct engine *e, const struct image *i, engine_done_fn done, void *ud);
-/* hyperv: a fresh sparse scratch disk (ext4, from a formatted template, data extents only) at path. Both call done
- * from within when there is little to do. */
+/* hyperv: a fresh sparse scratch disk (ext4, from a formatted template, data extents only) at path. Both call
+ * done from within when there is little to do. */
 void scratch_disk_create(struct engine *e, const char *path, engine_done_fn done, void *ud);

@@ -143,10 +143,14 @@ static int store_image(struct image_load *l, const struct json *desc, struct err
 	if (r == 0)
 		r = image_config_check_host(config, err);
 	if (r == 0)
-		r = db_run(db, err, "INSERT OR IGNORE INTO images(id, config, created_ns, size, chain_ids) VALUES(?, ?, ?, ?, ?)", "ssiis",
-			   id, text, (int64_t)created_of(config), (int64_t)size_of(l->doc, chains), list);
+		r = db_run(db, err,
+			   "INSERT OR IGNORE INTO images(id, config, created_ns, size, chain_ids) VALUES(?, "
+			   "?, ?, ?, ?)",
+			   "ssiis", id, text, (int64_t)created_of(config), (int64_t)size_of(l->doc, chains),
+			   list);
 	for (char **n = names; r == 0 && n && *n; n++)
-		r = db_run(db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss", *n, id);
+		r = db_run(db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss", *n,
+			   id);
 	return r;
 }
 
@@ -161,7 +165,8 @@ static int store(struct image_load *l, struct err *err)
 		return r;
 	for (size_t k = 0; r == 0 && k < json_len(layers); k++)
 		r = db_run(db, err, "INSERT OR REPLACE INTO layers(chain_id, size) VALUES(?, ?)", "si",
-			   json_get_str(json_at(layers, k), "chain"), json_get_int(json_at(layers, k), "size", 0));
+			   json_get_str(json_at(layers, k), "chain"),
+			   json_get_int(json_at(layers, k), "size", 0));
 	for (size_t k = 0; r == 0 && k < json_len(images); k++)
 		r = store_image(l, json_at(images, k), err);
 	if (r < 0) {
@@ -226,10 +231,12 @@ static int mark_opaque(int layer, const struct json *list, struct err *e)
 {
 	for (size_t i = 0; i < json_len(list); i++) {
 		const char *dir = json_str(json_at(list, i));
-		_cleanup_close_ int fd = dir ? fs_open_beneath(layer, dir, O_RDONLY | O_DIRECTORY, 0) : -EINVAL;
+		_cleanup_close_ int fd =
+		    dir ? fs_open_beneath(layer, dir, O_RDONLY | O_DIRECTORY, 0) : -EINVAL;
 
 		if (fd < 0 || fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0) < 0)
-			return err_set(e, ERR_SYSTEM, fd < 0 ? fd : -errno, "mark '%s' as opaque", dir ? dir : "");
+			return err_set(e, ERR_SYSTEM, fd < 0 ? fd : -errno, "mark '%s' as opaque",
+				       dir ? dir : "");
 	}
 	return 0;
 }
@@ -246,7 +253,8 @@ static int finish_layer(const struct commit *c, const struct json *layer, struct
 	_cleanup_close_ int fd = -EBADF;
 
 	if (!chain || !digest_valid(chain))
-		return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named a layer '%s'", chain ? chain : "");
+		return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named a layer '%s'",
+			       chain ? chain : "");
 	from = layer_path(c->staging, chain);
 	fd = open(from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
@@ -278,8 +286,8 @@ static int place_config(const struct commit *c, const struct json *image, struct
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write '%s'", path) : 0;
 }
 
-/* All that was unpacked is on disk before the first name says that it is complete, and the names are before the
- * database speaks of them. */
+/* All that was unpacked is on disk before the first name says that it is complete, and the names are before
+ * the database speaks of them. */
 static int commit_worker(void *arg, struct sbuf *out, struct err *e)
 {
 	const struct commit *c = arg;
@@ -315,12 +323,13 @@ static void puller_ended(struct image_load *l)
 	}
 	r = json_parse(sbuf_str(&l->result), l->result.len, &l->doc, &e);
 	if (r < 0) {
-		r = err_msg(&e, ERR_SYSTEM, -EIO, "%s: insula-puller died (see the daemon's log)", l->import ? "import" : "load");
+		r = err_msg(&e, ERR_SYSTEM, -EIO, "%s: insula-puller died (see the daemon's log)",
+			    l->import ? "import" : "load");
 	} else if (json_get_str(l->doc, "error")) {
 		int64_t kind = json_get_int(l->doc, "kind", ERR_SYSTEM);
 
-		r = err_msg(&e, kind > 0 && kind < _ERR_KIND_MAX ? (enum err_kind)kind : ERR_SYSTEM, -EIO, "%s",
-			    json_get_str(l->doc, "error"));
+		r = err_msg(&e, kind > 0 && kind < _ERR_KIND_MAX ? (enum err_kind)kind : ERR_SYSTEM, -EIO,
+			    "%s", json_get_str(l->doc, "error"));
 	}
 	if (r == 0) {
 		list_append(&l->engine->images->loads, &l->link);
@@ -369,7 +378,8 @@ static void on_result(struct loop_source *s, int fd, uint32_t events, void *ud)
 	puller_ended(l);
 }
 
-/* Writes what waits. Once the puller has ended with an error the rest is swallowed: the client may still be sending. */
+/* Writes what waits. Once the puller has ended with an error the rest is swallowed: the client may still be
+ * sending. */
 static void pump(struct image_load *l)
 {
 	while (l->pending.len && l->in >= 0) {
@@ -475,7 +485,8 @@ static int spawn(struct image_load *l, const struct json *config, struct err *er
 	map[n++] = (struct fd_map){ dir, 3 };
 	if (config)
 		map[n++] = (struct fd_map){ conf, 4 };
-	struct spawn_args a = { .path = program, .argv = argv, .fds = map, .n_fds = n, .keep_stderr = true, .pdeathsig = SIGKILL };
+	struct spawn_args a = {
+	    .path = program, .argv = argv, .fds = map, .n_fds = n, .keep_stderr = true, .pdeathsig = SIGKILL};
 
 	r = proc_spawn(&a, &l->proc);
 	if (r == 0)
@@ -485,17 +496,24 @@ static int spawn(struct image_load *l, const struct json *config, struct err *er
 	return r < 0 ? err_set(err, ERR_SYSTEM, r, "start insula-puller") : 0;
 }
 
-int image_load_begin(struct engine *e, const struct json *config, const char *tag, const struct image_load_ops *ops, void *ud,
-		     struct image_load **ret, struct err *err)
+int image_load_begin(struct engine *e, const struct json *config, const char *tag,
+		     const struct image_load_ops *ops, void *ud, struct image_load **ret, struct err *err)
 {
 	struct image_load *l = new0(struct image_load);
 	struct id name = id_new();
 	int r;
 
 	*l = (struct image_load){
-		.engine = e, .ops = ops, .ud = ud, .tag = xstrdup(tag ? tag : ""), .import = config != NULL, .proc = PROC_INIT,
-		.in = -EBADF, .out = -EBADF, .result = SBUF_INIT_MAX(RESULT_MAX),
-		.staging = xasprintf("%s/tmp/%.16s", e->cfg.data_root, name.s),
+	    .engine = e,
+	    .ops = ops,
+	    .ud = ud,
+	    .tag = xstrdup(tag ? tag : ""),
+	    .import = config != NULL,
+	    .proc = PROC_INIT,
+	    .in = -EBADF,
+	    .out = -EBADF,
+	    .result = SBUF_INIT_MAX(RESULT_MAX),
+	    .staging = xasprintf("%s/tmp/%.16s", e->cfg.data_root, name.s),
 	};
 	r = mkdir(l->staging, 0700) < 0 ? err_set(err, ERR_SYSTEM, -errno, "create '%s'", l->staging) : 0;
 	if (r == 0)

@@ -1,6 +1,6 @@
-/* Theory of operation. The supervisor appends whole lines; a reader keeps an offset and a buffer of what lies behind
- * it, so it can go on when the file has grown. For a tail the file is searched backwards for newlines first, a chunk at
- * a time. Lines that do not parse (a full disk cuts them) are skipped. */
+/* Theory of operation. The supervisor appends whole lines; a reader keeps an offset and a buffer of what lies
+ * behind it, so it can go on when the file has grown. For a tail the file is searched backwards for newlines
+ * first, a chunk at a time. Lines that do not parse (a full disk cuts them) are skipped. */
 #include "engine/logs.h"
 
 #include "base/alloc.h"
@@ -72,8 +72,8 @@ static size_t unescape_u(const char *p, const char *end, struct sbuf *b)
 
 	if (end - p < 4 || (hi = hex4(p)) < 0)
 		return 0;
-	if (hi >= 0xd800 && hi < 0xdc00 && end - p >= 10 && p[4] == '\\' && p[5] == 'u' && (lo = hex4(p + 6)) >= 0xdc00 &&
-	    lo < 0xe000) {
+	if (hi >= 0xd800 && hi < 0xdc00 && end - p >= 10 && p[4] == '\\' && p[5] == 'u' &&
+	    (lo = hex4(p + 6)) >= 0xdc00 && lo < 0xe000) {
 		put_utf8(b, 0x10000u + ((unsigned)(hi - 0xd800) << 10) + (unsigned)(lo - 0xdc00));
 		return 10;
 	}
@@ -81,7 +81,8 @@ static size_t unescape_u(const char *p, const char *end, struct sbuf *b)
 	return 4;
 }
 
-/* The string that starts behind its quote at p. Returns where it ends (behind the closing quote), NULL if malformed. */
+/* The string that starts behind its quote at p. Returns where it ends (behind the closing quote), NULL if
+ * malformed. */
 static const char *parse_string(const char *p, const char *end, struct sbuf *b)
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -183,7 +184,8 @@ void log_reader_free(struct log_reader *r)
 	free(r);
 }
 
-/* Goes back one chunk. The entry before the n-th newline from the end (the last byte is one) is where the tail starts. */
+/* Goes back one chunk. The entry before the n-th newline from the end (the last byte is one) is where the
+ * tail starts. */
 static int scan_chunk(struct log_reader *r, off_t size)
 {
 	char buf[CHUNK];

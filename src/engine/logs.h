@@ -1,4 +1,5 @@
-/* Reading a container's log (Docker's json-file format), in pieces: nothing here reads more than a chunk per call. */
+/* Reading a container's log (Docker's json-file format), in pieces: nothing here reads more than a chunk per
+ * call. */
 #pragma once
 
 #include "base/sbuf.h"
@@ -13,13 +14,16 @@ struct log_entry {
 	const char *time;		/* as written, NUL-terminated */
 };
 
-/* Parses one line (without its newline). The text is unescaped into buf. -EBADMSG for what is no such line. */
+/* Parses one line (without its newline). The text is unescaped into buf. -EBADMSG for what is no such line.
+ */
 int log_line_parse(const char *line, size_t n, struct sbuf *buf, char time[40], struct log_entry *ret);
 
 struct log_reader;
 
-/* Opens path; tail < 0 = from the start, else the last `tail` entries. A missing file reads as an empty one. */
+/* Opens path; tail < 0 = from the start, else the last `tail` entries. A missing file reads as an empty one.
+ */
 int log_reader_open(const char *path, int64_t tail, struct log_reader **ret);
 void log_reader_free(struct log_reader *r);
-/* 1 = an entry, 0 = the end of the file for now, -EAGAIN = call again (it worked for long enough), other -errno. */
+/* 1 = an entry, 0 = the end of the file for now, -EAGAIN = call again (it worked for long enough), other
+ * -errno. */
 int log_reader_next(struct log_reader *r, struct log_entry *ret);

@@ -79,7 +79,8 @@ static bool subnet_taken(const struct networks *n, uint32_t net, uint32_t mask)
 		char dev[32];
 		unsigned dst, gw, flags, refs, use, metric, m;
 
-		if (sscanf(lines[i], "%31s %x %x %x %u %u %u %x", dev, &dst, &gw, &flags, &refs, &use, &metric, &m) != 8)
+		if (sscanf(lines[i], "%31s %x %x %x %u %u %u %x", dev, &dst, &gw, &flags, &refs, &use,
+			   &metric, &m) != 8)
 			continue;
 		dst = ntohl(dst);
 		m = ntohl(m);
@@ -101,8 +102,10 @@ static int subnet_choose(struct networks *n, struct err *err)
 	if (!stored)
 		str_replace(&text, n->engine->cfg.subnet);
 	if (nl_addr_parse(text, &a) < 0 || a.family != AF_INET || a.prefix < 8 || a.prefix > 29)
-		return err_msg(err, ERR_INVALID, 0, "invalid subnet '%s' of the default bridge: need an IPv4 network "
-			       "such as 172.30.0.0/16", text);
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid subnet '%s' of the default bridge: need an IPv4 network "
+			       "such as 172.30.0.0/16",
+			       text);
 	n->prefix = a.prefix;
 	n->mask = ~0u << (32 - a.prefix);
 	n->net = ntohl(a.v4.s_addr) & n->mask;
@@ -130,7 +133,8 @@ int networks_open(struct engine *e, struct err *err)
 	if (r == 0)
 		r = subnet_choose(n, err);
 	if (r == 0)
-		r = db_run(e->db, err, "DELETE FROM addresses WHERE ctr NOT IN (SELECT id FROM containers)", "");
+		r = db_run(e->db, err, "DELETE FROM addresses WHERE ctr NOT IN (SELECT id FROM containers)",
+			   "");
 	return r;
 }
 
@@ -187,8 +191,11 @@ static int load_rules(void *arg, struct sbuf *out, struct err *err)
 		r = proc_wait(&p, &code);
 	if (r < 0)
 		return err_set(err, ERR_SYSTEM, r, "run nft");
-	return code ? err_msg(err, ERR_SYSTEM, -EIO, "set up the bridge network: nft failed with exit code %d "
-			      "(see the daemon's log)", code) : 0;
+	return code ? err_msg(err, ERR_SYSTEM, -EIO,
+			      "set up the bridge network: nft failed with exit code %d "
+			      "(see the daemon's log)",
+			      code)
+		    : 0;
 }
 
 static void rules_loaded(void *userdata, int r, const struct err *e, const struct sbuf *out)
@@ -219,13 +226,14 @@ static char *rules_text(struct networks *n)
 	const char *br = n->engine->cfg.bridge;
 
 	/* Added empty, then deleted: so the delete cannot fail, and the whole is one transaction. */
-	return xasprintf("add table ip %s\ndelete table ip %s\ntable ip %s {\n"
-			 "  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n"
-			 "    ip saddr %s/%u oifname != \"%s\" masquerade\n  }\n"
-			 "  chain forward {\n    type filter hook forward priority filter; policy accept;\n"
-			 "    oifname \"%s\" ct state established,related accept\n"
-			 "    iifname \"%s\" accept\n  }\n}\n",
-			 table, table, table, ip, n->prefix, br, br, br);
+	return xasprintf(
+	    "add table ip %s\ndelete table ip %s\ntable ip %s {\n"
+	    "  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n"
+	    "    ip saddr %s/%u oifname != \"%s\" masquerade\n  }\n"
+	    "  chain forward {\n    type filter hook forward priority filter; policy accept;\n"
+	    "    oifname \"%s\" ct state established,related accept\n"
+	    "    iifname \"%s\" accept\n  }\n}\n",
+	    table, table, table, ip, n->prefix, br, br, br);
 }
 
 void network_bridge_ensure(struct engine *e, engine_done_fn done, void *ud)
@@ -259,13 +267,15 @@ static bool addresses_in_use(struct networks *n)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 
-	return !n->mask || db_query(n->engine->db, &s, NULL, "SELECT 1 FROM addresses LIMIT 1", "") < 0 || stmt_step(s, NULL) != 0;
+	return !n->mask || db_query(n->engine->db, &s, NULL, "SELECT 1 FROM addresses LIMIT 1", "") < 0 ||
+	       stmt_step(s, NULL) != 0;
 }
 
 /* A daemon that ends and leaves no container running takes its bridge and table along. */
 static void bridge_remove(struct networks *n)
 {
-	_cleanup_free_ char *table = table_name(n), *rules = xasprintf("add table ip %s\ndelete table ip %s\n", table, table);
+	_cleanup_free_ char *table = table_name(n),
+			    *rules = xasprintf("add table ip %s\ndelete table ip %s\n", table, table);
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_nl_ struct nl *nl = NULL;
 	int index;
@@ -298,7 +308,8 @@ static int address_find_free(struct networks *n, uint32_t *ret, struct err *err)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 	uint32_t last = n->net | ~n->mask, want = n->net + 2;
-	int r = db_query(n->engine->db, &s, err, "SELECT ip FROM addresses WHERE network = 'bridge' ORDER BY ip", "");
+	int r = db_query(n->engine->db, &s, err,
+			 "SELECT ip FROM addresses WHERE network = 'bridge' ORDER BY ip", "");
 
 	if (r < 0)
 		return r;
@@ -313,7 +324,8 @@ static int address_find_free(struct networks *n, uint32_t *ret, struct err *err)
 	if (r < 0)
 		return r;
 	if (want >= last)
-		return err_msg(err, ERR_UNAVAILABLE, -EADDRNOTAVAIL, "no available IPv4 addresses on network bridge");
+		return err_msg(err, ERR_UNAVAILABLE, -EADDRNOTAVAIL,
+			       "no available IPv4 addresses on network bridge");
 	*ret = want;
 	return 0;
 }
@@ -347,7 +359,8 @@ int network_address_take(struct engine *e, const char *ctr, struct msg_sandbox *
 		if (r < 0)
 			return r;
 		mac = mac_text(ip);
-		r = db_run(e->db, err, "INSERT INTO addresses(ctr, network, ip, mac) VALUES(?, 'bridge', ?, ?)", "sis",
+		r = db_run(e->db, err,
+			   "INSERT INTO addresses(ctr, network, ip, mac) VALUES(?, 'bridge', ?, ?)", "sis",
 			   ctr, (int64_t)ip, mac);
 	}
 	if (r < 0)
@@ -393,7 +406,8 @@ static size_t filter_resolv(const char *text, bool bridged, struct sbuf *out)
 			if (bridged && loopback_server(*l))
 				continue;
 			servers++;
-		} else if (!str_starts(*l, "search") && !str_starts(*l, "options") && !str_starts(*l, "domain")) {
+		} else if (!str_starts(*l, "search") && !str_starts(*l, "options") &&
+			   !str_starts(*l, "domain")) {
 			continue;
 		}
 		sbuf_printf(out, "%s\n", *l);
@@ -499,8 +513,10 @@ static void add_endpoints(struct networks *n, struct json *o)
 	struct json *ctrs = json_set(o, "Containers", json_object());
 	_cleanup_stmt_ struct stmt *s = NULL;
 
-	if (db_query(n->engine->db, &s, NULL, "SELECT a.ctr, a.ip, a.mac, c.name FROM addresses a JOIN containers c "
-		     "ON c.id = a.ctr WHERE a.network = 'bridge'", "") < 0)
+	if (db_query(n->engine->db, &s, NULL,
+		     "SELECT a.ctr, a.ip, a.mac, c.name FROM addresses a JOIN containers c "
+		     "ON c.id = a.ctr WHERE a.network = 'bridge'",
+		     "") < 0)
 		return;
 	while (stmt_step(s, NULL) > 0) {
 		struct json *c = json_set(ctrs, stmt_str(s, 0), json_object());

@@ -4,13 +4,13 @@
 #include "engine/engine.h"
 #include "proto/msg.h"
 
-int networks_open(struct engine *e, struct err *err);	/* sets e->networks; nothing is made on the host yet */
+int networks_open(struct engine *e, struct err *err); /* sets e->networks; nothing is made on the host yet */
 void networks_close(struct engine *e);
-/* Makes sure the default bridge, its address, forwarding and the nft table exist (first use, or after somebody
- * removed them). Asynchronous: runs nft once. */
+/* Makes sure the default bridge, its address, forwarding and the nft table exist (first use, or after
+ * somebody removed them). Asynchronous: runs nft once. */
 void network_bridge_ensure(struct engine *e, engine_done_fn done, void *ud);
-/* An address on the default bridge for the container: fills net, bridge, ifname, mac, address, prefix, gateway,
- * mtu of m. Recorded in the database, so it survives the daemon. */
+/* An address on the default bridge for the container: fills net, bridge, ifname, mac, address, prefix,
+ * gateway, mtu of m. Recorded in the database, so it survives the daemon. */
 int network_address_take(struct engine *e, const char *ctr, struct msg_sandbox *m, struct err *err);
 void network_address_release(struct engine *e, const char *ctr);
 /* Content of the container's resolv.conf (host's resolvers as the container can reach them). Heap. */

@@ -3,58 +3,57 @@
 #include <stddef.h>
 
 const char *const db_migrations[] = {
-	/* 1 */
-	"CREATE TABLE meta ("
-	"  key TEXT PRIMARY KEY,"
-	"  value TEXT NOT NULL"
-	") STRICT, WITHOUT ROWID;"
+    /* 1 */
+    "CREATE TABLE meta ("
+    "  key TEXT PRIMARY KEY,"
+    "  value TEXT NOT NULL"
+    ") STRICT, WITHOUT ROWID;"
 
-	"CREATE TABLE images ("
-	"  id TEXT PRIMARY KEY,"		/* sha256:HEX of the config */
-	"  config TEXT NOT NULL,"		/* the config document */
-	"  created_ns INTEGER NOT NULL,"
-	"  size INTEGER NOT NULL,"		/* bytes of the unpacked layers */
-	"  chain_ids TEXT NOT NULL"		/* JSON array, bottom layer first */
-	") STRICT;"
+    "CREATE TABLE images ("
+    "  id TEXT PRIMARY KEY,"  /* sha256:HEX of the config */
+    "  config TEXT NOT NULL," /* the config document */
+    "  created_ns INTEGER NOT NULL,"
+    "  size INTEGER NOT NULL,"  /* bytes of the unpacked layers */
+    "  chain_ids TEXT NOT NULL" /* JSON array, bottom layer first */
+    ") STRICT;"
 
-	"CREATE TABLE image_tags ("
-	"  ref TEXT PRIMARY KEY,"		/* familiar form: busybox:latest */
-	"  image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE"
-	") STRICT, WITHOUT ROWID;"
-	"CREATE INDEX image_tags_image ON image_tags (image_id);"
+    "CREATE TABLE image_tags ("
+    "  ref TEXT PRIMARY KEY," /* familiar form: busybox:latest */
+    "  image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX image_tags_image ON image_tags (image_id);"
 
-	"CREATE TABLE containers ("
-	"  id TEXT PRIMARY KEY,"
-	"  name TEXT NOT NULL UNIQUE,"		/* without the slash */
-	"  image_id TEXT NOT NULL,"
-	"  isolation TEXT NOT NULL,"		/* process, hyperv */
-	"  created_ns INTEGER NOT NULL,"
-	"  config TEXT NOT NULL,"		/* JSON: Config, HostConfig, NetworkingConfig, Mounts */
-	"  state TEXT NOT NULL"			/* JSON: see container_store.c */
-	") STRICT;"
+    "CREATE TABLE containers ("
+    "  id TEXT PRIMARY KEY,"
+    "  name TEXT NOT NULL UNIQUE," /* without the slash */
+    "  image_id TEXT NOT NULL,"
+    "  isolation TEXT NOT NULL," /* process, hyperv */
+    "  created_ns INTEGER NOT NULL,"
+    "  config TEXT NOT NULL," /* JSON: Config, HostConfig, NetworkingConfig, Mounts */
+    "  state TEXT NOT NULL"   /* JSON: see container_store.c */
+    ") STRICT;"
 
-	"CREATE TABLE volumes ("
-	"  name TEXT PRIMARY KEY,"
-	"  created_ns INTEGER NOT NULL,"
-	"  anonymous INTEGER NOT NULL,"		/* made for a container, without a name given */
-	"  labels TEXT NOT NULL,"		/* JSON object */
-	"  options TEXT NOT NULL,"		/* JSON object */
-	"  filled INTEGER NOT NULL"		/* the image's content has been copied up, or there was none to copy */
-	") STRICT;"
+    "CREATE TABLE volumes ("
+    "  name TEXT PRIMARY KEY,"
+    "  created_ns INTEGER NOT NULL,"
+    "  anonymous INTEGER NOT NULL," /* made for a container, without a name given */
+    "  labels TEXT NOT NULL,"       /* JSON object */
+    "  options TEXT NOT NULL,"      /* JSON object */
+    "  filled INTEGER NOT NULL"     /* the image's content has been copied up, or there was none to copy */
+    ") STRICT;"
 
-	"CREATE TABLE addresses ("
-	"  ctr TEXT PRIMARY KEY,"
-	"  network TEXT NOT NULL,"
-	"  ip INTEGER NOT NULL,"		/* IPv4, host byte order */
-	"  mac TEXT NOT NULL,"
-	"  UNIQUE (network, ip)"
-	") STRICT;",
+    "CREATE TABLE addresses ("
+    "  ctr TEXT PRIMARY KEY,"
+    "  network TEXT NOT NULL,"
+    "  ip INTEGER NOT NULL," /* IPv4, host byte order */
+    "  mac TEXT NOT NULL,"
+    "  UNIQUE (network, ip)"
+    ") STRICT;",
 
-	/* 2 */
-	"CREATE TABLE layers ("
-	"  chain_id TEXT PRIMARY KEY,"		/* sha256:HEX */
-	"  size INTEGER NOT NULL"		/* bytes of the unpacked files */
-	") STRICT, WITHOUT ROWID;",
+    /* 2 */
+    "CREATE TABLE layers ("
+    "  chain_id TEXT PRIMARY KEY," /* sha256:HEX */
+    "  size INTEGER NOT NULL"      /* bytes of the unpacked files */
+    ") STRICT, WITHOUT ROWID;",
 
-	NULL
-};
+    NULL};

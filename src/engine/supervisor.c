@@ -1,9 +1,9 @@
 /* The daemon's side of a supervisor: started here, connected to, let go, and seen gone.
  *
- * A supervisor outlives the daemon, so it need not be our child: one that was adopted is held by a pidfd that is opened
- * while the connection proves that it lives. It is gone when its connection is closed and, if it is our child, when it
- * has been reaped. Between "its container has ended" and "gone" it is the container's zombie: its socket, directory and
- * interface may still be there, so a new start waits for it. */
+ * A supervisor outlives the daemon, so it need not be our child: one that was adopted is held by a pidfd that
+ * is opened while the connection proves that it lives. It is gone when its connection is closed and, if it is
+ * our child, when it has been reaped. Between "its container has ended" and "gone" it is the container's
+ * zombie: its socket, directory and interface may still be there, so a new start waits for it. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -186,7 +186,8 @@ static void on_hello(void *ud, int r, const struct err *e, const void *p, size_t
 	if (r >= 0)
 		r = msg_hello_decode(p, n, &m);
 	if (r < 0) {
-		log_warn("supervisor of %s: %s", s->c->id, r == -ECONNRESET ? "it ended before it said hello" : strerror(-r));
+		log_warn("supervisor of %s: %s", s->c->id,
+			 r == -ECONNRESET ? "it ended before it said hello" : strerror(-r));
 		return;		/* on_close follows, or the start times out */
 	}
 	if (s->proc.pidfd < 0 && m.pid > 1)
@@ -256,11 +257,13 @@ static int spawn(struct sup *s, struct err *err)
 		       *log_path = path_join(s->dir, "log");
 	_cleanup_close_ int listen_fd = -EBADF, log_fd = -EBADF;
 	char *argv[] = {(char *)name, (char *)"--sandbox", s->c->id, (char *)"--dir", s->dir, NULL, NULL};
-	static char *const envp[] = {(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+	static char *const envp[] = {
+	    (char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
 	int r;
 
 	if (!path)
-		return err_msg(err, ERR_SYSTEM, -ENOENT, "%s isolation needs the program '%s', which is not in '%s'",
+		return err_msg(err, ERR_SYSTEM, -ENOENT,
+			       "%s isolation needs the program '%s', which is not in '%s'",
 			       isolation_name(s->c->isolation), name, e->cfg.libexec);
 	if (log_get_level() >= LOG_LVL_DEBUG)
 		argv[5] = (char *)"--debug";
@@ -269,7 +272,8 @@ static int spawn(struct sup *s, struct err *err)
 	if (listen_fd < 0 || log_fd < 0)
 		return err_set(err, ERR_SYSTEM, listen_fd < 0 ? listen_fd : -errno, "create '%s'", sock);
 	const struct fd_map fds[] = {{listen_fd, 3}, {log_fd, 2}};
-	const struct spawn_args a = {.path = path, .argv = argv, .envp = envp, .fds = fds, .n_fds = 2, .new_session = true};
+	const struct spawn_args a = {
+	    .path = path, .argv = argv, .envp = envp, .fds = fds, .n_fds = 2, .new_session = true};
 
 	r = proc_spawn(&a, &s->proc);
 	if (r >= 0)
@@ -431,7 +435,8 @@ static int reap_worker(void *arg, struct sbuf *out, struct err *err)
 	}
 	while (d && (de = readdir(d)))
 		for (size_t i = 0; de->d_name[0] != '.' && i < ARRAY_SIZE(suffixes); i++) {
-			_cleanup_free_ char *dir = xasprintf("/sys/fs/cgroup/%s/insula/%s%s", de->d_name, id, suffixes[i]);
+			_cleanup_free_ char *dir =
+			    xasprintf("/sys/fs/cgroup/%s/insula/%s%s", de->d_name, id, suffixes[i]);
 
 			(void)reap_tree(dir, 0);
 		}

@@ -24,10 +24,22 @@ static void col_stat(struct ctx *x, const struct row *r) { sbuf_puts(&x->out, r-
 static void col_nice(struct ctx *x, const struct row *r) { sbuf_puts(&x->out, r->nice); }
 static void col_comm(struct ctx *x, const struct row *r) { sbuf_puts(&x->out, r->comm); }
 static void col_args(struct ctx *x, const struct row *r) { sbuf_puts(&x->out, *r->args ? r->args : r->comm); }
-static void col_uid(struct ctx *x, const struct row *r) { sbuf_printf(&x->out, "%llu", (unsigned long long)r->uid); }
-static void col_gid(struct ctx *x, const struct row *r) { sbuf_printf(&x->out, "%llu", (unsigned long long)r->gid); }
-static void col_vsz(struct ctx *x, const struct row *r) { sbuf_printf(&x->out, "%llu", (unsigned long long)r->vsz); }
-static void col_rss(struct ctx *x, const struct row *r) { sbuf_printf(&x->out, "%llu", (unsigned long long)r->rss); }
+static void col_uid(struct ctx *x, const struct row *r)
+{
+	sbuf_printf(&x->out, "%llu", (unsigned long long)r->uid);
+}
+static void col_gid(struct ctx *x, const struct row *r)
+{
+	sbuf_printf(&x->out, "%llu", (unsigned long long)r->gid);
+}
+static void col_vsz(struct ctx *x, const struct row *r)
+{
+	sbuf_printf(&x->out, "%llu", (unsigned long long)r->vsz);
+}
+static void col_rss(struct ctx *x, const struct row *r)
+{
+	sbuf_printf(&x->out, "%llu", (unsigned long long)r->rss);
+}
 
 /* The name of a uid in the passwd text, else the number. */
 static void col_user(struct ctx *x, const struct row *r)
@@ -48,7 +60,8 @@ static void col_user(struct ctx *x, const struct row *r)
 /* Device numbers of terminals, as in /proc/PID/stat. */
 static void col_tty(struct ctx *x, const struct row *r)
 {
-	unsigned long long major = (r->tty >> 8) & 0xfff, minor = (r->tty & 0xff) | ((r->tty >> 12) & 0xfff00);
+	unsigned long long major = (r->tty >> 8) & 0xfff,
+			   minor = (r->tty & 0xff) | ((r->tty >> 12) & 0xfff00);
 
 	if (major >= 136 && major <= 143)
 		sbuf_printf(&x->out, "pts/%llu", (major - 136) * 256 + minor);
@@ -90,7 +103,8 @@ static void add_clock(struct ctx *x, uint64_t s)
 {
 	if (s >= 86400)
 		sbuf_printf(&x->out, "%llu-", (unsigned long long)(s / 86400));
-	sbuf_printf(&x->out, "%02u:%02u:%02u", (unsigned)(s / 3600 % 24), (unsigned)(s / 60 % 60), (unsigned)(s % 60));
+	sbuf_printf(&x->out, "%02u:%02u:%02u", (unsigned)(s / 3600 % 24), (unsigned)(s / 60 % 60),
+		    (unsigned)(s % 60));
 }
 
 static void col_time(struct ctx *x, const struct row *r) { add_clock(x, r->cpu_ms / 1000); }
@@ -165,8 +179,9 @@ static const struct column { const char *names; const char *title; column_fn fn;
 
 /* Titles that differ by the name asked for. */
 static const char *const other_titles[][2] = {
-	{"cmd", "CMD"}, {"stat", "STAT"}, {"tty", "TT"}, {"tname", "TTY"}, {"start", "STARTED"}, {"bsdstart", "START"},
-	{"start_time", "START"}, {"euser", "EUSER"}, {"ruser", "RUSER"}, {"tgid", "TGID"},
+    {"cmd", "CMD"},       {"stat", "STAT"},      {"tty", "TT"},           {"tname", "TTY"},
+    {"start", "STARTED"}, {"bsdstart", "START"}, {"start_time", "START"}, {"euser", "EUSER"},
+    {"ruser", "RUSER"},   {"tgid", "TGID"},
 };
 
 /* What is to be printed. */
@@ -188,7 +203,8 @@ static int add_column(struct layout *l, const char *name, const char *title, str
 	const struct column *c = find_column(name);
 
 	if (!c)
-		return err_msg(err, ERR_INVALID, 0, "ps: error: unknown user-defined format specifier \"%s\"", name);
+		return err_msg(err, ERR_INVALID, 0, "ps: error: unknown user-defined format specifier \"%s\"",
+			       name);
 	if (l->n >= ARRAY_SIZE(l->col))
 		return err_msg(err, ERR_INVALID, 0, "ps: error: too many columns");
 	for (size_t i = 0; !title && i < ARRAY_SIZE(other_titles); i++)
@@ -213,7 +229,8 @@ static int add_list(struct layout *l, const char *list, struct err *err)
 
 		/* the PID column is found by its title: another must not pass for it */
 		if (title && str_starts(title, "PID") && !streq(names[i], "pid"))
-			return err_msg(err, ERR_INVALID, 0, "specifying \"%s=%s\" is not allowed", names[i], title);
+			return err_msg(err, ERR_INVALID, 0, "specifying \"%s=%s\" is not allowed", names[i],
+				       title);
 		r = add_column(l, names[i], title, err);
 	}
 	return r;
@@ -245,7 +262,8 @@ static void use_format(struct layout *l, const char *name)
 }
 
 /* One word of options. value: the next word; *used is set if it was an option's argument. */
-static int parse_word(struct layout *l, const char *w, const char *value, const char **format, bool *used, struct err *err)
+static int parse_word(struct layout *l, const char *w, const char *value, const char **format, bool *used,
+		      struct err *err)
 {
 	bool dash = *w == '-';
 
@@ -257,7 +275,8 @@ static int parse_word(struct layout *l, const char *w, const char *value, const 
 
 			*used = !p[1];
 			if (!list)
-				return err_msg(err, ERR_INVALID, 0, "ps: error: format specification must follow -o");
+				return err_msg(err, ERR_INVALID, 0,
+					       "ps: error: format specification must follow -o");
 			*format = "";
 			return add_list(l, list, err);
 		}
@@ -266,7 +285,8 @@ static int parse_word(struct layout *l, const char *w, const char *value, const 
 		else if (dash && *p == 'u' && p == w + 1 + strspn(w + 1, "ax"))
 			*format = "u";		/* ps takes "-aux" as "aux" */
 		else if (!strchr(dash ? "eAadwxNTH" : "axwe", *p))
-			return err_msg(err, ERR_INVALID, 0, "ps: error: unsupported option \"%s%c\"", dash ? "-" : "", *p);
+			return err_msg(err, ERR_INVALID, 0, "ps: error: unsupported option \"%s%c\"",
+				       dash ? "-" : "", *p);
 		else if (!dash && !**format)
 			*format = "bsd";
 	}
@@ -293,11 +313,14 @@ static int parse_args(const char *args, struct layout *l, struct err *err)
 
 static void row_parse(char *const *c, struct row *r)
 {
-	const struct { size_t i; uint64_t *to; } numbers[] = {
-		{2, &r->uid}, {3, &r->gid}, {5, &r->tty}, {6, &r->start}, {7, &r->cpu_ms}, {8, &r->vsz}, {9, &r->rss},
+	const struct { size_t i; uint64_t *to;
+	} numbers[] = {
+	    {2, &r->uid},    {3, &r->gid}, {5, &r->tty}, {6, &r->start},
+	    {7, &r->cpu_ms}, {8, &r->vsz}, {9, &r->rss},
 	};
 
-	*r = (struct row){.pid = c[0], .ppid = c[1], .state = c[4], .nice = c[10], .comm = c[11], .args = c[12]};
+	*r = (struct row){
+	    .pid = c[0], .ppid = c[1], .state = c[4], .nice = c[10], .comm = c[11], .args = c[12]};
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		if (str_to_u64(c[numbers[i].i], numbers[i].to) < 0)
 			*numbers[i].to = 0;

@@ -10,6 +10,6 @@ struct top_input {
 	const char *passwd;		/* content of a passwd file, to name users; may be NULL */
 };
 
-/* args as after `docker top CONTAINER`: "-ef", "aux", "-o pid,args", "-eo pid,comm"... Result: {"Titles", "Processes"}.
- * ERR_INVALID in the words of ps and Docker. */
+/* args as after `docker top CONTAINER`: "-ef", "aux", "-o pid,args", "-eo pid,comm"... Result: {"Titles",
+ * "Processes"}. ERR_INVALID in the words of ps and Docker. */
 int top_format(const char *args, const struct top_input *in, struct json **ret, struct err *err);

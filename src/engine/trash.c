@@ -1,5 +1,5 @@
-/* Deleting trees without blocking: what is to go is renamed into data_root/trash, at once and atomically, and one
- * worker at a time empties that folder. What a crash leaves there goes at the next start. */
+/* Deleting trees without blocking: what is to go is renamed into data_root/trash, at once and atomically, and
+ * one worker at a time empties that folder. What a crash leaves there goes at the next start. */
 #include "engine/worker.h"
 
 #include "base/alloc.h"

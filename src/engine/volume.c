@@ -30,12 +30,17 @@ void volumes_close(struct engine *e)
 int volume_name_check(const char *name, struct err *err)
 {
 	if (strlen(name) == 1)
-		return err_msg(err, ERR_INVALID, 0, "create %s: volume name is too short, names should be at least two "
-			       "alphanumeric characters", name);
+		return err_msg(err, ERR_INVALID, 0,
+			       "create %s: volume name is too short, names should be at least two "
+			       "alphanumeric characters",
+			       name);
 	if (!name_valid(name) || strlen(name) > 255)
-		return err_msg(err, ERR_INVALID, 0, "create %s: \"%s\" includes invalid characters for a local volume name, only "
-			       "\"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use "
-			       "absolute path", name, name);
+		return err_msg(err, ERR_INVALID, 0,
+			       "create %s: \"%s\" includes invalid characters for a local volume name, only "
+			       "\"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host "
+			       "directory, use "
+			       "absolute path",
+			       name, name);
 	return 0;
 }
 
@@ -72,7 +77,8 @@ static char *json_text(const struct json *j)
 
 static int make_folder(struct engine *e, const char *name, struct err *err)
 {
-	_cleanup_free_ char *outer = xasprintf("%s/volumes/%s", e->cfg.data_root, name), *inner = volume_path(e, name);
+	_cleanup_free_ char *outer = xasprintf("%s/volumes/%s", e->cfg.data_root, name),
+			    *inner = volume_path(e, name);
 
 	if ((mkdir(outer, 0701) < 0 && errno != EEXIST) || (mkdir(inner, 0755) < 0 && errno != EEXIST))
 		return err_set(err, ERR_SYSTEM, -errno, "create volume '%s'", name);
@@ -87,8 +93,8 @@ static void volume_event(struct engine *e, const char *action, const char *name)
 	event_emit(e, "volume", action, name, a);
 }
 
-int volume_create(struct engine *e, const char *name, bool anonymous, const struct json *labels, const struct json *options,
-		  char **ret_name, struct err *err)
+int volume_create(struct engine *e, const char *name, bool anonymous, const struct json *labels,
+		  const struct json *options, char **ret_name, struct err *err)
 {
 	_cleanup_free_ char *l = json_text(labels), *o = json_text(options);
 	struct id id = id_new();
@@ -100,13 +106,18 @@ int volume_create(struct engine *e, const char *name, bool anonymous, const stru
 	if (r < 0)
 		return r;
 	if (json_len(options))
-		return err_msg(err, ERR_INVALID, 0, "create %s: options of the driver \"local\" are not supported by this version "
-			       "of insula: bind-mount a directory instead (-v /dir:/target)", name);
+		return err_msg(err, ERR_INVALID, 0,
+			       "create %s: options of the driver \"local\" are not supported by this version "
+			       "of insula: bind-mount a directory instead (-v /dir:/target)",
+			       name);
 	if (!volume_exists(e, name)) {
 		r = make_folder(e, name, err);
 		if (r >= 0)
-			r = db_run(e->db, err, "INSERT INTO volumes (name, created_ns, anonymous, labels, options, filled) "
-				   "VALUES (?, ?, ?, ?, ?, 0)", "siiss", name, (int64_t)now_real_ns(), (int64_t)anonymous, l, o);
+			r = db_run(
+			    e->db, err,
+			    "INSERT INTO volumes (name, created_ns, anonymous, labels, options, filled) "
+			    "VALUES (?, ?, ?, ?, ?, 0)",
+			    "siiss", name, (int64_t)now_real_ns(), (int64_t)anonymous, l, o);
 		if (r < 0)
 			return r;
 		volume_event(e, "create", name);
@@ -124,7 +135,8 @@ int volume_remove(struct engine *e, const char *name, bool force, struct err *er
 	if (!volume_exists(e, name))
 		return force ? 0 : err_msg(err, ERR_NOT_FOUND, 0, "get %s: no such volume", name);
 	if (containers_using_volume(e, name) > 0)
-		return err_msg(err, ERR_CONFLICT, 0, "remove %s: volume is in use: remove the containers that use it first", name);
+		return err_msg(err, ERR_CONFLICT, 0,
+			       "remove %s: volume is in use: remove the containers that use it first", name);
 	r = db_run(e->db, err, "DELETE FROM volumes WHERE name = ?", "s", name);
 	if (r < 0)
 		return r;
@@ -147,7 +159,8 @@ static struct json *parse_or_empty(const char *s)
 static struct json *row_json(struct engine *e, struct stmt *s)
 {
 	struct json *j = json_object(), *options = parse_or_empty(stmt_str(s, 3));
-	_cleanup_free_ char *created = time_rfc3339((uint64_t)stmt_int(s, 1)), *path = volume_path(e, stmt_str(s, 0));
+	_cleanup_free_ char *created = time_rfc3339((uint64_t)stmt_int(s, 1)),
+			    *path = volume_path(e, stmt_str(s, 0));
 
 	json_set_str(j, "CreatedAt", created);
 	json_set_str(j, "Driver", "local");
@@ -163,7 +176,8 @@ struct json *volume_inspect(struct engine *e, const char *name)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 
-	if (db_query(e->db, &s, NULL, "SELECT name, created_ns, labels, options FROM volumes WHERE name = ?", "s", name) < 0 ||
+	if (db_query(e->db, &s, NULL, "SELECT name, created_ns, labels, options FROM volumes WHERE name = ?",
+		     "s", name) < 0 ||
 	    stmt_step(s, NULL) <= 0)
 		return NULL;
 	return row_json(e, s);
@@ -174,7 +188,8 @@ struct json *volumes_summaries(struct engine *e)
 	_cleanup_stmt_ struct stmt *s = NULL;
 	struct json *out = json_array();
 
-	if (db_query(e->db, &s, NULL, "SELECT name, created_ns, labels, options FROM volumes ORDER BY name", "") >= 0)
+	if (db_query(e->db, &s, NULL, "SELECT name, created_ns, labels, options FROM volumes ORDER BY name",
+		     "") >= 0)
 		while (stmt_step(s, NULL) > 0)
 			json_add(out, row_json(e, s));
 	return out;
@@ -227,7 +242,8 @@ static void fill_done(void *ud, int r, const struct err *err, const struct sbuf 
 	struct fill *f = ud;
 
 	if (r >= 0)
-		(void)db_run(f->engine->db, NULL, "UPDATE volumes SET filled = 1 WHERE name = ?", "s", f->name);
+		(void)db_run(f->engine->db, NULL, "UPDATE volumes SET filled = 1 WHERE name = ?", "s",
+			     f->name);
 	f->done(f->userdata, r, err, NULL);
 	free(f->name);
 	free(f->to);
@@ -236,8 +252,8 @@ static void fill_done(void *ud, int r, const struct err *err, const struct sbuf 
 	free(f);
 }
 
-void volume_fill(struct engine *e, const char *name, char *const *layer_dirs, const char *target, engine_done_fn done,
-		 void *ud)
+void volume_fill(struct engine *e, const char *name, char *const *layer_dirs, const char *target,
+		 engine_done_fn done, void *ud)
 {
 	_cleanup_err_ struct err err = ERR_INIT;
 	struct fill *f;
@@ -248,7 +264,8 @@ void volume_fill(struct engine *e, const char *name, char *const *layer_dirs, co
 		return;
 	}
 	f = new0(struct fill);
-	*f = (struct fill){e, xstrdup(name), volume_path(e, name), xstrdup(target), strv_copy(layer_dirs), done, ud};
+	*f = (struct fill){
+	    e, xstrdup(name), volume_path(e, name), xstrdup(target), strv_copy(layer_dirs), done, ud};
 	r = worker_run(e->loop, fill_worker, f, fill_done, f);
 	if (r < 0) {
 		err_set(&err, ERR_SYSTEM, r, "fill volume '%s'", name);

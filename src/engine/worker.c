@@ -2,8 +2,8 @@
  *
  *   struct report | message bytes | result bytes
  *
- * The copy keeps ordinary descriptors (a caller passes its own in arg) but none of the daemon's sockets, so that a
- * client sees its connection end when the daemon ends it, and none of its locks. */
+ * The copy keeps ordinary descriptors (a caller passes its own in arg) but none of the daemon's sockets, so
+ * that a client sees its connection end when the daemon ends it, and none of its locks. */
 #include "engine/worker.h"
 
 #include "base/alloc.h"
@@ -110,7 +110,8 @@ static void worker_finish(struct worker *w)
 	if (!w->eof || !w->exited)
 		return;
 	if (w->exit_code != 0 || w->in.len < sizeof rep) {
-		r = err_set(&e, ERR_SYSTEM, 0, "a worker process ended unexpectedly (exit status %d)", w->exit_code);
+		r = err_set(&e, ERR_SYSTEM, 0, "a worker process ended unexpectedly (exit status %d)",
+			    w->exit_code);
 		sbuf_reset(&w->in);
 	} else {
 		memcpy(&rep, w->in.buf, sizeof rep);

@@ -46,7 +46,8 @@ static void reap(pid_t child)
 
 int main(int argc, char **argv)
 {
-	static const int own[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU };
+	static const int own[] = {SIGFPE,  SIGILL, SIGSEGV, SIGBUS, SIGABRT,
+				  SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU};
 	char **command = argv + 1;
 	sigset_t all, old;
 	pid_t child = 0;

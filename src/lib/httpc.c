@@ -68,7 +68,8 @@ int httpc_send(struct httpc *c, const struct httpc_request *r)
 	sbuf_reset(&c->body);
 	c->body_off = 0;
 
-	sbuf_printf(&b, "%s %s HTTP/1.1\r\nHost: insula\r\nUser-Agent: %s\r\n", r->method, r->target, c->user_agent);
+	sbuf_printf(&b, "%s %s HTTP/1.1\r\nHost: insula\r\nUser-Agent: %s\r\n", r->method, r->target,
+		    c->user_agent);
 	if (r->content_type)
 		sbuf_printf(&b, "Content-Type: %s\r\n", r->content_type);
 	if (r->upgrade)

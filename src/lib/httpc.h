@@ -40,5 +40,6 @@ int httpc_fd(const struct httpc *c);		/* for poll; borrowed */
 /* True if httpc_read would give bytes without reading the socket. */
 bool httpc_buffered(const struct httpc *c);
 
-/* After an answer of 101 (or 200 to an upgrade): gives the socket away, and the bytes read behind the head. */
+/* After an answer of 101 (or 200 to an upgrade): gives the socket away, and the bytes read behind the head.
+ */
 int httpc_hijack(struct httpc *c, struct sbuf *ret_preread);

@@ -70,7 +70,8 @@ int json_parse(const char *p, size_t n, struct json **ret, struct err *e)
 	t = json_tokener_new_ex(64);
 	if (!t)
 		abort();
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 | JSON_TOKENER_ALLOW_TRAILING_CHARS);
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 |
+				      JSON_TOKENER_ALLOW_TRAILING_CHARS);
 	o = json_tokener_parse_ex(t, p, (int)n);
 	used = json_tokener_get_parse_end(t);
 	enum json_tokener_error je = json_tokener_get_error(t);
@@ -88,7 +89,8 @@ int json_parse(const char *p, size_t n, struct json **ret, struct err *e)
 	if (je != json_tokener_success || used < n || has_nan(o)) {
 		json_object_put(o);
 		return err_msg(e, ERR_INVALID, 0, "invalid JSON: %s at offset %zu",
-			       je != json_tokener_success ? json_tokener_error_desc(je) : "unexpected data", used);
+			       je != json_tokener_success ? json_tokener_error_desc(je) : "unexpected data",
+			       used);
 	}
 	*ret = cooked(o);
 	return 0;
@@ -118,7 +120,8 @@ struct json *json_copy(const struct json *j)
 
 char *json_dump(const struct json *j)
 {
-	return xstrdup(json_object_to_json_string_ext(raw(j), JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	return xstrdup(
+	    json_object_to_json_string_ext(raw(j), JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
 static void indent_to(struct sbuf *b, const char *indent, unsigned depth)
@@ -277,7 +280,8 @@ bool json_next(const struct json *o, struct json_iter *it)
 
 	if (json_type(o) != JSON_OBJECT)
 		return false;
-	e = it->_started ? lh_entry_next((struct lh_entry *)it->_entry) : lh_table_head(json_object_get_object(raw(o)));
+	e = it->_started ? lh_entry_next((struct lh_entry *)it->_entry)
+			 : lh_table_head(json_object_get_object(raw(o)));
 	it->_started = true;
 	it->_entry = e;
 	if (!e)
@@ -362,8 +366,8 @@ int json_expected(struct err *e, const char *path, const char *what)
 	return err_msg(e, ERR_INVALID, 0, "%s: expected %s", *path ? path : "document", what);
 }
 
-static int get_integer(const struct json *v, bool is_signed, uint64_t max, int64_t min, uint64_t *ret, const char *path,
-		       struct err *e)
+static int get_integer(const struct json *v, bool is_signed, uint64_t max, int64_t min, uint64_t *ret,
+		       const char *path, struct err *e)
 {
 	double d;
 
@@ -413,7 +417,8 @@ static int read_strv(const struct json *v, char ***target, const char *path, str
 	return 0;
 }
 
-static int read_field(const struct json *v, const struct json_field *f, void *to, const char *path, struct err *e)
+static int read_field(const struct json *v, const struct json_field *f, void *to, const char *path,
+		      struct err *e)
 {
 	uint64_t n;
 	int r;
@@ -482,7 +487,8 @@ static int read_field(const struct json *v, const struct json_field *f, void *to
 	return -EINVAL;
 }
 
-int json_dispatch(const struct json *o, const struct json_field *table, void *base, const char *path, struct err *e)
+int json_dispatch(const struct json *o, const struct json_field *table, void *base, const char *path,
+		  struct err *e)
 {
 	char buf[256];
 
@@ -508,7 +514,12 @@ int json_dispatch(const struct json *o, const struct json_field *table, void *ba
 /* Length of the valid UTF-8 sequence at s, 0 if there is none. */
 static size_t utf8_len(const unsigned char *s, size_t n)
 {
-	size_t len = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+	size_t len = s[0] < 0x80   ? 1
+		     : s[0] < 0xc2 ? 0
+		     : s[0] < 0xe0 ? 2
+		     : s[0] < 0xf0 ? 3
+		     : s[0] < 0xf5 ? 4
+				   : 0;
 
 	if (!len || len > n)
 		return 0;
@@ -530,7 +541,8 @@ void json_emit_str(struct sbuf *b, const char *str, size_t n)
 	for (size_t i = 0; i < n;) {
 		size_t len = utf8_len(s + i, n - i), plain = i;
 
-		while (plain < n && s[plain] >= 0x20 && s[plain] < 0x80 && s[plain] != '"' && s[plain] != '\\')
+		while (plain < n && s[plain] >= 0x20 && s[plain] < 0x80 && s[plain] != '"' &&
+		       s[plain] != '\\')
 			plain++;
 		if (plain > i) {
 			sbuf_add(b, s + i, plain - i);

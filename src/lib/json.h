@@ -17,7 +17,8 @@ static inline void json_freep(struct json **j) { json_free(*j); *j = NULL; }
 struct json *json_copy(const struct json *j);	/* deep */
 struct json *json_ref(struct json *j);
 char *json_dump(const struct json *j);		/* compact, heap */
-char *json_dump_pretty(const struct json *j, const char *indent);	/* as `docker inspect`: ": ", [] and {} empty compact */
+char *json_dump_pretty(const struct json *j,
+		       const char *indent); /* as `docker inspect`: ": ", [] and {} empty compact */
 
 /* Reading. Borrowed results. A key that is absent, null or of another type gives the default. */
 enum json_type json_type(const struct json *j);		/* NULL -> JSON_NULL */
@@ -33,7 +34,8 @@ const char *json_get_str(const struct json *o, const char *key);	/* NULL if abse
 int64_t json_get_int(const struct json *o, const char *key, int64_t def);
 bool json_get_bool(const struct json *o, const char *key, bool def);
 char **json_get_strv(const struct json *o, const char *key);		/* heap; NULL if absent or empty */
-/* Iteration over an object in insertion order: `struct json_iter it = {0}; while (json_next(o, &it)) it.key, it.value` */
+/* Iteration over an object in insertion order: `struct json_iter it = {0}; while (json_next(o, &it)) it.key,
+ * it.value` */
 struct json_iter { const char *key; struct json *value; void *_entry; bool _started; };
 bool json_next(const struct json *o, struct json_iter *it);
 
@@ -78,11 +80,13 @@ struct json_field {
 };
 #define JSON_FIELD_END {.key = NULL}
 /* path: prefix for messages, "" at the root. */
-int json_dispatch(const struct json *o, const struct json_field *table, void *base, const char *path, struct err *e);
+int json_dispatch(const struct json *o, const struct json_field *table, void *base, const char *path,
+		  struct err *e);
 /* For JK_CALL functions: path of element i / key k, in buf. */
 const char *json_path_at(const char *path, size_t i, char *buf, size_t n);
 const char *json_path_key(const char *path, const char *key, char *buf, size_t n);
-int json_expected(struct err *e, const char *path, const char *what);	/* "<path>: expected <what>", -EINVAL */
+int json_expected(struct err *e, const char *path, const char *what); /* "<path>: expected <what>", -EINVAL */
 
-/* Streaming output without a tree: appends a JSON string literal (quotes, escapes; invalid UTF-8 -> U+FFFD as Go does). */
+/* Streaming output without a tree: appends a JSON string literal (quotes, escapes; invalid UTF-8 -> U+FFFD as
+ * Go does). */
 void json_emit_str(struct sbuf *b, const char *s, size_t n);

@@ -13,7 +13,14 @@ void nl_close(struct nl *n);
 DEFINE_CLEANUP(struct nl *, nl_close)
 #define _cleanup_nl_ _cleanup_(nl_closep)
 
-struct nl_addr { int family; /* AF_INET, AF_INET6 */ union { struct in_addr v4; struct in6_addr v6; }; unsigned prefix; };
+struct nl_addr {
+	int family; /* AF_INET, AF_INET6 */
+	union {
+		struct in_addr v4;
+		struct in6_addr v6;
+	};
+	unsigned prefix;
+};
 int nl_addr_parse(const char *s /* "10.0.0.1/24" or without prefix */, struct nl_addr *ret);
 
 int nl_link_index(struct nl *n, const char *name, int *ret);		/* -ENODEV */
@@ -26,7 +33,8 @@ int nl_link_set_hairpin(struct nl *n, int index, bool on);
 int nl_link_del(struct nl *n, int index);
 int nl_bridge_add(struct nl *n, const char *name);			/* -EEXIST is returned */
 /* veth `name` here, peer `peer` created directly inside the namespace ns_fd with that MAC (NULL = random). */
-int nl_veth_add(struct nl *n, const char *name, const char *peer, int ns_fd, const uint8_t peer_mac[6], unsigned mtu);
+int nl_veth_add(struct nl *n, const char *name, const char *peer, int ns_fd, const uint8_t peer_mac[6],
+		unsigned mtu);
 int nl_addr_add(struct nl *n, int index, const struct nl_addr *a);	/* -EEXIST is success */
 int nl_route_add_default(struct nl *n, const struct nl_addr *gateway, int index);
 /* Opens a non-persistent tap (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) called name; it vanishes with the fd. */

@@ -87,7 +87,8 @@ static int find_action(const char *name, const int64_t *data, const char *path, 
 		return 0;
 	}
 	if (streq(name, "SCMP_ACT_NOTIFY"))
-		return err_msg(e, ERR_INVALID, -EOPNOTSUPP, "%s: SCMP_ACT_NOTIFY is not supported by insula-runtime", path);
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			       "%s: SCMP_ACT_NOTIFY is not supported by insula-runtime", path);
 	return err_msg(e, ERR_INVALID, 0, "%s: unknown seccomp action '%s'", path, name ? name : "");
 }
 
@@ -152,7 +153,8 @@ static int read_flags(char *const *names, unsigned *ret, struct err *e)
 		while (i < ARRAY_SIZE(flags) && !streq(*names, flags[i].name))
 			i++;
 		if (i == ARRAY_SIZE(flags))
-			return err_msg(e, ERR_INVALID, 0, PROFILE_PATH ".flags: '%s' is not supported", *names);
+			return err_msg(e, ERR_INVALID, 0, PROFILE_PATH ".flags: '%s' is not supported",
+				       *names);
 		*ret |= flags[i].flag;
 	}
 	return 0;
@@ -177,7 +179,8 @@ static int read_args(const struct json *list, struct scmp_arg_cmp cmp[6], unsign
 		while (r == 0 && k < ARRAY_SIZE(ops) && !streq(a.op, ops[k].name))
 			k++;
 		if (r == 0 && (k == ARRAY_SIZE(ops) || a.index > 5))
-			r = err_msg(e, ERR_INVALID, 0, "%s: unknown operator '%s' or argument index above 5", buf, a.op);
+			r = err_msg(e, ERR_INVALID, 0, "%s: unknown operator '%s' or argument index above 5",
+				    buf, a.op);
 		free(a.op);
 		if (r < 0)
 			return r;
@@ -194,11 +197,13 @@ static void date_profile(struct compiler *c, const char *name)
 		int nr = seccomp_syscall_resolve_name_arch(c->archs[i], name);
 
 		if (nr >= 0)	/* negative: unknown, or multiplexed as on old 32-bit x86 */
-			c->newest[i] = MAX(c->newest[i], c->archs[i] == SCMP_ARCH_X32 ? nr & ~(int)X32_BIT : nr);
+			c->newest[i] =
+			    MAX(c->newest[i], c->archs[i] == SCMP_ARCH_X32 ? nr & ~(int)X32_BIT : nr);
 	}
 }
 
-static int add_call(struct compiler *c, const char *name, uint32_t action, const struct scmp_arg_cmp *cmp, unsigned n)
+static int add_call(struct compiler *c, const char *name, uint32_t action, const struct scmp_arg_cmp *cmp,
+		    unsigned n)
 {
 	int nr = seccomp_syscall_resolve_name(name), r;
 
@@ -235,7 +240,8 @@ static int add_rule(struct compiler *c, const struct json *j, const char *path, 
 			continue;	/* the library refuses what changes nothing */
 		r = add_call(c, *name, action, cmp, n);
 		if (r < 0)
-			return err_set(e, ERR_INVALID, r, "%s: cannot add a rule for syscall '%s'", path, *name);
+			return err_set(e, ERR_INVALID, r, "%s: cannot add a rule for syscall '%s'", path,
+				       *name);
 	}
 	return 0;
 }
@@ -301,8 +307,8 @@ static size_t make_stub(const struct compiler *c, struct sock_filter *f)
 		for (size_t k = 0; k < ARRAY_SIZE(archs); k++) {
 			if (archs[k].scmp != c->archs[i] || c->newest[i] < 0)
 				continue;
-			n += stub_arch(f + n, archs[k].audit, archs[k].x32, archs[k].audit == AUDIT_ARCH_X86_64,
-				       c->newest[i]);
+			n += stub_arch(f + n, archs[k].audit, archs[k].x32,
+				       archs[k].audit == AUDIT_ARCH_X86_64, c->newest[i]);
 		}
 	}
 	return n;
@@ -325,11 +331,13 @@ static int export_prog(const struct compiler *c, struct seccomp_prog *ret, struc
 	size_t n = (size_t)st.st_size / sizeof(struct sock_filter);
 
 	if (n + n_stub > BPF_MAXINSNS)
-		return err_msg(e, ERR_INVALID, 0, PROFILE_PATH ": the filter is too large (%zu instructions)", n);
+		return err_msg(e, ERR_INVALID, 0, PROFILE_PATH ": the filter is too large (%zu instructions)",
+			       n);
 	struct sock_filter *f = new_array(struct sock_filter, n + n_stub);
 
 	memcpy(f, stub, n_stub * sizeof *f);
-	if (lseek(fd, 0, SEEK_SET) < 0 || fd_read_full(fd, f + n_stub, n * sizeof *f) != (ssize_t)(n * sizeof *f)) {
+	if (lseek(fd, 0, SEEK_SET) < 0 ||
+	    fd_read_full(fd, f + n_stub, n * sizeof *f) != (ssize_t)(n * sizeof *f)) {
 		free(f);
 		return err_msg(e, ERR_SYSTEM, -EIO, "seccomp: cannot read the filter program");
 	}
@@ -351,7 +359,8 @@ static int compile_here(const struct json *profile, struct seccomp_prog *ret, st
 	if (r == 0)
 		r = read_flags(raw.flags, &ret->flags, e);
 	if (r == 0 && !str_empty(raw.listener))
-		r = err_msg(e, ERR_INVALID, -EOPNOTSUPP, PROFILE_PATH ".listenerPath: not supported by insula-runtime");
+		r = err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			    PROFILE_PATH ".listenerPath: not supported by insula-runtime");
 	if (r < 0)
 		return r;
 	c.ctx = seccomp_init(c.def);
@@ -384,7 +393,8 @@ static _noreturn_ void compile_child(const struct json *profile, int fd)
 	o.flags = p.flags;
 	o.len = o.r == 0 ? p.len : (uint32_t)strlen(err_text(&err));
 	if (fd_write_full(fd, &o, sizeof o) < 0 ||
-	    fd_write_full(fd, o.r == 0 ? p.insns : err_text(&err), o.r == 0 ? p.len * sizeof(struct sock_filter) : o.len) < 0)
+	    fd_write_full(fd, o.r == 0 ? p.insns : err_text(&err),
+			  o.r == 0 ? p.len * sizeof(struct sock_filter) : o.len) < 0)
 		_exit(1);
 	_exit(0);
 }
@@ -403,7 +413,8 @@ static int compile_forked(const struct json *profile, struct seccomp_prog *ret, 
 	if (r > 0)
 		r = proc_wait(&child, &code);
 	if (r < 0 || code || lseek(fd, 0, SEEK_SET) < 0 || fd_read_full(fd, &o, sizeof o) != sizeof o)
-		return err_msg(e, ERR_SYSTEM, r < 0 ? r : -EIO, "seccomp: compiling the profile failed (status %d)", code);
+		return err_msg(e, ERR_SYSTEM, r < 0 ? r : -EIO,
+			       "seccomp: compiling the profile failed (status %d)", code);
 	if (o.len > BPF_MAXINSNS)
 		return err_msg(e, ERR_SYSTEM, -EIO, "seccomp: compiling the profile failed");
 	n = o.r == 0 ? o.len * sizeof(struct sock_filter) : o.len;
@@ -463,10 +474,12 @@ static bool cache_load(int dir, const char *name, const char *text, struct secco
 		return false;
 	memcpy(&h, data, sizeof h);
 	size = h.prog_len * sizeof(struct sock_filter);
-	if (memcmp(h.magic, CACHE_MAGIC, sizeof h.magic) || h.text_len != strlen(text) || h.prog_len > BPF_MAXINSNS ||
-	    !h.prog_len || n != sizeof h + h.text_len + size || memcmp(data + sizeof h, text, h.text_len))
+	if (memcmp(h.magic, CACHE_MAGIC, sizeof h.magic) || h.text_len != strlen(text) ||
+	    h.prog_len > BPF_MAXINSNS || !h.prog_len || n != sizeof h + h.text_len + size ||
+	    memcmp(data + sizeof h, text, h.text_len))
 		return false;
-	*ret = (struct seccomp_prog){ xmemdup(data + sizeof h + h.text_len, size), (unsigned short)h.prog_len, h.flags };
+	*ret = (struct seccomp_prog){xmemdup(data + sizeof h + h.text_len, size), (unsigned short)h.prog_len,
+				     h.flags};
 	return true;
 }
 
@@ -474,7 +487,10 @@ static void cache_store(int dir, const char *name, const char *text, const struc
 {
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT_MAX(CACHE_MAX);
 	struct cache_header h = {
-		.magic = CACHE_MAGIC, .text_len = (uint32_t)strlen(text), .prog_len = p->len, .flags = p->flags,
+	    .magic = CACHE_MAGIC,
+	    .text_len = (uint32_t)strlen(text),
+	    .prog_len = p->len,
+	    .flags = p->flags,
 	};
 
 	sbuf_add(&b, &h, sizeof h);
@@ -484,7 +500,8 @@ static void cache_store(int dir, const char *name, const char *text, const struc
 		(void)fs_write_atomic(dir, name, b.buf, b.len, 0600, false);
 }
 
-int seccomp_prog_compile(const struct json *profile, const char *cache_dir, struct seccomp_prog *ret, struct err *e)
+int seccomp_prog_compile(const struct json *profile, const char *cache_dir, struct seccomp_prog *ret,
+			 struct err *e)
 {
 	_cleanup_free_ char *json = json_dump(profile);
 	_cleanup_free_ char *text = xasprintf("%s %x %s", seccomp_lib_version(), seccomp_arch_native(), json);

@@ -20,8 +20,10 @@ struct seccomp_prog {
 void seccomp_prog_done(struct seccomp_prog *p);
 
 /* Compiles the profile, or takes it from cache_dir (NULL = no cache). The directory is made if missing and
- * must belong to this user with mode 0700, else it is not used. ERR_INVALID names what is wrong in the profile. */
-int seccomp_prog_compile(const struct json *profile, const char *cache_dir, struct seccomp_prog *ret, struct err *e);
+ * must belong to this user with mode 0700, else it is not used. ERR_INVALID names what is wrong in the
+ * profile. */
+int seccomp_prog_compile(const struct json *profile, const char *cache_dir, struct seccomp_prog *ret,
+			 struct err *e);
 /* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. */
 int seccomp_prog_load(const struct seccomp_prog *p);
 /* Version of the library linked, "2.5.4". Static buffer. */

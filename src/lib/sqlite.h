@@ -14,8 +14,8 @@ void sqlite_close(struct sqlite *s);
 /* Runs one or more statements without parameters or results. */
 int sqlite_exec(struct sqlite *s, const char *sql);
 /* A statement ready to be stepped, its parameters bound in order as fmt says: 's' char * (NULL -> SQL NULL),
- * 'i' int64_t, 'b' (const void *, size_t), 'n' NULL. Text and bytes are copied. The statement is cached by the
- * pointer sql, so sql must be a string literal. */
+ * 'i' int64_t, 'b' (const void *, size_t), 'n' NULL. Text and bytes are copied. The statement is cached by
+ * the pointer sql, so sql must be a string literal. */
 int sqlite_prepare(struct sqlite *s, const char *sql, const char *fmt, va_list ap, struct sqlite_stmt **ret);
 /* 1 = a row, 0 = done, -errno. */
 int sqlite_step(struct sqlite_stmt *st);

@@ -20,7 +20,8 @@ static int archive_failure(struct archive *a, struct err *e)
 	const char *text = archive_error_string(a);
 	int no = archive_errno(a);
 
-	return err_msg(e, ERR_INVALID, no > 0 && no < 4096 ? -no : -EBADMSG, "invalid archive: %s", text ? text : "unreadable");
+	return err_msg(e, ERR_INVALID, no > 0 && no < 4096 ? -no : -EBADMSG, "invalid archive: %s",
+		       text ? text : "unreadable");
 }
 
 static la_ssize_t next_block(struct archive *a, void *ud, const void **ret)
@@ -98,15 +99,21 @@ int tar_next(struct tar *t, struct tar_entry *ret, struct err *e)
 		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid archive: an entry without a name");
 	if (archive_entry_uid(a) < 0 || archive_entry_uid(a) >= UINT32_MAX || archive_entry_gid(a) < 0 ||
 	    archive_entry_gid(a) >= UINT32_MAX)
-		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid archive: the owner of \"%s\" is out of range",
+		return err_msg(e, ERR_INVALID, -EBADMSG,
+			       "invalid archive: the owner of \"%s\" is out of range",
 			       archive_entry_pathname(a));
 	t->entry = a;
 	*ret = (struct tar_entry){
-		.path = archive_entry_pathname(a), .link = archive_entry_symlink(a), .hardlink = archive_entry_hardlink(a),
-		.mode = archive_entry_mode(a), .uid = (uint32_t)archive_entry_uid(a), .gid = (uint32_t)archive_entry_gid(a),
-		.size = (uint64_t)archive_entry_size(a),
-		.mtime = { archive_entry_mtime(a), archive_entry_mtime_nsec(a) },
-		.major = (unsigned)archive_entry_rdevmajor(a), .minor = (unsigned)archive_entry_rdevminor(a),
+	    .path = archive_entry_pathname(a),
+	    .link = archive_entry_symlink(a),
+	    .hardlink = archive_entry_hardlink(a),
+	    .mode = archive_entry_mode(a),
+	    .uid = (uint32_t)archive_entry_uid(a),
+	    .gid = (uint32_t)archive_entry_gid(a),
+	    .size = (uint64_t)archive_entry_size(a),
+	    .mtime = {archive_entry_mtime(a), archive_entry_mtime_nsec(a)},
+	    .major = (unsigned)archive_entry_rdevmajor(a),
+	    .minor = (unsigned)archive_entry_rdevminor(a),
 	};
 	archive_entry_xattr_reset(a);
 	return 1;
@@ -139,5 +146,7 @@ int tar_drain(struct tar *t, struct err *e)
 	archive_read_close(t->tar);
 	while ((n = next_block(t->raw, t, &p)) > 0)
 		;
-	return n < 0 ? err_msg(e, ERR_INVALID, -EBADMSG, "invalid archive: %s", archive_error_string(t->raw) ?: "unreadable") : 0;
+	return n < 0 ? err_msg(e, ERR_INVALID, -EBADMSG, "invalid archive: %s",
+			       archive_error_string(t->raw) ?: "unreadable")
+		     : 0;
 }

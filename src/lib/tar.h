@@ -26,7 +26,8 @@ int tar_open(int fd, tar_tee_fn tee, void *userdata, struct tar **ret, struct er
 void tar_close(struct tar *t);
 /* 1 entry, 0 end of archive, -errno. */
 int tar_next(struct tar *t, struct tar_entry *ret, struct err *e);
-/* Data of the current entry: the next block and where it belongs (sparse files have gaps). 1, 0 at the end, -errno. */
+/* Data of the current entry: the next block and where it belongs (sparse files have gaps). 1, 0 at the end,
+ * -errno. */
 int tar_data(struct tar *t, const void **ret_p, size_t *ret_n, off_t *ret_off, struct err *e);
 /* Extended attributes of the current entry: 1 and name, value; 0 when there are no more. */
 int tar_xattr(struct tar *t, const char **ret_name, const void **ret_value, size_t *ret_n);

@@ -21,7 +21,8 @@ int image_config_diff_ids(const struct json *config, char ***ret, struct err *e)
 		const char *id = json_str(json_at(list, i));
 
 		if (!id || !digest_valid(id))
-			return err_msg(e, ERR_INVALID, 0, "invalid diff id in the image's config: %s", id ? id : "(no string)");
+			return err_msg(e, ERR_INVALID, 0, "invalid diff id in the image's config: %s",
+				       id ? id : "(no string)");
 		strv_add(&ids, id);
 	}
 	*ret = TAKE_PTR(ids);
@@ -44,9 +45,11 @@ int image_config_check_host(const struct json *config, struct err *e)
 	const char *os = json_get_str(config, "os"), *arch = json_get_str(config, "architecture");
 
 	if (!str_empty(os) && !streq(os, "linux"))
-		return err_msg(e, ERR_INVALID, 0, "image operating system \"%s\" cannot be used on this platform", os);
+		return err_msg(e, ERR_INVALID, 0,
+			       "image operating system \"%s\" cannot be used on this platform", os);
 	if (!str_empty(arch) && !streq(arch, image_architecture()))
-		return err_msg(e, ERR_INVALID, 0, "image architecture \"%s\" cannot be used on this platform (%s)", arch,
+		return err_msg(e, ERR_INVALID, 0,
+			       "image architecture \"%s\" cannot be used on this platform (%s)", arch,
 			       image_architecture());
 	return 0;
 }
@@ -58,7 +61,8 @@ const struct json *image_index_select(const struct json *index)
 	for (size_t i = 0; i < json_len(list); i++) {
 		const struct json *m = json_at(list, i), *p = json_get(m, "platform");
 
-		if (!p || (streq(json_get_str(p, "os"), "linux") && streq(json_get_str(p, "architecture"), image_architecture())))
+		if (!p || (streq(json_get_str(p, "os"), "linux") &&
+			   streq(json_get_str(p, "architecture"), image_architecture())))
 			return m;
 	}
 	return NULL;
@@ -135,8 +139,9 @@ static int pairs(const char *args, char ***ret, struct err *e)
 	while ((word = next_word(&rest))) {
 		strv_take(&v, word);
 		if (!strchr(word, '=') || *word == '=')
-			return err_msg(e, ERR_INVALID, 0, "Syntax error - can't find = in \"%s\". Must be of the form: name=value",
-				       word);
+			return err_msg(
+			    e, ERR_INVALID, 0,
+			    "Syntax error - can't find = in \"%s\". Must be of the form: name=value", word);
 	}
 	*ret = TAKE_PTR(v);
 	return 0;
@@ -203,9 +208,15 @@ static const struct {
 	const char *word, *key;
 	int (*put)(struct json *config, const char *key, const char *args, struct err *e);
 } instructions[] = {
-	{ "CMD", "Cmd", put_command }, { "ENTRYPOINT", "Entrypoint", put_command }, { "ENV", "Env", put_env },
-	{ "EXPOSE", "ExposedPorts", put_set }, { "LABEL", "Labels", put_labels }, { "USER", "User", put_string },
-	{ "VOLUME", "Volumes", put_set }, { "WORKDIR", "WorkingDir", put_string }, { "STOPSIGNAL", "StopSignal", put_string },
+    {"CMD", "Cmd", put_command},
+    {"ENTRYPOINT", "Entrypoint", put_command},
+    {"ENV", "Env", put_env},
+    {"EXPOSE", "ExposedPorts", put_set},
+    {"LABEL", "Labels", put_labels},
+    {"USER", "User", put_string},
+    {"VOLUME", "Volumes", put_set},
+    {"WORKDIR", "WorkingDir", put_string},
+    {"STOPSIGNAL", "StopSignal", put_string},
 };
 
 int image_change_apply(struct json *config, const char *instruction, struct err *e)
@@ -216,7 +227,8 @@ int image_change_apply(struct json *config, const char *instruction, struct err 
 	for (size_t i = 0; i < ARRAY_SIZE(instructions); i++)
 		if (strlen(instructions[i].word) == n && !strncasecmp(instructions[i].word, instruction, n)) {
 			if (!*args)
-				return err_msg(e, ERR_INVALID, 0, "%s requires at least one argument", instructions[i].word);
+				return err_msg(e, ERR_INVALID, 0, "%s requires at least one argument",
+					       instructions[i].word);
 			return instructions[i].put(config, instructions[i].key, args, e);
 		}
 	return err_msg(e, ERR_INVALID, 0, "%.*s is not a valid change command", (int)n, instruction);

@@ -66,7 +66,8 @@ static bool domain_valid(const char *s)
 	}
 	if (!host || s[0] == '-' || s[0] == '.')
 		return false;
-	return !s[host] || (s[host] == ':' && s[host + 1] && strspn(s + host + 1, "0123456789") == strlen(s + host + 1));
+	return !s[host] ||
+	       (s[host] == ':' && s[host + 1] && strspn(s + host + 1, "0123456789") == strlen(s + host + 1));
 }
 
 static bool tag_valid(const char *s)
@@ -121,7 +122,8 @@ int ref_parse(const char *s, struct ref *ret, struct err *e)
 	char *at = strchr(name, '@'), *colon;
 
 	if (strlen(s) == 64 && is_hex(s))
-		return err_msg(e, ERR_INVALID, 0, "invalid repository name (%s), cannot specify 64-byte hexadecimal strings", s);
+		return err_msg(e, ERR_INVALID, 0,
+			       "invalid repository name (%s), cannot specify 64-byte hexadecimal strings", s);
 	if (at) {
 		*at = 0;
 		r.digest = xstrdup(at + 1);
@@ -140,7 +142,8 @@ int ref_parse(const char *s, struct ref *ret, struct err *e)
 	split_domain(name, &r);
 	for (char *c = r.path; *c; c++)
 		if (isupper((unsigned char)*c))
-			return err_msg(e, ERR_INVALID, 0, "invalid reference format: repository name (%s) must be lowercase",
+			return err_msg(e, ERR_INVALID, 0,
+				       "invalid reference format: repository name (%s) must be lowercase",
 				       r.path);
 	if (!domain_valid(r.domain) || !path_valid(r.path) || strlen(r.path) > NAME_MAX_TOTAL)
 		return err_msg(e, ERR_INVALID, 0, "invalid reference format");

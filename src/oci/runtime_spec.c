@@ -110,13 +110,24 @@ static const struct json_field user_fields[] = {
 	JSON_FIELD_END,
 };
 
-static const struct { const char *name; int resource; } rlimit_names[] = {
-	{ "RLIMIT_AS", RLIMIT_AS }, { "RLIMIT_CORE", RLIMIT_CORE }, { "RLIMIT_CPU", RLIMIT_CPU },
-	{ "RLIMIT_DATA", RLIMIT_DATA }, { "RLIMIT_FSIZE", RLIMIT_FSIZE }, { "RLIMIT_LOCKS", RLIMIT_LOCKS },
-	{ "RLIMIT_MEMLOCK", RLIMIT_MEMLOCK }, { "RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE }, { "RLIMIT_NICE", RLIMIT_NICE },
-	{ "RLIMIT_NOFILE", RLIMIT_NOFILE }, { "RLIMIT_NPROC", RLIMIT_NPROC }, { "RLIMIT_RSS", RLIMIT_RSS },
-	{ "RLIMIT_RTPRIO", RLIMIT_RTPRIO }, { "RLIMIT_RTTIME", RLIMIT_RTTIME },
-	{ "RLIMIT_SIGPENDING", RLIMIT_SIGPENDING }, { "RLIMIT_STACK", RLIMIT_STACK },
+static const struct { const char *name; int resource;
+} rlimit_names[] = {
+    {"RLIMIT_AS", RLIMIT_AS},
+    {"RLIMIT_CORE", RLIMIT_CORE},
+    {"RLIMIT_CPU", RLIMIT_CPU},
+    {"RLIMIT_DATA", RLIMIT_DATA},
+    {"RLIMIT_FSIZE", RLIMIT_FSIZE},
+    {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},
+    {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+    {"RLIMIT_NICE", RLIMIT_NICE},
+    {"RLIMIT_NOFILE", RLIMIT_NOFILE},
+    {"RLIMIT_NPROC", RLIMIT_NPROC},
+    {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},
+    {"RLIMIT_RTTIME", RLIMIT_RTTIME},
+    {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+    {"RLIMIT_STACK", RLIMIT_STACK},
 };
 
 /* Limits are unsigned in the specification; older generators write unlimited as -1. */
@@ -158,11 +169,12 @@ static int read_rlimits(const struct json *v, void *target, const char *path, st
 
 	for (size_t i = 0; r == 0 && i < to->n; i++) {
 		if (to->v[i].soft > to->v[i].hard)
-			return err_msg(e, ERR_INVALID, 0, "%s[%zu]: soft limit of %s is above the hard one", path, i,
-				       to->v[i].name);
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu]: soft limit of %s is above the hard one",
+				       path, i, to->v[i].name);
 		for (size_t j = 0; j < i; j++)
 			if (to->v[j].resource == to->v[i].resource)
-				return err_msg(e, ERR_INVALID, 0, "%s[%zu]: %s is given twice", path, i, to->v[i].name);
+				return err_msg(e, ERR_INVALID, 0, "%s[%zu]: %s is given twice", path, i,
+					       to->v[i].name);
 	}
 	return r;
 }
@@ -222,7 +234,8 @@ static int read_process(const struct json *v, void *target, const char *path, st
 	if (!p->args || str_empty(p->args[0]))
 		return err_msg(e, ERR_INVALID, 0, "%s%sargs: missing or empty", path, *path ? "." : "");
 	if (!p->cwd || p->cwd[0] != '/')
-		return err_msg(e, ERR_INVALID, 0, "%s%scwd: must be an absolute path", path, *path ? "." : "");
+		return err_msg(e, ERR_INVALID, 0, "%s%scwd: must be an absolute path", path,
+			       *path ? "." : "");
 	return 0;
 }
 
@@ -236,7 +249,8 @@ static const struct json_field root_fields[] = {
 
 static int read_root(const struct json *v, void *target, const char *path, struct err *e)
 {
-	return json_dispatch(v, root_fields, container_of((char **)target, struct oci_spec, root.path), path, e);
+	return json_dispatch(v, root_fields, container_of((char **)target, struct oci_spec, root.path), path,
+			     e);
 }
 
 static const struct json_field mount_fields[] = {
@@ -276,7 +290,8 @@ static const struct { const char *name; enum oci_ns ns; } ns_names[] = {
 
 struct raw_ns { char *type, *path; };
 
-static int put_namespace(const struct raw_ns *raw, struct oci_namespace *table, const char *path, struct err *e)
+static int put_namespace(const struct raw_ns *raw, struct oci_namespace *table, const char *path,
+			 struct err *e)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(ns_names); i++) {
 		struct oci_namespace *ns = &table[ns_names[i].ns];
@@ -284,7 +299,8 @@ static int put_namespace(const struct raw_ns *raw, struct oci_namespace *table, 
 		if (!streq(raw->type, ns_names[i].name))
 			continue;
 		if (ns->given)
-			return err_msg(e, ERR_INVALID, 0, "%s: namespace '%s' is given twice", path, raw->type);
+			return err_msg(e, ERR_INVALID, 0, "%s: namespace '%s' is given twice", path,
+				       raw->type);
 		if (raw->path && *raw->path && raw->path[0] != '/')
 			return err_msg(e, ERR_INVALID, 0, "%s.path: must be an absolute path", path);
 		ns->given = true;
@@ -292,8 +308,8 @@ static int put_namespace(const struct raw_ns *raw, struct oci_namespace *table, 
 		return 0;
 	}
 	if (streq(raw->type, "user") || streq(raw->type, "time"))
-		return err_msg(e, ERR_INVALID, -EOPNOTSUPP, "%s: %s namespaces are not supported by insula-runtime", path,
-			       raw->type);
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			       "%s: %s namespaces are not supported by insula-runtime", path, raw->type);
 	return err_msg(e, ERR_INVALID, 0, "%s: unknown namespace type '%s'", path, raw->type);
 }
 
@@ -342,10 +358,12 @@ static int read_devices(const struct json *v, void *target, const char *path, st
 		const struct oci_device *d = &to->v[i];
 
 		if (strlen(d->type) != 1 || !strchr("cbup", d->type[0]))
-			return err_msg(e, ERR_INVALID, 0, "%s[%zu].type: unknown device type '%s'", path, i, d->type);
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu].type: unknown device type '%s'", path, i,
+				       d->type);
 		if (d->path[0] != '/')
 			return err_msg(e, ERR_INVALID, 0, "%s[%zu].path: must be an absolute path", path, i);
-		if (d->type[0] != 'p' && (d->major < 0 || d->minor < 0 || d->major > 0xfff || d->minor > 0xfffff))
+		if (d->type[0] != 'p' &&
+		    (d->major < 0 || d->minor < 0 || d->major > 0xfff || d->minor > 0xfffff))
 			return err_msg(e, ERR_INVALID, 0, "%s[%zu]: device number out of range", path, i);
 	}
 	return r;

@@ -93,7 +93,8 @@ struct oci_hooks { struct oci_hook *v; size_t n; };
 
 struct oci_spec {
 	char *version;
-	struct oci_process *process;	/* NULL if the document has none (allowed by the specification at create) */
+	struct oci_process
+	    *process; /* NULL if the document has none (allowed by the specification at create) */
 	struct { char *path; bool readonly; } root;
 	char *hostname, *domainname;
 	struct oci_mounts mounts;
@@ -107,7 +108,7 @@ struct oci_spec {
 	char **masked_paths, **readonly_paths;
 	char *rootfs_propagation;
 	struct oci_kvs sysctl;
-	struct json *seccomp;		/* linux.seccomp as it stands: read by lib/seccomp; NULL = no filter */
+	struct json *seccomp; /* linux.seccomp as it stands: read by lib/seccomp; NULL = no filter */
 	char *personality;		/* NULL, "LINUX" or "LINUX32" */
 };
 

@@ -54,7 +54,8 @@ struct conn {
 
 static void on_io(struct loop_source *s, int fd, uint32_t events, void *userdata);
 
-int conn_new(struct loop *l, int fd, bool is_socket, const struct conn_ops *ops, void *userdata, struct conn **ret)
+int conn_new(struct loop *l, int fd, bool is_socket, const struct conn_ops *ops, void *userdata,
+	     struct conn **ret)
 {
 	struct conn *c = new0(struct conn);
 	int r;
@@ -185,7 +186,8 @@ static int conn_write(struct conn *c)
 				return 0;
 		}
 		if (c->is_socket) {
-			n = sock_send_fds(c->fd, f->bytes + c->sent, f->n - c->sent, &f->fd, f->fd >= 0 ? 1 : 0);
+			n = sock_send_fds(c->fd, f->bytes + c->sent, f->n - c->sent, &f->fd,
+					  f->fd >= 0 ? 1 : 0);
 		} else {
 			n = RETRY(write(c->fd, f->bytes + c->sent, f->n - c->sent));
 			if (n < 0)
@@ -214,9 +216,10 @@ static void conn_flow(struct conn *c)
 	(void)loop_io_set(c->io, EPOLLIN | (r == 1 ? EPOLLOUT : 0));
 }
 
-void conn_send(struct conn *c, uint16_t type, uint32_t seq, uint32_t stream, const void *p, size_t n, int pass_fd)
+void conn_send(struct conn *c, uint16_t type, uint32_t seq, uint32_t stream, const void *p, size_t n,
+	       int pass_fd)
 {
-	struct frame f = { .len = (uint32_t)n, .type = type, .epoch = c->epoch, .seq = seq, .stream = stream };
+	struct frame f = {.len = (uint32_t)n, .type = type, .epoch = c->epoch, .seq = seq, .stream = stream};
 	struct out_frame *o;
 	bool idle = !c->current && list_empty(&c->control) && list_empty(&c->data);
 
@@ -235,14 +238,16 @@ void conn_send(struct conn *c, uint16_t type, uint32_t seq, uint32_t stream, con
 		conn_flow(c);
 }
 
-void conn_request(struct conn *c, uint16_t type, const void *p, size_t n, int pass_fd, conn_reply_fn fn, void *userdata)
+void conn_request(struct conn *c, uint16_t type, const void *p, size_t n, int pass_fd, conn_reply_fn fn,
+		  void *userdata)
 {
 	struct pending *q;
 
 	if (c->dead || c->closed || n > FRAME_MAX) {
 		_cleanup_err_ struct err e = ERR_INIT;
 
-		err_msg(&e, ERR_UNAVAILABLE, 0, n > FRAME_MAX ? "the request is too large" : "the connection was closed");
+		err_msg(&e, ERR_UNAVAILABLE, 0,
+			n > FRAME_MAX ? "the request is too large" : "the connection was closed");
 		fn(userdata, -ECONNRESET, &e, NULL, 0);
 		return;
 	}

@@ -41,6 +41,10 @@ const char *msg_type_name(uint16_t type);
 /* Task states (msg task_state). */
 enum task_state { TASK_CREATED = 1, TASK_RUNNING = 2, TASK_EXITED = 3 };
 /* CREATE flags */
-enum { TASK_TTY = 1, TASK_STDIN = 2 /* keep stdin open */, TASK_STDIN_ONCE = 4 /* close it when the first client's ends */ };
+enum {
+	TASK_TTY = 1,
+	TASK_STDIN = 2 /* keep stdin open */,
+	TASK_STDIN_ONCE = 4 /* close it when the first client's ends */
+};
 /* ATTACH flags */
 enum { ATTACH_STDIN = 1, ATTACH_STDOUT = 2, ATTACH_STDERR = 4, ATTACH_MUX = 8 /* Docker's 8-byte frames */ };

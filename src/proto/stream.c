@@ -40,7 +40,8 @@ void streams_free(struct streams *ss)
 	free(ss);
 }
 
-int stream_open(struct streams *ss, uint32_t id, const struct stream_ops *ops, void *userdata, struct stream **ret)
+int stream_open(struct streams *ss, uint32_t id, const struct stream_ops *ops, void *userdata,
+		struct stream **ret)
 {
 	struct stream *s;
 
@@ -49,7 +50,12 @@ int stream_open(struct streams *ss, uint32_t id, const struct stream_ops *ops, v
 			return -EEXIST;
 	s = new0(struct stream);
 	*s = (struct stream){
-		.owner = ss, .id = id, .ops = ops, .userdata = userdata, .credit = STREAM_WINDOW, .window = STREAM_WINDOW,
+	    .owner = ss,
+	    .id = id,
+	    .ops = ops,
+	    .userdata = userdata,
+	    .credit = STREAM_WINDOW,
+	    .window = STREAM_WINDOW,
 	};
 	list_append(&ss->all, &s->link);
 	*ret = s;

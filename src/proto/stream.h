@@ -13,7 +13,8 @@ struct stream_ops {
 	/* n bytes arrived; they count as taken once the owner calls stream_taken (now or later). */
 	void (*on_data)(struct stream *s, const void *p, size_t n, void *userdata);
 	void (*on_eof)(struct stream *s, void *userdata);
-	void (*on_writable)(struct stream *s, void *userdata);	/* credit came back after stream_write fell short */
+	void (*on_writable)(struct stream *s,
+			    void *userdata); /* credit came back after stream_write fell short */
 };
 
 int streams_new(struct conn *c, struct streams **ret);
@@ -22,7 +23,8 @@ void streams_free(struct streams *ss);		/* frees its streams, calls nothing */
  * a peer that overruns its window gives -EPROTO: end the connection. */
 int streams_frame(struct streams *ss, const struct frame *f);
 
-int stream_open(struct streams *ss, uint32_t id, const struct stream_ops *ops, void *userdata, struct stream **ret);
+int stream_open(struct streams *ss, uint32_t id, const struct stream_ops *ops, void *userdata,
+		struct stream **ret);
 void stream_free(struct stream *s);
 size_t stream_write(struct stream *s, const void *p, size_t n);	/* bytes accepted, may be 0 */
 void stream_eof(struct stream *s);

@@ -9,7 +9,8 @@ int import_archive(int staging, int fd, const struct json *config, struct json *
 {
 	_cleanup_free_ char *chain = NULL, *diff_id = NULL, *text = NULL, *id = NULL;
 	_cleanup_json_ struct json *doc = json_copy(config);
-	struct json *layers = json_set(result, "layers", json_array()), *images = json_set(result, "images", json_array()), *fs, *o;
+	struct json *layers = json_set(result, "layers", json_array()),
+		    *images = json_set(result, "images", json_array()), *fs, *o;
 	char hex[65];
 	int r = layer_stage(staging, fd, NULL, &chain, &diff_id, layers, e);
 

@@ -10,7 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* ChainID(n) = sha256(ChainID(n-1) + " " + DiffID(n)); the first layer's is its diff id (OCI image spec, config). */
+/* ChainID(n) = sha256(ChainID(n-1) + " " + DiffID(n)); the first layer's is its diff id (OCI image spec,
+ * config). */
 static char *chain_id(const char *parent, const char *diff_id)
 {
 	_cleanup_free_ char *text = NULL;
@@ -40,7 +41,8 @@ static void describe(struct json *layers, const char *chain, const struct unpack
 	json_set_strv(o, "opaque", u->opaque);
 }
 
-int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers, struct err *e)
+int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
+		struct err *e)
 {
 	_cleanup_close_ int dir = -EBADF;
 	_cleanup_free_ char *id = NULL, *path = NULL;
@@ -54,7 +56,8 @@ int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_
 			return 0;
 		}
 	}
-	if ((mkdirat(staging, "layers", 0700) < 0 && errno != EEXIST) || mkdirat(staging, "layers/new", 0755) < 0)
+	if ((mkdirat(staging, "layers", 0700) < 0 && errno != EEXIST) ||
+	    mkdirat(staging, "layers/new", 0755) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "make the layer's directory");
 	dir = openat(staging, "layers/new", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
@@ -62,8 +65,9 @@ int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_
 	u.root = dir;
 	r = unpack(&u, fd, e);
 	if (r == 0 && want && !streq(want, u.diff_id))
-		r = err_msg(e, ERR_INVALID, -EBADMSG, "invalid diffID for layer %zu: expected \"%s\", got \"%s\"", json_len(layers), want,
-			    u.diff_id);
+		r = err_msg(e, ERR_INVALID, -EBADMSG,
+			    "invalid diffID for layer %zu: expected \"%s\", got \"%s\"", json_len(layers),
+			    want, u.diff_id);
 	if (r == 0) {
 		if (!id)
 			id = chain_id(*chain, u.diff_id);

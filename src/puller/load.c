@@ -44,7 +44,8 @@ static int read_member(struct loading *l, const char *name, char **ret, size_t *
 	while ((n = RETRY(read(fd, chunk, sizeof chunk))) > 0)
 		sbuf_add(&b, chunk, (size_t)n);
 	if (n < 0 || !sbuf_ok(&b))
-		return err_msg(e, ERR_INVALID, n < 0 ? -errno : -EFBIG, "invalid archive: %s cannot be read or is too large", name);
+		return err_msg(e, ERR_INVALID, n < 0 ? -errno : -EFBIG,
+			       "invalid archive: %s cannot be read or is too large", name);
 	*ret_n = b.len;
 	*ret = sbuf_steal(&b);
 	return 0;
@@ -68,7 +69,8 @@ static bool has_member(struct loading *l, const char *name)
 	return fd >= 0;
 }
 
-/* They are checked before anything is unpacked: insulad finds no surprise in the middle of its transaction. */
+/* They are checked before anything is unpacked: insulad finds no surprise in the middle of its transaction.
+ */
 static int check_tags(char *const *tags, struct err *e)
 {
 	for (; tags && *tags; tags++) {
@@ -82,7 +84,8 @@ static int check_tags(char *const *tags, struct err *e)
 }
 
 /* One image: its config file and its layers' files, bottom first. */
-static int load_image(struct loading *l, const char *config_name, char *const *layers, char *const *tags, struct err *e)
+static int load_image(struct loading *l, const char *config_name, char *const *layers, char *const *tags,
+		      struct err *e)
 {
 	_cleanup_json_ struct json *config = NULL;
 	_cleanup_free_ char *text = NULL, *chain = NULL;
@@ -103,7 +106,8 @@ static int load_image(struct loading *l, const char *config_name, char *const *l
 	if (r < 0)
 		return err_wrap(e, r, "%s", config_name);
 	if (strv_len(diff_ids) != strv_len(layers))
-		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid manifest, layers length mismatch: expected %zu, got %zu",
+		return err_msg(e, ERR_INVALID, -EBADMSG,
+			       "invalid manifest, layers length mismatch: expected %zu, got %zu",
 			       strv_len(layers), strv_len(diff_ids));
 	for (size_t i = 0; layers && layers[i]; i++) {
 		_cleanup_close_ int fd = open_member(l, layers[i], e);
@@ -135,10 +139,12 @@ static int load_docker(struct loading *l, struct err *e)
 		r = json_expected(e, "manifest.json", "array");
 	for (size_t i = 0; r == 0 && i < json_len(manifest); i++) {
 		const struct json *m = json_at(manifest, i);
-		_cleanup_strv_ char **layers = json_get_strv(m, "Layers"), **tags = json_get_strv(m, "RepoTags");
+		_cleanup_strv_ char **layers = json_get_strv(m, "Layers"),
+				    **tags = json_get_strv(m, "RepoTags");
 
 		if (!json_get_str(m, "Config"))
-			return err_msg(e, ERR_INVALID, -EBADMSG, "invalid manifest: image %zu has no Config", i);
+			return err_msg(e, ERR_INVALID, -EBADMSG, "invalid manifest: image %zu has no Config",
+				       i);
 		r = load_image(l, json_get_str(m, "Config"), layers, tags, e);
 	}
 	return r;
@@ -163,12 +169,14 @@ static int blob_path(struct loading *l, const struct json *descriptor, char **re
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "read %s", path);
 	if (!streq(hex, digest + 7))
-		return err_msg(e, ERR_INVALID, -EBADMSG, "filesystem layer verification failed for digest %s", digest);
+		return err_msg(e, ERR_INVALID, -EBADMSG, "filesystem layer verification failed for digest %s",
+			       digest);
 	*ret = TAKE_PTR(path);
 	return 0;
 }
 
-static int load_oci_manifest(struct loading *l, const struct json *descriptor, char *const *tags, unsigned depth, struct err *e)
+static int load_oci_manifest(struct loading *l, const struct json *descriptor, char *const *tags,
+			     unsigned depth, struct err *e)
 {
 	_cleanup_free_ char *path = NULL, *config = NULL;
 	_cleanup_json_ struct json *doc = NULL;
@@ -183,7 +191,8 @@ static int load_oci_manifest(struct loading *l, const struct json *descriptor, c
 		const struct json *one = depth < 4 ? image_index_select(doc) : NULL;
 
 		if (!one)
-			return err_msg(e, ERR_INVALID, -ENOENT, "no matching manifest for linux/%s in the manifest list entries",
+			return err_msg(e, ERR_INVALID, -ENOENT,
+				       "no matching manifest for linux/%s in the manifest list entries",
 				       image_architecture());
 		return load_oci_manifest(l, one, tags, depth + 1, e);
 	}
@@ -241,7 +250,8 @@ int load_archive(int staging, int fd, struct json *result, struct err *e)
 	else if (r == 0 && has_member(&l, "index.json"))
 		r = load_oci(&l, e);
 	else if (r == 0)
-		r = err_msg(e, ERR_INVALID, -ENOENT, "invalid archive: it contains no image (neither manifest.json nor index.json)");
+		r = err_msg(e, ERR_INVALID, -ENOENT,
+			    "invalid archive: it contains no image (neither manifest.json nor index.json)");
 	if (r == 0 && !json_len(l.images))
 		r = err_msg(e, ERR_INVALID, -ENOENT, "invalid archive: it contains no image");
 	fd_close(&l.archive);

@@ -32,7 +32,8 @@ void unpack_done(struct unpack *u);
 /* Unpacks fd as the next layer of a chain in staging/layers, unless that chain is staged already. *chain: the
  * parent's chain id or NULL; replaced by the new one. want: the diff id it must have, NULL = any. Adds its
  * description to layers. */
-int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers, struct err *e);
+int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
+		struct err *e);
 
 /* load.c, import.c: fill result. */
 int load_archive(int staging, int fd, struct json *result, struct err *e);

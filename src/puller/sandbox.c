@@ -18,14 +18,33 @@ static const int kept[] = { CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID,
 
 /* What reading a pipe, making files and allocating memory takes; the rest ends the process. */
 static const char *const syscalls[] = {
-	"read", "write", "readv", "writev", "pread64", "pwrite64", "close", "lseek", "fstat", "newfstatat", "statx",
-	"openat", "openat2", "mkdirat", "mknodat", "symlinkat", "linkat", "unlinkat", "renameat", "renameat2", "fchown", "fchownat",
-	"fchmod", "fchmodat", "fchmodat2", "utimensat", "fsetxattr", "setxattr", "lsetxattr", "setxattrat", "ftruncate",
-	"fallocate", "getdents64", "dup", "dup2", "dup3", "fcntl", "fchdir", "readlinkat", "faccessat", "faccessat2", "ioctl",
-	"brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "futex", "clock_gettime", "gettimeofday", "getrandom",
-	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "exit", "exit_group", "getpid", "gettid",
-	"getuid", "geteuid", "getgid", "getegid", "poll", "ppoll", "select", "pselect6", "restart_syscall", "sched_yield",
-	"getrlimit", "sysinfo", "uname", "rseq", "set_robust_list", "membarrier", "readlink", "fsync", "umask", "time",
+    "read",         "write",         "readv",
+    "writev",       "pread64",       "pwrite64",
+    "close",        "lseek",         "fstat",
+    "newfstatat",   "statx",         "openat",
+    "openat2",      "mkdirat",       "mknodat",
+    "symlinkat",    "linkat",        "unlinkat",
+    "renameat",     "renameat2",     "fchown",
+    "fchownat",     "fchmod",        "fchmodat",
+    "fchmodat2",    "utimensat",     "fsetxattr",
+    "setxattr",     "lsetxattr",     "setxattrat",
+    "ftruncate",    "fallocate",     "getdents64",
+    "dup",          "dup2",          "dup3",
+    "fcntl",        "fchdir",        "readlinkat",
+    "faccessat",    "faccessat2",    "ioctl",
+    "brk",          "mmap",          "munmap",
+    "mremap",       "mprotect",      "madvise",
+    "futex",        "clock_gettime", "gettimeofday",
+    "getrandom",    "rt_sigaction",  "rt_sigprocmask",
+    "rt_sigreturn", "sigaltstack",   "exit",
+    "exit_group",   "getpid",        "gettid",
+    "getuid",       "geteuid",       "getgid",
+    "getegid",      "poll",          "ppoll",
+    "select",       "pselect6",      "restart_syscall",
+    "sched_yield",  "getrlimit",     "sysinfo",
+    "uname",        "rseq",          "set_robust_list",
+    "membarrier",   "readlink",      "fsync",
+    "umask",        "time",
 };
 
 /* Only with this first argument: these calls reach other processes. */
@@ -57,7 +76,8 @@ static int load_filter(struct err *e)
 	for (size_t i = 0; i < ARRAY_SIZE(syscalls); i++)
 		json_add_str(names, syscalls[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(of_self); i++) {
-		struct json *arg = json_add(json_set(allow(rules, of_self[i].name), "args", json_array()), json_object());
+		struct json *arg =
+		    json_add(json_set(allow(rules, of_self[i].name), "args", json_array()), json_object());
 
 		json_set_int(arg, "index", 0);
 		json_set_int(arg, "value", of_self[i].self ? getpid() : 0);
@@ -101,7 +121,7 @@ const char *__asan_default_options(void)
 
 int sandbox_enter(int dirfd, struct err *e)
 {
-	struct rlimit core = { 0, 0 }, memory = { 2ull << 30, 2ull << 30 }, file = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit core = {0, 0}, memory = {2ull << 30, 2ull << 30}, file = {RLIM_INFINITY, RLIM_INFINITY};
 	struct statvfs disk;
 	int r;
 

@@ -113,7 +113,8 @@ static int write_data(struct state *s, int fd, uint64_t size, struct err *e)
 
 static int make_file(struct state *s, const char *base, const struct tar_entry *t, struct err *e)
 {
-	_cleanup_close_ int fd = openat(s->parent, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	_cleanup_close_ int fd =
+	    openat(s->parent, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	return fd < 0 ? -errno : write_data(s, fd, t->size, e);
 }
@@ -124,7 +125,8 @@ static int make_hardlink(struct state *s, const char *base, const struct tar_ent
 	_cleanup_close_ int from = -EBADF;
 
 	if (!target)
-		return err_msg(e, ERR_INVALID, -EXDEV, "invalid hardlink \"%s\" -> \"%s\": it is outside of the image", t->path,
+		return err_msg(e, ERR_INVALID, -EXDEV,
+			       "invalid hardlink \"%s\" -> \"%s\": it is outside of the image", t->path,
 			       t->hardlink);
 	dir = xstrndup(target, (size_t)(path_basename(target) - target));
 	from = fs_open_in_root(s->u->root, *dir ? dir : ".", O_PATH | O_DIRECTORY, 0);
@@ -146,7 +148,8 @@ static int make_node(struct state *s, const char *base, const struct tar_entry *
 	case S_IFBLK:
 	case S_IFIFO:
 		if (s->u->files_only)
-			return err_msg(e, ERR_INVALID, -EINVAL, "invalid archive: \"%s\" is neither file nor directory", t->path);
+			return err_msg(e, ERR_INVALID, -EINVAL,
+				       "invalid archive: \"%s\" is neither file nor directory", t->path);
 		return mknodat(s->parent, base, t->mode, makedev(t->major, t->minor)) < 0 ? -errno : 0;
 	}
 	return err_msg(e, ERR_INVALID, -EINVAL, "invalid archive: \"%s\" is of an unknown type", t->path);
@@ -254,7 +257,8 @@ static int unpack_entry(struct state *s, const struct tar_entry *t, struct err *
 	int r;
 
 	if (!name)
-		return err_msg(e, ERR_INVALID, -EXDEV, "invalid archive: \"%s\" is outside of the image", t->path);
+		return err_msg(e, ERR_INVALID, -EXDEV, "invalid archive: \"%s\" is outside of the image",
+			       t->path);
 	if (streq(name, ".")) {
 		if (fchown(s->u->root, t->uid, t->gid) < 0 || fchmod(s->u->root, t->mode & 07777) < 0)
 			return -errno;
@@ -289,7 +293,8 @@ static int set_dir_times(struct state *s)
 {
 	list_for_each(d, &s->dirs, struct dir_time, link) {
 		struct timespec times[2] = { d->mtime, d->mtime };
-		_cleanup_close_ int fd = fs_open_in_root(s->u->root, d->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+		_cleanup_close_ int fd =
+		    fs_open_in_root(s->u->root, d->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 
 		/* A later entry may have replaced it. */
 		if (fd >= 0 && futimens(fd, times) < 0)
@@ -326,7 +331,8 @@ int unpack(struct unpack *u, int fd, struct err *e)
 	while (r == 0 && (r = tar_next(s.tar, &t, e)) > 0) {
 		r = unpack_entry(&s, &t, e);
 		if (r < 0 && (!e || !e->kind))
-			err_set(e, r == -ENOSPC || r == -EDQUOT || r == -EIO ? ERR_SYSTEM : ERR_INVALID, r, "unpack \"%s\"", t.path);
+			err_set(e, r == -ENOSPC || r == -EDQUOT || r == -EIO ? ERR_SYSTEM : ERR_INVALID, r,
+				"unpack \"%s\"", t.path);
 	}
 	if (r == 0)
 		r = tar_drain(s.tar, e);

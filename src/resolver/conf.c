@@ -84,7 +84,8 @@ int addr_parse(const char *s, struct addr *ret)
 
 bool addr_same_host(const struct addr *a, const struct addr *b)
 {
-	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)&a->ss, *b6 = (const struct sockaddr_in6 *)&b->ss;
+	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)&a->ss,
+				  *b6 = (const struct sockaddr_in6 *)&b->ss;
 
 	if (a->ss.ss_family != b->ss.ss_family)
 		return false;
@@ -165,8 +166,8 @@ void conf_refresh(struct conf *c, const struct addr *skip, size_t n_skip)
 		c->checked_us = now;
 		return;
 	}
-	if (c->checked_us && st.st_ino == c->ino && st.st_size == c->size && st.st_mtim.tv_sec == c->mtime.tv_sec &&
-	    st.st_mtim.tv_nsec == c->mtime.tv_nsec)
+	if (c->checked_us && st.st_ino == c->ino && st.st_size == c->size &&
+	    st.st_mtim.tv_sec == c->mtime.tv_sec && st.st_mtim.tv_nsec == c->mtime.tv_nsec)
 		goto out;
 	if (fs_read(AT_FDCWD, c->path, CONF_MAX, &text, &n) < 0)
 		goto out;

@@ -112,14 +112,16 @@ static int drop_privileges(void)
 		return 0;
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
 		(void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-	if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0)
+	if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
+	    setresuid(NOBODY, NOBODY, NOBODY) < 0)
 		return -errno;
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
 static int run(struct resolver *r, char *const *listen_on)
 {
-	struct rlimit files = {.rlim_cur = 1024, .rlim_max = 1024};	/* 512 queries, 64 connections, listeners */
+	struct rlimit files = {.rlim_cur = 1024,
+			       .rlim_max = 1024}; /* 512 queries, 64 connections, listeners */
 	_cleanup_loop_ struct loop *loop = NULL;
 	int e;
 
@@ -157,10 +159,10 @@ int main(int argc, char **argv)
 	_cleanup_strv_ char **listen_on = NULL;
 	bool debug = false;
 	const struct opt opts[] = {
-		{0, "listen", OPT_STRV, &listen_on, "list", "Address and port to listen on (ADDRESS:PORT)", NULL},
-		{0, "resolv-conf", OPT_STR, &conf, "string", "File that names the servers to ask", NULL},
-		{'D', "debug", OPT_BOOL, &debug, NULL, "Log debug messages", NULL},
-		OPT_END,
+	    {0, "listen", OPT_STRV, &listen_on, "list", "Address and port to listen on (ADDRESS:PORT)", NULL},
+	    {0, "resolv-conf", OPT_STR, &conf, "string", "File that names the servers to ask", NULL},
+	    {'D', "debug", OPT_BOOL, &debug, NULL, "Log debug messages", NULL},
+	    OPT_END,
 	};
 
 	log_init("insula-resolver", LOG_LVL_INFO);

@@ -155,7 +155,8 @@ void tcp_on_accept(struct loop_source *s, int fd, uint32_t events, void *userdat
 	struct listener *l = userdata;
 	struct resolver *r = l->r;
 	struct addr client = {.len = sizeof(client.ss)};
-	_cleanup_close_ int c = accept4(fd, (struct sockaddr *)&client.ss, &client.len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	_cleanup_close_ int c =
+	    accept4(fd, (struct sockaddr *)&client.ss, &client.len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct relay *y;
 
 	if (c < 0 || over_limit(r, &client))

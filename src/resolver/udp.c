@@ -42,7 +42,8 @@ static void query_done(struct query *q)
 static void query_reply(struct query *q, uint8_t *p, size_t n)
 {
 	memcpy(p, q->client_id, 2);
-	(void)sendto(q->listen_fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&q->client.ss, q->client.len);
+	(void)sendto(q->listen_fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&q->client.ss,
+		     q->client.len);
 	query_done(q);
 }
 
@@ -128,8 +129,14 @@ static void query_begin(struct listener *l, const struct addr *client, const uin
 		return;
 	conf_refresh(&r->conf, r->own, r->n_listeners);
 	q = new0(struct query);
-	*q = (struct query){.r = r, .listen_fd = l->udp, .client = *client, .client_id = {p[0], p[1]},
-			    .packet = xmemdup(p, n), .n = n, .question_end = dns_question_end(p, n), .fd = -EBADF};
+	*q = (struct query){.r = r,
+			    .listen_fd = l->udp,
+			    .client = *client,
+			    .client_id = {p[0], p[1]},
+			    .packet = xmemdup(p, n),
+			    .n = n,
+			    .question_end = dns_question_end(p, n),
+			    .fd = -EBADF};
 	list_append(&r->queries, &q->link);
 	r->n_queries++;
 	resolver_tick_on(r);
@@ -140,7 +147,8 @@ void udp_on_query(struct loop_source *s, int fd, uint32_t events, void *userdata
 {
 	for (int i = 0; i < BATCH; i++) {
 		struct addr client = {.len = sizeof(client.ss)};
-		ssize_t n = recvfrom(fd, buffer, sizeof(buffer), MSG_DONTWAIT, (struct sockaddr *)&client.ss, &client.len);
+		ssize_t n = recvfrom(fd, buffer, sizeof(buffer), MSG_DONTWAIT, (struct sockaddr *)&client.ss,
+				     &client.len);
 
 		if (n < 0)
 			return;

@@ -33,7 +33,8 @@ static void add_mount(struct cgroup *cg, char *line)
 	type = strtok_r(sep + 3, " ", &save);
 	(void)strtok_r(NULL, " ", &save);
 	opts = strtok_r(NULL, " ", &save);
-	if (!type || !opts || (!streq(type, "cgroup") && !streq(type, "cgroup2")) || !str_starts(f[4], "/sys/fs/cgroup"))
+	if (!type || !opts || (!streq(type, "cgroup") && !streq(type, "cgroup2")) ||
+	    !str_starts(f[4], "/sys/fs/cgroup"))
 		return;
 	h = &cg->h[cg->n++];
 	h->mount = xstrdup(f[4]);
@@ -56,7 +57,8 @@ int cgroup_new(const char *path, struct cgroup **ret, struct err *e)
 	int r;
 
 	if (*path != '/' || strv_has(parts, ".."))
-		return err_msg(e, ERR_INVALID, 0, "linux.cgroupsPath: '%s' must be absolute, without \"..\"", path);
+		return err_msg(e, ERR_INVALID, 0, "linux.cgroupsPath: '%s' must be absolute, without \"..\"",
+			       path);
 	r = fs_read(AT_FDCWD, "/proc/self/mountinfo", 4 << 20, &text, NULL);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "read mounts");
@@ -105,8 +107,8 @@ bool cgroup_has_file(const struct cgroup *cg, const char *controller, const char
 	return path && fs_exists(path);
 }
 
-int cgroup_set(const struct cgroup *cg, const char *controller, const char *file, const char *what, struct err *e,
-	       const char *fmt, ...)
+int cgroup_set(const struct cgroup *cg, const char *controller, const char *file, const char *what,
+	       struct err *e, const char *fmt, ...)
 {
 	const struct cgroup_hier *h = cgroup_hier_of(cg, controller);
 	_cleanup_free_ char *path = h ? cgroup_file(cg, h, file) : NULL, *value = NULL;
@@ -114,7 +116,8 @@ int cgroup_set(const struct cgroup *cg, const char *controller, const char *file
 	int r;
 
 	if (!h)
-		return err_msg(e, ERR_INVALID, -EOPNOTSUPP, "cannot set %s: this host has no %s cgroup controller", what, controller);
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			       "cannot set %s: this host has no %s cgroup controller", what, controller);
 	va_start(ap, fmt);
 	value = xvasprintf(fmt, ap);
 	va_end(ap);
@@ -165,22 +168,24 @@ int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err
 /* What every container may use whatever its rules say, as runc and crun have it: the devices that the
  * specification puts in /dev, terminals, and making (not using) any node. */
 static const struct oci_device_rule always_allowed[] = {
-	{ true, 'c', -1, -1, false, false, true }, { true, 'b', -1, -1, false, false, true },
-	{ true, 'c', 1, 3, true, true, true }, { true, 'c', 1, 5, true, true, true }, { true, 'c', 1, 7, true, true, true },
-	{ true, 'c', 1, 8, true, true, true }, { true, 'c', 1, 9, true, true, true }, { true, 'c', 5, 0, true, true, true },
-	{ true, 'c', 5, 2, true, true, true }, { true, 'c', 136, -1, true, true, true },
+    {true, 'c', -1, -1, false, false, true}, {true, 'b', -1, -1, false, false, true},
+    {true, 'c', 1, 3, true, true, true},     {true, 'c', 1, 5, true, true, true},
+    {true, 'c', 1, 7, true, true, true},     {true, 'c', 1, 8, true, true, true},
+    {true, 'c', 1, 9, true, true, true},     {true, 'c', 5, 0, true, true, true},
+    {true, 'c', 5, 2, true, true, true},     {true, 'c', 136, -1, true, true, true},
 };
 
 int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e)
 {
-	_cleanup_free_ struct oci_device_rule *rules = new_array(struct oci_device_rule, res->devices.n + ARRAY_SIZE(always_allowed));
+	_cleanup_free_ struct oci_device_rule *rules =
+	    new_array(struct oci_device_rule, res->devices.n + ARRAY_SIZE(always_allowed));
 	struct oci_resources full = *res;
 
 	/* No rules, or rules that end in "all", restrict nothing: there is nothing to add. */
 	if (!device_rules_allow_all(&res->devices)) {
 		memcpy(rules, res->devices.v, res->devices.n * sizeof *rules);
 		memcpy(rules + res->devices.n, always_allowed, sizeof always_allowed);
-		full.devices = (struct oci_device_rules){ rules, res->devices.n + ARRAY_SIZE(always_allowed) };
+		full.devices = (struct oci_device_rules){rules, res->devices.n + ARRAY_SIZE(always_allowed)};
 	}
 	return cg->unified ? cgroup2_apply(cg, &full, e) : cgroup1_apply(cg, &full, e);
 }
@@ -236,7 +241,8 @@ static void add_pids(const char *dir, const char *file, pid_t **v, size_t *n)
 	DIR *d;
 
 	if (fs_read(AT_FDCWD, path, 8 << 20, &text, NULL) == 0)
-		for (char *save = NULL, *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		for (char *save = NULL, *l = strtok_r(text, "\n", &save); l;
+		     l = strtok_r(NULL, "\n", &save)) {
 			pid_t pid = (pid_t)strtol(l, NULL, 10);
 			bool known = false;
 
@@ -289,7 +295,9 @@ int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n)
 bool cgroup_frozen(const struct cgroup *cg)
 {
 	const struct cgroup_hier *h = cgroup_hier_of(cg, "freezer");
-	_cleanup_free_ char *path = h ? cgroup_file(cg, h, cg->unified ? "cgroup.freeze" : "freezer.state") : NULL, *text = NULL;
+	_cleanup_free_ char *path = h ? cgroup_file(cg, h, cg->unified ? "cgroup.freeze" : "freezer.state")
+				      : NULL,
+			    *text = NULL;
 
 	if (!path || fs_read_line(AT_FDCWD, path, &text) < 0)
 		return false;
@@ -299,7 +307,8 @@ bool cgroup_frozen(const struct cgroup *cg)
 static void thaw(const struct cgroup *cg)
 {
 	const struct cgroup_hier *h = cgroup_hier_of(cg, "freezer");
-	_cleanup_free_ char *path = h ? cgroup_file(cg, h, cg->unified ? "cgroup.freeze" : "freezer.state") : NULL;
+	_cleanup_free_ char *path =
+	    h ? cgroup_file(cg, h, cg->unified ? "cgroup.freeze" : "freezer.state") : NULL;
 
 	if (path)
 		(void)fs_write(AT_FDCWD, path, cg->unified ? "0" : "THAWED");
@@ -342,7 +351,8 @@ int cgroup_remove(struct cgroup *cg, struct err *e)
 	for (size_t i = 0; i < cg->n; i++) {
 		_cleanup_free_ char *dir = cgroup_file(cg, &cg->h[i], "");
 
-		/* The kernel keeps a group busy for a moment after its last process; who refuses to go is killed. */
+		/* The kernel keeps a group busy for a moment after its last process; who refuses to go is
+		 * killed. */
 		for (int round = 0; round < KILL_ROUNDS; round++) {
 			r = remove_tree(dir);
 			if (r != -EBUSY)
@@ -359,7 +369,10 @@ int cgroup_remove(struct cgroup *cg, struct err *e)
 bool cgroup_oom_killed(const struct cgroup *cg)
 {
 	const struct cgroup_hier *h = cgroup_hier_of(cg, "memory");
-	_cleanup_free_ char *path = h ? cgroup_file(cg, h, cg->unified ? "memory.events" : "memory.oom_control") : NULL, *text = NULL;
+	_cleanup_free_ char *path =
+				h ? cgroup_file(cg, h, cg->unified ? "memory.events" : "memory.oom_control")
+				  : NULL,
+			    *text = NULL;
 	const char *p;
 	unsigned long long n = 0;
 

@@ -52,14 +52,15 @@ bool cgroup_oom_killed(const struct cgroup *cg);
 
 /* --- for the files of the component --- */
 
-const struct cgroup_hier *cgroup_hier_of(const struct cgroup *cg, const char *controller);	/* NULL if none */
-char *cgroup_file(const struct cgroup *cg, const struct cgroup_hier *h, const char *file);	/* heap path */
+const struct cgroup_hier *cgroup_hier_of(const struct cgroup *cg, const char *controller); /* NULL if none */
+char *cgroup_file(const struct cgroup *cg, const struct cgroup_hier *h, const char *file); /* heap path */
 /* Writes one control file. controller (v1: picks the hierarchy) and what name the limit in errors. */
-int cgroup_set(const struct cgroup *cg, const char *controller, const char *file, const char *what, struct err *e,
-	       const char *fmt, ...) _printf_(6, 7);
+int cgroup_set(const struct cgroup *cg, const char *controller, const char *file, const char *what,
+	       struct err *e, const char *fmt, ...) _printf_(6, 7);
 bool cgroup_has_file(const struct cgroup *cg, const char *controller, const char *file);
 int cgroup1_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
-int cgroup1_prepare(const struct cgroup *cg, const struct cgroup_hier *h);	/* cpuset needs values before use */
+int cgroup1_prepare(const struct cgroup *cg,
+		    const struct cgroup_hier *h); /* cpuset needs values before use */
 int cgroup2_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
 int cgroup2_enable(struct cgroup *cg);			/* controllers for the leaf */
 uint64_t cgroup2_weight(uint64_t shares);		/* cpu.shares -> cpu.weight */

@@ -16,7 +16,8 @@ int cgroup2_enable(struct cgroup *cg)
 	_cleanup_free_ char *dir = xstrdup(cg->h[0].mount);
 
 	for (char **p = parts; p && *p; p++) {
-		_cleanup_free_ char *control = path_join(dir, "cgroup.subtree_control"), *avail = path_join(dir, "cgroup.controllers");
+		_cleanup_free_ char *control = path_join(dir, "cgroup.subtree_control"),
+				    *avail = path_join(dir, "cgroup.controllers");
 		_cleanup_free_ char *text = NULL;
 		_cleanup_strv_ char **names = NULL;
 		char *sub;
@@ -50,9 +51,11 @@ uint64_t cgroup2_weight(uint64_t shares)
 	return (uint64_t)ceil(pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0));
 }
 
-static int set_limit(struct cgroup *cg, const char *controller, const char *file, const char *what, int64_t v, struct err *e)
+static int set_limit(struct cgroup *cg, const char *controller, const char *file, const char *what, int64_t v,
+		     struct err *e)
 {
-	return v < 0 ? cgroup_set(cg, controller, file, what, e, "max") : cgroup_set(cg, controller, file, what, e, "%" PRId64, v);
+	return v < 0 ? cgroup_set(cg, controller, file, what, e, "max")
+		     : cgroup_set(cg, controller, file, what, e, "%" PRId64, v);
 }
 
 static int apply_memory(struct cgroup *cg, const struct oci_resources *r, struct err *e)
@@ -62,14 +65,16 @@ static int apply_memory(struct cgroup *cg, const struct oci_resources *r, struct
 	if (r->memory.limit)
 		rc = set_limit(cg, "memory", "memory.max", "the memory limit", *r->memory.limit, e);
 	if (rc == 0 && r->memory.reservation)
-		rc = set_limit(cg, "memory", "memory.low", "the memory reservation", *r->memory.reservation, e);
+		rc = set_limit(cg, "memory", "memory.low", "the memory reservation", *r->memory.reservation,
+			       e);
 	/* v1 counts memory and swap together, v2 swap alone. */
 	if (rc == 0 && r->memory.swap && cgroup_has_file(cg, "memory", "memory.swap.max")) {
 		int64_t swap = *r->memory.swap;
 
 		if (swap > 0 && r->memory.limit && *r->memory.limit > 0) {
 			if (swap < *r->memory.limit)
-				return err_msg(e, ERR_INVALID, 0, "the swap limit must not be below the memory limit");
+				return err_msg(e, ERR_INVALID, 0,
+					       "the swap limit must not be below the memory limit");
 			swap -= *r->memory.limit;
 		}
 		rc = set_limit(cg, "memory", "memory.swap.max", "the swap limit", swap, e);
@@ -83,9 +88,11 @@ static int apply_cpu(struct cgroup *cg, const struct oci_resources *r, struct er
 	int rc = 0;
 
 	if (r->cpu.shares && *r->cpu.shares)
-		rc = cgroup_set(cg, "cpu", "cpu.weight", "the CPU shares", e, "%" PRIu64, cgroup2_weight(*r->cpu.shares));
+		rc = cgroup_set(cg, "cpu", "cpu.weight", "the CPU shares", e, "%" PRIu64,
+				cgroup2_weight(*r->cpu.shares));
 	if (rc == 0 && r->cpu.quota && *r->cpu.quota > 0)
-		rc = cgroup_set(cg, "cpu", "cpu.max", "the CPU quota", e, "%" PRId64 " %" PRIu64, *r->cpu.quota, period);
+		rc = cgroup_set(cg, "cpu", "cpu.max", "the CPU quota", e, "%" PRId64 " %" PRIu64,
+				*r->cpu.quota, period);
 	else if (rc == 0 && r->cpu.period)
 		rc = cgroup_set(cg, "cpu", "cpu.max", "the CPU period", e, "max %" PRIu64, period);
 	if (rc == 0 && !str_empty(r->cpu.cpus))
@@ -100,8 +107,9 @@ static int apply_io(struct cgroup *cg, const struct oci_throttles *t, const char
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < t->n; i++)
-		rc = cgroup_set(cg, "io", "io.max", "a device's throughput", e, "%" PRId64 ":%" PRId64 " %s=%" PRIu64, t->v[i].major,
-				t->v[i].minor, key, t->v[i].rate);
+		rc = cgroup_set(cg, "io", "io.max", "a device's throughput", e,
+				"%" PRId64 ":%" PRId64 " %s=%" PRIu64, t->v[i].major, t->v[i].minor, key,
+				t->v[i].rate);
 	return rc;
 }
 
@@ -125,7 +133,8 @@ int cgroup2_apply(struct cgroup *cg, const struct oci_resources *r, struct err *
 		_cleanup_free_ char *path = NULL;
 
 		if (strchr(r->unified.v[i].key, '/'))
-			return err_msg(e, ERR_INVALID, 0, "linux.resources.unified: invalid key '%s'", r->unified.v[i].key);
+			return err_msg(e, ERR_INVALID, 0, "linux.resources.unified: invalid key '%s'",
+				       r->unified.v[i].key);
 		path = cgroup_file(cg, &cg->h[0], r->unified.v[i].key);
 		rc = fs_write(AT_FDCWD, path, r->unified.v[i].value);
 		if (rc < 0)

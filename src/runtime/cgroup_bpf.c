@@ -53,10 +53,12 @@ static void rule(struct prog *p, const struct oci_device_rule *d)
 
 	if (d->type != 'a') {
 		jumps[n++] = p->n;
-		emit(p, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, 0, d->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
+		emit(p, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, 0,
+		     d->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
 		if (!all) {
 			emit(p, BPF_ALU | BPF_MOV | BPF_X, BPF_REG_1, BPF_REG_3, 0, 0);
-			if (d->allow) {	/* all that is asked must be granted: nothing outside the rule's bits */
+			if (d->allow) { /* all that is asked must be granted: nothing outside the rule's bits
+					 */
 				emit(p, BPF_ALU | BPF_AND | BPF_K, BPF_REG_1, 0, 0, ~access & 7);
 				jumps[n++] = p->n;
 				emit(p, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_1, 0, 0, 0);
@@ -122,5 +124,7 @@ int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rule
 	attr.attach_bpf_fd = (uint32_t)prog;
 	attr.attach_type = BPF_CGROUP_DEVICE;
 	attr.attach_flags = BPF_F_ALLOW_MULTI;
-	return bpf(BPF_PROG_ATTACH, &attr) < 0 ? err_set(e, ERR_SYSTEM, -errno, "cannot attach the device filter") : 0;
+	return bpf(BPF_PROG_ATTACH, &attr) < 0
+		   ? err_set(e, ERR_SYSTEM, -errno, "cannot attach the device filter")
+		   : 0;
 }

@@ -50,9 +50,11 @@ static int write_pid(const char *path, pid_t pid, struct err *e)
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write pid file '%s'", path) : 0;
 }
 
-static int make_container(const char *id, const struct make *m, struct rt_container **ret, struct proc *init, struct err *e)
+static int make_container(const char *id, const struct make *m, struct rt_container **ret, struct proc *init,
+			  struct err *e)
 {
-	_cleanup_free_ char *bundle = realpath(m->bundle ? m->bundle : ".", NULL), *path = NULL, *text = NULL, *dir = NULL, *sock = NULL;
+	_cleanup_free_ char *bundle = realpath(m->bundle ? m->bundle : ".", NULL), *path = NULL, *text = NULL,
+			    *dir = NULL, *sock = NULL;
 	_cleanup_oci_spec_ struct oci_spec *spec = NULL;
 	_cleanup_close_ int listener = -EBADF;
 	int console, r;
@@ -72,14 +74,24 @@ static int make_container(const char *id, const struct make *m, struct rt_contai
 	cgroup_path_default(spec, id);
 	dir = state_path(id, "");
 	if (fs_mkdir_p(runtime_root, 0711) < 0 || mkdir(dir, 0700) < 0)
-		return errno == EEXIST ? err_msg(e, ERR_CONFLICT, -EEXIST, "container with id '%s' already exists", id)
-				       : err_set(e, ERR_SYSTEM, -errno, "create '%s'", dir);
+		return errno == EEXIST
+			   ? err_msg(e, ERR_CONFLICT, -EEXIST, "container with id '%s' already exists", id)
+			   : err_set(e, ERR_SYSTEM, -errno, "create '%s'", dir);
 	sock = path_join(dir, "start.sock");
 	listener = sock_listen_unix(sock, 0600);
-	r = listener < 0 ? err_set(e, ERR_SYSTEM, listener, "listen on '%s'", sock) : fd_set_nonblock(listener, false);
+	r = listener < 0 ? err_set(e, ERR_SYSTEM, listener, "listen on '%s'", sock)
+			 : fd_set_nonblock(listener, false);
 	struct rt_create_args a = {
-		.id = id, .bundle = bundle, .spec = spec, .stdio = { 0, 1, 2 }, .net_ns_fd = -EBADF, .ipc_ns_fd = -EBADF,
-		.preserve_fds = (int)m->preserve, .no_pivot = m->no_pivot, .console_socket = m->console, .start_listen_fd = listener,
+	    .id = id,
+	    .bundle = bundle,
+	    .spec = spec,
+	    .stdio = {0, 1, 2},
+	    .net_ns_fd = -EBADF,
+	    .ipc_ns_fd = -EBADF,
+	    .preserve_fds = (int)m->preserve,
+	    .no_pivot = m->no_pivot,
+	    .console_socket = m->console,
+	    .start_listen_fd = listener,
 	};
 
 	if (r == 0 && spec->process && spec->process->terminal && !m->console)
@@ -95,14 +107,17 @@ static int make_container(const char *id, const struct make *m, struct rt_contai
 	return r;
 }
 
-#define MAKE_OPTS(m) \
-	{ 'b', "bundle", OPT_STR, &(m).bundle, "dir", "The bundle (default: the working directory)" }, \
-	{ 0, "config", OPT_STR, &(m).config, "file", "config.json elsewhere than in the bundle" }, \
-	{ 0, "pid-file", OPT_STR, &(m).pid_file, "file", "Where to write the init's pid" }, \
-	{ 0, "console-socket", OPT_STR, &(m).console, "path", "Socket that gets the terminal's master" }, \
-	{ 0, "preserve-fds", OPT_INT, &(m).preserve, "n", "Pass n more descriptors, from 3 on" }, \
-	{ 0, "no-pivot", OPT_BOOL, &(m).no_pivot, NULL, "Move the root instead of pivot_root" }, \
-	{ 0, "no-new-keyring", OPT_BOOL, &ignored, NULL, NULL }, { 0, "no-subreaper", OPT_BOOL, &ignored, NULL, NULL }
+#define MAKE_OPTS(m)                                                                                         \
+	{'b', "bundle", OPT_STR, &(m).bundle, "dir", "The bundle (default: the working directory)"},         \
+	    {0, "config", OPT_STR, &(m).config, "file", "config.json elsewhere than in the bundle"},         \
+	    {0, "pid-file", OPT_STR, &(m).pid_file, "file", "Where to write the init's pid"},                \
+	    {0, "console-socket", OPT_STR, &(m).console, "path", "Socket that gets the terminal's master"},  \
+	    {0, "preserve-fds", OPT_INT, &(m).preserve, "n", "Pass n more descriptors, from 3 on"},          \
+	    {0, "no-pivot", OPT_BOOL, &(m).no_pivot, NULL, "Move the root instead of pivot_root"},           \
+	    {0, "no-new-keyring", OPT_BOOL, &ignored, NULL, NULL},                                           \
+	{                                                                                                    \
+		0, "no-subreaper", OPT_BOOL, &ignored, NULL, NULL                                            \
+	}
 
 static bool ignored;	/* no session keyring is made, and init is our child anyway */
 
@@ -166,7 +181,8 @@ static int delete(const char *id, bool force, struct err *e)
 		return force && e->kind == ERR_NOT_FOUND ? (err_clear(e), 0) : r;
 	/* One that was only created is ended without asking: its program has never run. */
 	if (streq(state_status(&s), "running") && !force)
-		return err_msg(e, ERR_CONFLICT, 0, "cannot delete container '%s' that is running: stop it, or use --force", id);
+		return err_msg(e, ERR_CONFLICT, 0,
+			       "cannot delete container '%s' that is running: stop it, or use --force", id);
 	r = state_container(&s, &c, NULL, e);
 	if (r < 0)
 		return r;
@@ -252,10 +268,12 @@ static int cmd_state(int argc, char **argv, struct err *e)
 	return r;
 }
 
-static const struct { const char *name; int signo; } signals[] = {
-	{ "HUP", SIGHUP }, { "INT", SIGINT }, { "QUIT", SIGQUIT }, { "ABRT", SIGABRT }, { "KILL", SIGKILL }, { "USR1", SIGUSR1 },
-	{ "USR2", SIGUSR2 }, { "PIPE", SIGPIPE }, { "ALRM", SIGALRM }, { "TERM", SIGTERM }, { "CHLD", SIGCHLD }, { "CONT", SIGCONT },
-	{ "STOP", SIGSTOP }, { "TSTP", SIGTSTP }, { "WINCH", SIGWINCH }, { "SEGV", SIGSEGV }, { "TRAP", SIGTRAP }, { "BUS", SIGBUS },
+static const struct { const char *name; int signo;
+} signals[] = {
+    {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ABRT", SIGABRT}, {"KILL", SIGKILL},
+    {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM}, {"TERM", SIGTERM},
+    {"CHLD", SIGCHLD}, {"CONT", SIGCONT}, {"STOP", SIGSTOP}, {"TSTP", SIGTSTP}, {"WINCH", SIGWINCH},
+    {"SEGV", SIGSEGV}, {"TRAP", SIGTRAP}, {"BUS", SIGBUS},
 };
 
 static int signal_number(const char *s, int *ret, struct err *e)
@@ -279,7 +297,8 @@ static int signal_number(const char *s, int *ret, struct err *e)
 static int cmd_kill(int argc, char **argv, struct err *e)
 {
 	bool all = false;
-	const struct opt opts[] = { { 'a', "all", OPT_BOOL, &all, NULL, "Every process of the container" }, OPT_END };
+	const struct opt opts[] = {{'a', "all", OPT_BOOL, &all, NULL, "Every process of the container"},
+				   OPT_END};
 	_cleanup_state_ struct state s = { 0 };
 	_cleanup_free_ char *error = NULL, **args = NULL;
 	struct rt_container *c;
@@ -304,7 +323,8 @@ static int cmd_kill(int argc, char **argv, struct err *e)
 }
 
 /* The process object of an exec: a file, or the container's own with what the command line changes. */
-static int exec_process(const struct oci_spec *spec, const char *file, struct oci_process **ret, struct err *e)
+static int exec_process(const struct oci_spec *spec, const char *file, struct oci_process **ret,
+			struct err *e)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t n;
@@ -332,14 +352,16 @@ static int cmd_exec(int argc, char **argv, struct err *e)
 	char *file = NULL, *console = NULL, *cwd = NULL, *user = NULL, *pid_file = NULL, **env = NULL;
 	bool tty = false, detach = false, nnp = false;
 	const struct opt opts[] = {
-		{ 'p', "process", OPT_STR, &file, "file", "The process as a JSON file" },
-		{ 't', "tty", OPT_BOOL, &tty, NULL, "With a terminal" },
-		{ 0, "console-socket", OPT_STR, &console, "path", "Socket that gets the terminal's master" },
-		{ 0, "cwd", OPT_STR, &cwd, "dir", "Working directory" }, { 'e', "env", OPT_STRV, &env, "K=V", "Environment" },
-		{ 'u', "user", OPT_STR, &user, "uid[:gid]", "User" }, { 'd', "detach", OPT_BOOL, &detach, NULL, "Do not wait" },
-		{ 0, "pid-file", OPT_STR, &pid_file, "file", "Where to write the pid" },
-		{ 0, "no-new-privs", OPT_BOOL, &nnp, NULL, "Set no_new_privs" }, OPT_END
-	};
+	    {'p', "process", OPT_STR, &file, "file", "The process as a JSON file"},
+	    {'t', "tty", OPT_BOOL, &tty, NULL, "With a terminal"},
+	    {0, "console-socket", OPT_STR, &console, "path", "Socket that gets the terminal's master"},
+	    {0, "cwd", OPT_STR, &cwd, "dir", "Working directory"},
+	    {'e', "env", OPT_STRV, &env, "K=V", "Environment"},
+	    {'u', "user", OPT_STR, &user, "uid[:gid]", "User"},
+	    {'d', "detach", OPT_BOOL, &detach, NULL, "Do not wait"},
+	    {0, "pid-file", OPT_STR, &pid_file, "file", "Where to write the pid"},
+	    {0, "no-new-privs", OPT_BOOL, &nnp, NULL, "Set no_new_privs"},
+	    OPT_END};
 	_cleanup_state_ struct state s = { 0 };
 	_cleanup_oci_spec_ struct oci_spec *spec = NULL;
 	_cleanup_oci_process_ struct oci_process *given = NULL;
@@ -353,7 +375,8 @@ static int cmd_exec(int argc, char **argv, struct err *e)
 	if (r == 0)
 		r = state_read(args[0], &s, e);
 	if (r == 0 && !streq(state_status(&s), "running"))
-		r = err_msg(e, ERR_CONFLICT, -ESRCH, "cannot exec in a container that is %s", state_status(&s));
+		r = err_msg(e, ERR_CONFLICT, -ESRCH, "cannot exec in a container that is %s",
+			    state_status(&s));
 	if (r == 0)
 		r = state_container(&s, &c, &spec, e);
 	if (r == 0 && file)
@@ -389,9 +412,9 @@ static int cmd_list(int argc, char **argv, struct err *e)
 {
 	bool quiet = false;
 	char *format = NULL;
-	const struct opt opts[] = {
-		{ 'q', "quiet", OPT_BOOL, &quiet, NULL, "Ids only" }, { 'f', "format", OPT_STR, &format, "table|json", "Output" }, OPT_END
-	};
+	const struct opt opts[] = {{'q', "quiet", OPT_BOOL, &quiet, NULL, "Ids only"},
+				   {'f', "format", OPT_STR, &format, "table|json", "Output"},
+				   OPT_END};
 	_cleanup_json_ struct json *all = json_array();
 	char **args;
 	int r = parse(opts, argc, argv, 0, &args, e);

@@ -16,8 +16,9 @@
 #define SECCOMP_CACHE "/run/insula-runtime/seccomp"
 
 static const uint64_t clone_flags[_OCI_NS_MAX] = {
-	[OCI_NS_MNT] = CLONE_NEWNS, [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET, [OCI_NS_IPC] = CLONE_NEWIPC,
-	[OCI_NS_UTS] = CLONE_NEWUTS,	/* the cgroup namespace comes later, from inside the group */
+    [OCI_NS_MNT] = CLONE_NEWNS,  [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET,
+    [OCI_NS_IPC] = CLONE_NEWIPC, [OCI_NS_UTS] = CLONE_NEWUTS, /* the cgroup namespace comes later, from inside
+								 the group */
 };
 
 struct rt_container *rt_container_new(const char *id, const char *bundle)
@@ -58,7 +59,8 @@ static int dup_proc(const struct proc *from, struct proc *to)
 }
 
 /* Namespaces to join: the caller's descriptors win over paths. */
-static int open_namespaces(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags, struct err *e)
+static int open_namespaces(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags,
+			   struct err *e)
 {
 	*ret_flags = 0;
 	for (int i = 0; i < _OCI_NS_MAX; i++) {
@@ -76,7 +78,8 @@ static int open_namespaces(const struct rt_create_args *a, int fds[_OCI_NS_MAX],
 			continue;
 		}
 		if (fds[i] < 0)
-			return err_set(e, ERR_SYSTEM, -errno, "open %s namespace '%s'", oci_ns_name((enum oci_ns)i), ns->path ? ns->path : "");
+			return err_set(e, ERR_SYSTEM, -errno, "open %s namespace '%s'",
+				       oci_ns_name((enum oci_ns)i), ns->path ? ns->path : "");
 	}
 	return 0;
 }
@@ -92,14 +95,16 @@ static int run_runtime_hooks(const struct rt_create_args *a, const struct proc *
 }
 
 /* Listens to a process under construction until it is ready. */
-static int await_ready(const struct rt_create_args *a, const struct proc *p, int sync, int *console, struct err *e)
+static int await_ready(const struct rt_create_args *a, const struct proc *p, int sync, int *console,
+		       struct err *e)
 {
 	for (;;) {
 		struct sync_msg m;
 		int fd = -EBADF, r = sync_recv(sync, &m, &fd, e);
 
 		if (r == -ECONNRESET)
-			return err_msg(e, ERR_SYSTEM, r, "container process died unexpectedly while it was set up");
+			return err_msg(e, ERR_SYSTEM, r,
+				       "container process died unexpectedly while it was set up");
 		if (r < 0)
 			return r;
 		if (m.type == SYNC_READY)
@@ -126,7 +131,8 @@ static int null_stdio(int out[3], const int in[3], int *null)
 	return 0;
 }
 
-static int prepare(struct rt_container *c, const struct rt_create_args *a, struct process_plan *pp, struct err *e)
+static int prepare(struct rt_container *c, const struct rt_create_args *a, struct process_plan *pp,
+		   struct err *e)
 {
 	const struct oci_spec *s = a->spec;
 	int r = spec_check(s, e);
@@ -134,7 +140,8 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	if (r == 0)
 		r = caps_from_spec(&s->process->caps, &pp->caps);
 	if (r == 0 && s->seccomp)
-		r = seccomp_prog_compile(s->seccomp, a->seccomp_cache ? a->seccomp_cache : SECCOMP_CACHE, &c->seccomp, e);
+		r = seccomp_prog_compile(s->seccomp, a->seccomp_cache ? a->seccomp_cache : SECCOMP_CACHE,
+					 &c->seccomp, e);
 	if (r == 0 && s->cgroups_path)
 		r = cgroup_new(s->cgroups_path, &c->cg, e);
 	if (r == 0 && c->cg) {
@@ -153,8 +160,8 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	return r;
 }
 
-static int launch(struct rt_container *c, const struct rt_create_args *a, struct init_plan *ip, struct proc *ret, int *console,
-		  struct err *e)
+static int launch(struct rt_container *c, const struct rt_create_args *a, struct init_plan *ip,
+		  struct proc *ret, int *console, struct err *e)
 {
 	struct fork_plan fp = { .cgroup_fd = -EBADF, .join_fd = -EBADF };
 	_cleanup_close_ int parent = -EBADF, child = -EBADF, cgroup = -EBADF;
@@ -198,7 +205,8 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 	return 0;
 }
 
-int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct proc *ret_init, int *ret_console, struct err *e)
+int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct proc *ret_init,
+	      int *ret_console, struct err *e)
 {
 	struct rt_container *c;
 	struct init_plan ip = { .a = a, .start_listen_fd = a->start_listen_fd };
@@ -259,7 +267,8 @@ static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n
 	if (r == 0)
 		r = cgroup_join(tasks, n_tasks, &e);
 	if (r == 0 && xp->process.p->terminal) {
-		_cleanup_close_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), master = -EBADF, slave = -EBADF;
+		_cleanup_close_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), master = -EBADF,
+				    slave = -EBADF;
 
 		r = console_open(root, xp->process.p, &master, &slave, &e);
 		if (r == 0)
@@ -279,14 +288,17 @@ static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n
 	_exit(e.kind == ERR_CMD_NOT_FOUND ? 127 : e.kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 1);
 }
 
-int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio[3], struct proc *ret, int *ret_console,
-	    struct err *e)
+int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio[3], struct proc *ret,
+	    int *ret_console, struct err *e)
 {
 	struct fork_plan fp = {
-		.cgroup_fd = -EBADF, .join_fd = c->init.pidfd,
-		.join_flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
+	    .cgroup_fd = -EBADF,
+	    .join_fd = c->init.pidfd,
+	    .join_flags =
+		CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
 	};
-	struct exec_plan xp = { .process = { .p = p, .seccomp = &c->seccomp, .outlive = c->outlive }, .cg = c->cg };
+	struct exec_plan xp = {.process = {.p = p, .seccomp = &c->seccomp, .outlive = c->outlive},
+			       .cg = c->cg};
 	_cleanup_close_ int parent = -EBADF, child = -EBADF, null = -EBADF, cgroup = -EBADF, console = -EBADF;
 	int tasks[CGROUP_MAX_HIERARCHIES], pair[2], r;
 	size_t n_tasks = 0;

@@ -13,8 +13,9 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-static const struct { const char *name; unsigned major, minor; } default_nodes[] = {
-	{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
+static const struct { const char *name; unsigned major, minor;
+} default_nodes[] = {
+    {"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
 };
 
 static const struct { const char *name, *target; } links[] = {
@@ -74,7 +75,8 @@ static int make_device(int rootfd, const struct oci_device *d, struct err *e)
 		if (types[i].type == d->type[0])
 			mode |= types[i].mode;
 	if (r >= 0)
-		r = make_node(dir, path_basename(clean), mode, makedev((unsigned)d->major, (unsigned)d->minor), d->uid, d->gid);
+		r = make_node(dir, path_basename(clean), mode,
+			      makedev((unsigned)d->major, (unsigned)d->minor), d->uid, d->gid);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot make device %s", d->path) : 0;
 }
 
@@ -95,7 +97,8 @@ static const struct oci_mount *dev_mount(const struct oci_spec *s)
 int devices_setup(const struct oci_spec *s, int rootfd, struct err *e)
 {
 	const struct oci_mount *m = dev_mount(s);
-	bool bound = m && (streq(m->type, "bind") || strv_has(m->options, "bind") || strv_has(m->options, "rbind"));
+	bool bound =
+	    m && (streq(m->type, "bind") || strv_has(m->options, "bind") || strv_has(m->options, "rbind"));
 	_cleanup_close_ int dev = -EBADF;
 	mode_t mask;
 	int r;

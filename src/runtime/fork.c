@@ -48,7 +48,8 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 	struct sync_msg m;
 	int r, code, pidfd = -EBADF;
 
-	/* Into the cgroup before into its namespace: from inside, the way from the old group is not seen (ENOENT). */
+	/* Into the cgroup before into its namespace: from inside, the way from the old group is not seen
+	 * (ENOENT). */
 	r = do_clone(0, p->cgroup_fd, SIGCHLD, &helper);
 	if (r < 0)
 		return r;

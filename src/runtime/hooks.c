@@ -28,8 +28,12 @@ static int run_one(const struct oci_hook *h, const char *kind, const char *state
 	_cleanup_proc_ struct proc p = PROC_INIT;
 	struct fd_map map[] = { { in, 0 } };
 	char *argv[] = { h->path, NULL };
-	struct spawn_args a = { .path = h->path, .argv = h->args ? h->args : argv, .envp = h->env, .fds = map, .n_fds = 1,
-				.keep_stderr = true };
+	struct spawn_args a = {.path = h->path,
+			       .argv = h->args ? h->args : argv,
+			       .envp = h->env,
+			       .fds = map,
+			       .n_fds = 1,
+			       .keep_stderr = true};
 	struct pollfd pfd;
 	int r, code = 0;
 
@@ -42,11 +46,13 @@ static int run_one(const struct oci_hook *h, const char *kind, const char *state
 	if (h->timeout && RETRY(poll(&pfd, 1, (int)MIN(*h->timeout * 1000, (int64_t)86400000))) == 0) {
 		(void)proc_kill(&p, SIGKILL);
 		(void)proc_wait(&p, NULL);
-		return err_msg(e, ERR_SYSTEM, -ETIMEDOUT, "%s hook '%s' timed out after %lld s", kind, h->path, (long long)*h->timeout);
+		return err_msg(e, ERR_SYSTEM, -ETIMEDOUT, "%s hook '%s' timed out after %lld s", kind,
+			       h->path, (long long)*h->timeout);
 	}
 	r = proc_wait(&p, &code);
 	if (r == 0 && code)
-		return err_msg(e, ERR_SYSTEM, -EIO, "%s hook '%s' failed with exit code %d", kind, h->path, code);
+		return err_msg(e, ERR_SYSTEM, -EIO, "%s hook '%s' failed with exit code %d", kind, h->path,
+			       code);
 	return r;
 }
 

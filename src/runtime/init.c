@@ -22,8 +22,8 @@
 #include <unistd.h>
 
 static const int ns_flags[_OCI_NS_MAX] = {
-	[OCI_NS_MNT] = CLONE_NEWNS, [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET, [OCI_NS_IPC] = CLONE_NEWIPC,
-	[OCI_NS_UTS] = CLONE_NEWUTS, [OCI_NS_CGROUP] = CLONE_NEWCGROUP,
+    [OCI_NS_MNT] = CLONE_NEWNS,  [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET,
+    [OCI_NS_IPC] = CLONE_NEWIPC, [OCI_NS_UTS] = CLONE_NEWUTS, [OCI_NS_CGROUP] = CLONE_NEWCGROUP,
 };
 
 static int join_cgroups(struct init_plan *ip, struct err *e)
@@ -43,9 +43,11 @@ static int join_namespaces(struct init_plan *ip, struct err *e)
 {
 	for (int i = 0; i < _OCI_NS_MAX; i++)
 		if (ip->ns_fds[i] >= 0 && i != OCI_NS_PID && setns(ip->ns_fds[i], ns_flags[i]) < 0)
-			return err_set(e, ERR_SYSTEM, -errno, "join the %s namespace", oci_ns_name((enum oci_ns)i));
+			return err_set(e, ERR_SYSTEM, -errno, "join the %s namespace",
+				       oci_ns_name((enum oci_ns)i));
 	/* Only now, so that its root is the group just joined. */
-	if (ip->a->spec->ns[OCI_NS_CGROUP].given && !ip->a->spec->ns[OCI_NS_CGROUP].path && unshare(CLONE_NEWCGROUP) < 0)
+	if (ip->a->spec->ns[OCI_NS_CGROUP].given && !ip->a->spec->ns[OCI_NS_CGROUP].path &&
+	    unshare(CLONE_NEWCGROUP) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "make a cgroup namespace");
 	return 0;
 }
@@ -102,7 +104,8 @@ static int make_cwd(int rootfd, const char *cwd, struct err *e)
 
 	if (fd == -ENOENT)
 		fd = fs_mkdir_in_root(rootfd, cwd, 0755);
-	return fd < 0 && fd != -EROFS ? err_set(e, ERR_SYSTEM, fd, "make the working directory \"%s\"", cwd) : 0;
+	return fd < 0 && fd != -EROFS ? err_set(e, ERR_SYSTEM, fd, "make the working directory \"%s\"", cwd)
+				      : 0;
 }
 
 static int build_root(struct init_plan *ip, struct err *e)

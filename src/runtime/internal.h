@@ -4,7 +4,8 @@
  * clones the init (fork.c). The init (init.c) builds the container around itself, one step after the other,
  * tells "ready" or an error over a SOCK_SEQPACKET pair (sync.c) and waits at the gate: the same pair, or, for
  * the command line tool whose `create` does not stay, a listening socket in the state directory. One byte
- * through the gate starts the program; end of file on it means that the exec succeeded, as it is close-on-exec.
+ * through the gate starts the program; end of file on it means that the exec succeeded, as it is
+ * close-on-exec.
  *
  * Nothing inside the root file system is ever named by a path string to a system call that follows it:
  * targets are resolved once by openat2 in the root, and used by descriptor (CVE-2021-30465 and its kin). */
@@ -58,7 +59,7 @@ int gate_release(int fd, struct err *e);
 struct fork_plan {
 	uint64_t flags;		/* CLONE_NEW* of the new process */
 	int cgroup_fd;		/* cgroup v2 directory it starts in; -EBADF = none */
-	int join_fd;		/* namespaces to join first: a pidfd or a namespace descriptor; -EBADF = none */
+	int join_fd; /* namespaces to join first: a pidfd or a namespace descriptor; -EBADF = none */
 	int join_flags;		/* CLONE_NEW* to join */
 	int sync;		/* the child's end, needed with join_fd */
 	int sync_parent;	/* the caller's end */
@@ -111,7 +112,8 @@ int rootfs_pivot(int rootfd, const char *propagation, bool no_pivot, struct err 
  * real directories. *ret_created may be NULL. */
 int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, struct err *e);
 
-int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd, struct err *e);
+int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd,
+		 struct err *e);
 int devices_setup(const struct oci_spec *s, int rootfd, struct err *e);
 int masks_apply(const struct oci_spec *s, int rootfd, struct err *e);
 int sysctl_apply(const struct oci_spec *s, struct err *e);

@@ -33,10 +33,12 @@ static int lookup_path(const char *name, char **ret, struct err *e)
 		return 0;
 	}
 	if (r == -EISDIR)
-		return err_msg(e, ERR_CMD_NOT_EXECUTABLE, r, "exec: \"%s\": is a directory: permission denied", name);
+		return err_msg(e, ERR_CMD_NOT_EXECUTABLE, r,
+			       "exec: \"%s\": is a directory: permission denied", name);
 	if (r == -ENOENT || r == -ENOTDIR)
-		return err_msg(e, r == -ENOENT ? ERR_CMD_NOT_FOUND : ERR_CMD_NOT_EXECUTABLE, r, "exec: \"%s\": stat %s: %s",
-			       name, name, r == -ENOENT ? "no such file or directory" : "not a directory");
+		return err_msg(e, r == -ENOENT ? ERR_CMD_NOT_FOUND : ERR_CMD_NOT_EXECUTABLE, r,
+			       "exec: \"%s\": stat %s: %s", name, name,
+			       r == -ENOENT ? "no such file or directory" : "not a directory");
 	if (r == -EACCES)
 		return err_msg(e, ERR_CMD_NOT_EXECUTABLE, r, "exec: \"%s\": permission denied", name);
 	return err_msg(e, ERR_CMD_NOT_EXECUTABLE, r, "exec: \"%s\": %s", name, strerror(-r));
@@ -59,5 +61,6 @@ int command_lookup(const struct oci_process *p, char **ret, struct err *e)
 		}
 		s = s[n] ? s + n + 1 : NULL;
 	}
-	return err_msg(e, ERR_CMD_NOT_FOUND, -ENOENT, "exec: \"%s\": executable file not found in $PATH", name);
+	return err_msg(e, ERR_CMD_NOT_FOUND, -ENOENT, "exec: \"%s\": executable file not found in $PATH",
+		       name);
 }

@@ -49,19 +49,21 @@ static const struct command *command_find(const char *name)
 
 int main(int argc, char **argv)
 {
-	char *log = NULL, *format = NULL, *level = NULL, *rootless = NULL, *manager = NULL, *error = NULL, **args = NULL;
+	char *log = NULL, *format = NULL, *level = NULL, *rootless = NULL, *manager = NULL, *error = NULL,
+	     **args = NULL;
 	bool debug = false, version = false, want_help = false, systemd = false;
 	const struct opt opts[] = {
-		{ 0, "root", OPT_STR, &runtime_root, "dir", "Where states are kept (default " RUNTIME_ROOT ")" },
-		{ 0, "log", OPT_STR, &log, "file", "Where messages go" },
-		{ 0, "log-format", OPT_STR, &format, "text|json", "Their form" },
-		{ 0, "log-level", OPT_STR, &level, "level", NULL }, { 0, "debug", OPT_BOOL, &debug, NULL, "Say more" },
-		{ 0, "rootless", OPT_STR, &rootless, "value", NULL },
-		{ 0, "cgroup-manager", OPT_STR, &manager, "cgroupfs", "Only cgroupfs" },
-		{ 0, "systemd-cgroup", OPT_BOOL, &systemd, NULL, NULL },
-		{ 'v', "version", OPT_BOOL, &version, NULL, "Print the version" },
-		{ 'h', "help", OPT_BOOL, &want_help, NULL, "Print this" }, OPT_END
-	};
+	    {0, "root", OPT_STR, &runtime_root, "dir", "Where states are kept (default " RUNTIME_ROOT ")"},
+	    {0, "log", OPT_STR, &log, "file", "Where messages go"},
+	    {0, "log-format", OPT_STR, &format, "text|json", "Their form"},
+	    {0, "log-level", OPT_STR, &level, "level", NULL},
+	    {0, "debug", OPT_BOOL, &debug, NULL, "Say more"},
+	    {0, "rootless", OPT_STR, &rootless, "value", NULL},
+	    {0, "cgroup-manager", OPT_STR, &manager, "cgroupfs", "Only cgroupfs"},
+	    {0, "systemd-cgroup", OPT_BOOL, &systemd, NULL, NULL},
+	    {'v', "version", OPT_BOOL, &version, NULL, "Print the version"},
+	    {'h', "help", OPT_BOOL, &want_help, NULL, "Print this"},
+	    OPT_END};
 	_cleanup_err_ struct err e = ERR_INIT;
 	const struct command *c;
 	int r;

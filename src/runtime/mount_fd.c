@@ -49,7 +49,8 @@ int mount_new_fs(const char *type, const char *source, char *const *data, uint64
 		r = -errno;
 	if (r < 0) {
 		msg = context_message(fs);
-		return msg ? err_msg(e, ERR_SYSTEM, r, "%s", msg) : err_set(e, ERR_SYSTEM, r, "cannot mount %s", type);
+		return msg ? err_msg(e, ERR_SYSTEM, r, "%s", msg)
+			   : err_set(e, ERR_SYSTEM, r, "cannot mount %s", type);
 	}
 	mnt = fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attrs);
 	return mnt < 0 ? err_set(e, ERR_SYSTEM, -errno, "cannot mount %s", type) : mnt;
@@ -57,7 +58,8 @@ int mount_new_fs(const char *type, const char *source, char *const *data, uint64
 
 int mount_clone(int fd, bool recursive)
 {
-	int mnt = open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0));
+	int mnt = open_tree(
+	    fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0));
 
 	return mnt < 0 ? -errno : mnt;
 }
@@ -71,10 +73,13 @@ int mount_set(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t pro
 		a.attr_clr |= MOUNT_ATTR__ATIME;
 	if (!a.attr_set && !a.attr_clr && !a.propagation)
 		return 0;
-	return mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &a, sizeof a) < 0 ? -errno : 0;
+	return mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &a, sizeof a) < 0
+		   ? -errno
+		   : 0;
 }
 
 int mount_attach(int mnt, int target)
 {
-	return move_mount(mnt, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0 ? -errno : 0;
+	return move_mount(mnt, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0 ? -errno
+												      : 0;
 }

@@ -20,32 +20,47 @@ static const struct mount_opt {
 	uint64_t bits, field;
 	bool recursive;
 } table[] = {
-	{ "defaults", O_NOTHING },
-	{ "bind", O_BIND }, { "rbind", O_BIND, .recursive = true },
-	{ "private", O_PROPAGATION, MS_PRIVATE }, { "rprivate", O_PROPAGATION, MS_PRIVATE, .recursive = true },
-	{ "slave", O_PROPAGATION, MS_SLAVE }, { "rslave", O_PROPAGATION, MS_SLAVE, .recursive = true },
-	{ "shared", O_PROPAGATION, MS_SHARED }, { "rshared", O_PROPAGATION, MS_SHARED, .recursive = true },
-	{ "unbindable", O_PROPAGATION, MS_UNBINDABLE },
-	{ "runbindable", O_PROPAGATION, MS_UNBINDABLE, .recursive = true },
+    {"defaults", O_NOTHING},
+    {"bind", O_BIND},
+    {"rbind", O_BIND, .recursive = true},
+    {"private", O_PROPAGATION, MS_PRIVATE},
+    {"rprivate", O_PROPAGATION, MS_PRIVATE, .recursive = true},
+    {"slave", O_PROPAGATION, MS_SLAVE},
+    {"rslave", O_PROPAGATION, MS_SLAVE, .recursive = true},
+    {"shared", O_PROPAGATION, MS_SHARED},
+    {"rshared", O_PROPAGATION, MS_SHARED, .recursive = true},
+    {"unbindable", O_PROPAGATION, MS_UNBINDABLE},
+    {"runbindable", O_PROPAGATION, MS_UNBINDABLE, .recursive = true},
 #define FLAG(on, off, bit) \
 	{ on, O_SET, bit }, { "r" on, O_SET, bit, .recursive = true }, \
 	{ off, O_CLEAR, bit }, { "r" off, O_CLEAR, bit, .recursive = true }
-	FLAG("ro", "rw", MOUNT_ATTR_RDONLY),
-	FLAG("nosuid", "suid", MOUNT_ATTR_NOSUID),
-	FLAG("nodev", "dev", MOUNT_ATTR_NODEV),
-	FLAG("noexec", "exec", MOUNT_ATTR_NOEXEC),
-	FLAG("nodiratime", "diratime", MOUNT_ATTR_NODIRATIME),
-	FLAG("nosymfollow", "symfollow", MOUNT_ATTR_NOSYMFOLLOW),
+    FLAG("ro", "rw", MOUNT_ATTR_RDONLY),
+    FLAG("nosuid", "suid", MOUNT_ATTR_NOSUID),
+    FLAG("nodev", "dev", MOUNT_ATTR_NODEV),
+    FLAG("noexec", "exec", MOUNT_ATTR_NOEXEC),
+    FLAG("nodiratime", "diratime", MOUNT_ATTR_NODIRATIME),
+    FLAG("nosymfollow", "symfollow", MOUNT_ATTR_NOSYMFOLLOW),
 #undef FLAG
 #define ATIME(name, bit) \
 	{ name, O_SET, bit, MOUNT_ATTR__ATIME }, { "r" name, O_SET, bit, MOUNT_ATTR__ATIME, true }
-	ATIME("relatime", MOUNT_ATTR_RELATIME), ATIME("atime", MOUNT_ATTR_RELATIME),
-	ATIME("norelatime", MOUNT_ATTR_STRICTATIME), ATIME("nostrictatime", MOUNT_ATTR_RELATIME),
-	ATIME("noatime", MOUNT_ATTR_NOATIME), ATIME("strictatime", MOUNT_ATTR_STRICTATIME),
+    ATIME("relatime", MOUNT_ATTR_RELATIME),
+    ATIME("atime", MOUNT_ATTR_RELATIME),
+    ATIME("norelatime", MOUNT_ATTR_STRICTATIME),
+    ATIME("nostrictatime", MOUNT_ATTR_RELATIME),
+    ATIME("noatime", MOUNT_ATTR_NOATIME),
+    ATIME("strictatime", MOUNT_ATTR_STRICTATIME),
 #undef ATIME
-	{ "async", O_NOTHING }, { "nomand", O_NOTHING }, { "mand", O_NOTHING }, { "loud", O_NOTHING },
-	{ "silent", O_NOTHING }, { "nolazytime", O_NOTHING }, { "noiversion", O_NOTHING }, { "iversion", O_NOTHING },
-	{ "sync", O_DATA }, { "dirsync", O_DATA }, { "lazytime", O_DATA },
+    {"async", O_NOTHING},
+    {"nomand", O_NOTHING},
+    {"mand", O_NOTHING},
+    {"loud", O_NOTHING},
+    {"silent", O_NOTHING},
+    {"nolazytime", O_NOTHING},
+    {"noiversion", O_NOTHING},
+    {"iversion", O_NOTHING},
+    {"sync", O_DATA},
+    {"dirsync", O_DATA},
+    {"lazytime", O_DATA},
 };
 
 static const struct mount_opt *find(const char *name)
@@ -58,7 +73,8 @@ static const struct mount_opt *find(const char *name)
 
 static void apply(struct mount_opts *o, const struct mount_opt *m)
 {
-	uint64_t *set = m->recursive ? &o->rec_set : &o->set, *clear = m->recursive ? &o->rec_clear : &o->clear;
+	uint64_t *set = m->recursive ? &o->rec_set : &o->set,
+		 *clear = m->recursive ? &o->rec_clear : &o->clear;
 	uint64_t field = m->field ? m->field : m->bits;
 
 	*set &= ~field;
@@ -94,7 +110,8 @@ int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e
 	}
 	/* Synchronous writing is a property of the source's superblock, which a bind mount does not own. */
 	if (ret->bind && ret->data) {
-		int r = err_msg(e, ERR_INVALID, 0, "bind mounts cannot have any filesystem-specific options applied (%s)",
+		int r = err_msg(e, ERR_INVALID, 0,
+				"bind mounts cannot have any filesystem-specific options applied (%s)",
 				ret->data[0]);
 
 		mount_opts_done(ret);

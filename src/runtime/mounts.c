@@ -31,7 +31,8 @@ static int attach(struct mount_ctx *c, int mnt, const char *destination, bool di
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot attach the mount") : 0;
 }
 
-static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o, struct err *e)
+static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o,
+		      struct err *e)
 {
 	_cleanup_free_ char *source = NULL;
 	_cleanup_close_ int from = -EBADF, mnt = -EBADF;
@@ -145,7 +146,8 @@ static int fill_cgroup1(struct mount_ctx *c, int dir, uint64_t attrs)
 	return 0;
 }
 
-static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o, struct err *e)
+static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o,
+			struct err *e)
 {
 	char mode[] = "mode=755", *data[] = { mode, NULL };
 	uint64_t attrs = o->set | o->rec_set;
@@ -156,7 +158,8 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 		return err_msg(e, ERR_SYSTEM, -ENOENT, "this host has no cgroup file system");
 	if (c->cg->unified) {
 		mnt = clone_group(c->cg, &c->cg->h[0], attrs);
-		return mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "cannot show the cgroup") : attach(c, mnt, m->destination, true, e);
+		return mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "cannot show the cgroup")
+			       : attach(c, mnt, m->destination, true, e);
 	}
 	mnt = mount_new_fs("tmpfs", "cgroup", data, attrs & ~(uint64_t)MOUNT_ATTR_RDONLY, e);
 	if (mnt < 0)
@@ -178,8 +181,17 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 static bool allowed_in_proc(const char *path)
 {
 	static const char *const names[] = {
-		"cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev",
-		"sys/kernel/ns_last_pid", "sys/crypto/fips_enabled",
+	    "cpuinfo",
+	    "diskstats",
+	    "meminfo",
+	    "stat",
+	    "swaps",
+	    "uptime",
+	    "loadavg",
+	    "slabinfo",
+	    "net/dev",
+	    "sys/kernel/ns_last_pid",
+	    "sys/crypto/fips_enabled",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
@@ -196,7 +208,8 @@ static int check_destination(const struct oci_mount *m, const struct mount_opts 
 	if (streq(clean, "/"))
 		return err_msg(e, ERR_INVALID, 0, "a mount cannot replace the container's root");
 	if (str_starts(clean, "/proc/") && !allowed_in_proc(clean + 6))
-		return err_msg(e, ERR_INVALID, -EPERM, "\"%s\" cannot be mounted because it is inside /proc", clean);
+		return err_msg(e, ERR_INVALID, -EPERM, "\"%s\" cannot be mounted because it is inside /proc",
+			       clean);
 	if (!streq(clean, "/proc") || streq(m->type, "proc"))
 		return 0;
 	if (o->bind && m->source && statfs(m->source, &sf) == 0 && sf.f_type == 0x9fa0 /* PROC_SUPER_MAGIC */)
@@ -224,7 +237,8 @@ static int mount_one(struct mount_ctx *c, const struct oci_mount *m, struct err 
 	return mount_fs(c, m, &o, e);
 }
 
-int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd, struct err *e)
+int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd,
+		 struct err *e)
 {
 	struct mount_ctx c = { s, bundle, cg, rootfd };
 
@@ -235,7 +249,10 @@ int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgro
 
 		if (r < 0)
 			return err_msg(e, why.kind, r, "error mounting \"%s\" to rootfs at \"%s\": %s",
-				       m->source ? m->source : m->type ? m->type : "", m->destination, err_text(&why));
+				       m->source ? m->source
+				       : m->type ? m->type
+						 : "",
+				       m->destination, err_text(&why));
 	}
 	return 0;
 }

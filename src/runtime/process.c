@@ -55,11 +55,13 @@ static int check_cwd(const char *cwd, struct err *e)
 	long n = syscall(SYS_getcwd, buf, sizeof buf);
 
 	if (n < 0 && errno == ENOENT)
-		return err_msg(e, ERR_INVALID, -EPERM, "current working directory \"%s\" is outside of the container", cwd);
+		return err_msg(e, ERR_INVALID, -EPERM,
+			       "current working directory \"%s\" is outside of the container", cwd);
 	if (n < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot read the working directory");
 	if (buf[0] != '/')
-		return err_msg(e, ERR_INVALID, -EPERM, "current working directory \"%s\" is outside of the container", cwd);
+		return err_msg(e, ERR_INVALID, -EPERM,
+			       "current working directory \"%s\" is outside of the container", cwd);
 	return 0;
 }
 
@@ -130,7 +132,8 @@ int process_exec(const struct process_plan *pp, const char *path, struct err *e)
 
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot load the seccomp filter");
-	/* From here on the filter holds: only capset and execve are needed, which every usable profile allows. */
+	/* From here on the filter holds: only capset and execve are needed, which every usable profile
+	 * allows. */
 	r = caps_finish(&pp->caps);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot set capabilities");

@@ -1,7 +1,8 @@
 /* CVE-2019-5736: a process of a container whose program is "/proc/self/exe" executes the runtime's own
  * binary, and may then write to it through /proc/PID/exe once nobody runs it. A file on a read-only mount
  * cannot be opened for writing, whoever asks: so the program runs from a detached, read-only clone of the
- * mount it lies on, which nobody else can reach. Where that is not to be had, a sealed copy in memory does. */
+ * mount it lies on, which nobody else can reach. Where that is not to be had, a sealed copy in memory does.
+ */
 #include "runtime/runtime.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -30,7 +31,8 @@ static bool is_protected(int exe)
 static int read_only_clone(void)
 {
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
-	_cleanup_close_ int fd = (int)syscall(SYS_open_tree, AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	_cleanup_close_ int fd =
+	    (int)syscall(SYS_open_tree, AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
 	if (fd < 0 || syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
 		return -errno;
@@ -47,7 +49,8 @@ static int sealed_copy(int exe)
 	r = fs_copy_sparse(exe, fd);
 	if (r < 0)
 		return r;
-	if (fchmod(fd, 0500) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+	if (fchmod(fd, 0500) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
 		return -errno;
 	return TAKE_FD(fd);
 }

@@ -33,7 +33,8 @@ static bool is_mount_root(int fd)
 	struct statx sx;
 
 	return statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, 0, &sx) == 0 &&
-	       (sx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) && (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+	       (sx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) &&
+	       (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
 int rootfs_prepare(const struct oci_spec *s, const char *bundle, int *ret_rootfd, struct err *e)
@@ -45,9 +46,10 @@ int rootfs_prepare(const struct oci_spec *s, const char *bundle, int *ret_rootfd
 	int r;
 
 	if (!str_empty(s->rootfs_propagation) && !flag)
-		return err_msg(e, ERR_INVALID, 0, "linux.rootfsPropagation: unknown value '%s'", s->rootfs_propagation);
-	/* Nothing done here may reach the host. Slave keeps what the host mounts later below a bind mount visible;
-	 * "shared" is given at the end, to the new root only. */
+		return err_msg(e, ERR_INVALID, 0, "linux.rootfsPropagation: unknown value '%s'",
+			       s->rootfs_propagation);
+	/* Nothing done here may reach the host. Slave keeps what the host mounts later below a bind mount
+	 * visible; "shared" is given at the end, to the new root only. */
 	if (mount(NULL, "/", NULL, flag & MS_PRIVATE ? MS_PRIVATE | MS_REC : MS_SLAVE | MS_REC, NULL) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot detach the mount tree from the host's");
 	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -10,35 +10,37 @@ struct rt_container;
 
 /* First call of main() in programs that fork containers' processes: executes the program again from a
  * read-only copy of its mount, unless it runs from one or from a sealed memfd already, so that a container
- * cannot overwrite it through /proc/PID/exe (CVE-2019-5736). Returns only when protected (0) or when the kernel
- * gives no means to be (-errno). */
+ * cannot overwrite it through /proc/PID/exe (CVE-2019-5736). Returns only when protected (0) or when the
+ * kernel gives no means to be (-errno). */
 int rt_protect_self(char *const argv[]);
 
 struct rt_create_args {
 	const char *id;			/* rt_id_valid() */
-	const char *bundle;		/* absolute; spec root.path and relative mount sources resolve against it */
+	const char *bundle; /* absolute; spec root.path and relative mount sources resolve against it */
 	const struct oci_spec *spec;	/* borrowed during the call */
-	int stdio[3];			/* become the init's 0,1,2; -EBADF = /dev/null. Ignored with process.terminal */
+	int stdio[3]; /* become the init's 0,1,2; -EBADF = /dev/null. Ignored with process.terminal */
 	int net_ns_fd, ipc_ns_fd;	/* joined instead of what the spec says; -EBADF = follow the spec */
 	int preserve_fds;		/* runtime CLI: fds 3..3+n-1 are kept open in the container */
 	bool no_pivot;
 	const char *console_socket;	/* runtime CLI: master is sent there; else returned */
-	const char *seccomp_cache;	/* directory of compiled filters; NULL = /run/insula-runtime/seccomp */
-	int start_listen_fd;		/* runtime CLI: if > 0, the init waits for a connection on this listening socket,
-					 * and survives the caller; else it waits for rt_start and dies with the caller */
+	const char *seccomp_cache; /* directory of compiled filters; NULL = /run/insula-runtime/seccomp */
+	int start_listen_fd; /* runtime CLI: if > 0, the init waits for a connection on this listening socket,
+			      * and survives the caller; else it waits for rt_start and dies with the caller
+			      */
 };
 
 /* Sets everything up to the point before exec: namespaces, cgroup, mounts, devices, masks, caps, seccomp
  * ready; the program is looked up (ERR_CMD_NOT_FOUND / ERR_CMD_NOT_EXECUTABLE come from here). On
  * failure nothing is left. ret_init: the waiting init, a child of the caller (reap it after exit).
  * ret_console: pty master with process.terminal, else -EBADF. */
-int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct proc *ret_init, int *ret_console,
-	      struct err *e);
+int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct proc *ret_init,
+	      int *ret_console, struct err *e);
 /* Lets the init exec. Reports an exec failure (then the init has exited). */
 int rt_start(struct rt_container *c, struct err *e);
-/* Runs another process in the container. stdio and console as above. The new process is the caller's child. */
-int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio[3], struct proc *ret, int *ret_console,
-	    struct err *e);
+/* Runs another process in the container. stdio and console as above. The new process is the caller's child.
+ */
+int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio[3], struct proc *ret,
+	    int *ret_console, struct err *e);
 /* Signals the init, or (all) every process in the container. -ESRCH once it is gone. */
 int rt_kill(struct rt_container *c, int signo, bool all, struct err *e);
 /* Pids (of the caller's pid namespace) of all processes in the container's cgroup. Heap array. */

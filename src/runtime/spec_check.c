@@ -20,7 +20,8 @@ static int check_sysctls(const struct oci_spec *s, struct err *e)
 		if (r < 0)
 			return r;
 		if (strstr(s->sysctl.v[i].key, ".."))
-			return err_msg(e, ERR_INVALID, -EPERM, "sysctl \"%s\" is not valid", s->sysctl.v[i].key);
+			return err_msg(e, ERR_INVALID, -EPERM, "sysctl \"%s\" is not valid",
+				       s->sysctl.v[i].key);
 	}
 	return 0;
 }
@@ -29,7 +30,8 @@ static int check_paths(const char *what, char *const *paths, struct err *e)
 {
 	for (; paths && *paths; paths++)
 		if ((*paths)[0] != '/')
-			return err_msg(e, ERR_INVALID, 0, "linux.%s: '%s' must be an absolute path", what, *paths);
+			return err_msg(e, ERR_INVALID, 0, "linux.%s: '%s' must be an absolute path", what,
+				       *paths);
 	return 0;
 }
 
@@ -43,7 +45,8 @@ int spec_check(const struct oci_spec *s, struct err *e)
 		return err_msg(e, ERR_INVALID, 0, "linux.namespaces: a mount namespace is required");
 	if (s->ns[OCI_NS_MNT].path)
 		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
-			       "linux.namespaces: joining an existing mount namespace is not supported by insula-runtime");
+			       "linux.namespaces: joining an existing mount namespace is not supported by "
+			       "insula-runtime");
 	if ((!str_empty(s->hostname) || !str_empty(s->domainname)) && !s->ns[OCI_NS_UTS].given)
 		return err_msg(e, ERR_INVALID, 0, "hostname: cannot be set without a uts namespace");
 	r = check_label("apparmorProfile", s->process->apparmor, e);

@@ -48,8 +48,8 @@ int sync_recv(int fd, struct sync_msg *ret, int *ret_fd, struct err *e)
 		return err_set(e, ERR_SYSTEM, -EPROTO, "container process: bad message");
 	if (ret->type == SYNC_ERROR) {
 		ret->text[sizeof ret->text - 1] = 0;
-		return err_msg(e, ret->kind < _ERR_KIND_MAX ? ret->kind : ERR_SYSTEM, ret->r < 0 ? ret->r : -EIO, "%s",
-			       ret->text);
+		return err_msg(e, ret->kind < _ERR_KIND_MAX ? ret->kind : ERR_SYSTEM,
+			       ret->r < 0 ? ret->r : -EIO, "%s", ret->text);
 	}
 	if (ret_fd)
 		*ret_fd = TAKE_FD(got);
@@ -66,5 +66,7 @@ int gate_release(int fd, struct err *e)
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot start the container's init");
 	r = sync_recv(fd, &m, NULL, e);
-	return r == -ECONNRESET ? 0 : r < 0 ? r : err_msg(e, ERR_SYSTEM, -EPROTO, "container process: bad message");
+	return r == -ECONNRESET ? 0
+	       : r < 0          ? r
+				: err_msg(e, ERR_SYSTEM, -EPROTO, "container process: bad message");
 }

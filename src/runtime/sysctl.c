@@ -26,12 +26,14 @@ static const struct { const char *name; bool prefix; enum oci_ns ns; } namespace
 int sysctl_check(const struct oci_spec *s, const char *key, struct err *e)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(namespaced); i++) {
-		if (!(namespaced[i].prefix ? str_starts(key, namespaced[i].name) : streq(key, namespaced[i].name)))
+		if (!(namespaced[i].prefix ? str_starts(key, namespaced[i].name)
+					   : streq(key, namespaced[i].name)))
 			continue;
 		if (s->ns[namespaced[i].ns].given)
 			return 0;
-		return err_msg(e, ERR_INVALID, -EPERM, "sysctl \"%s\" not allowed: the container has no %s namespace of its own",
-			       key, oci_ns_name(namespaced[i].ns));
+		return err_msg(e, ERR_INVALID, -EPERM,
+			       "sysctl \"%s\" not allowed: the container has no %s namespace of its own", key,
+			       oci_ns_name(namespaced[i].ns));
 	}
 	return err_msg(e, ERR_INVALID, -EPERM, "sysctl \"%s\" is not in a separate kernel namespace", key);
 }

@@ -25,7 +25,8 @@ void state_done(struct state *s);
 const char *state_status(const struct state *s);
 void state_remove(const struct state *s);
 /* A handle on the container, for kill, exec and delete. */
-int state_container(const struct state *s, struct rt_container **ret, struct oci_spec **ret_spec, struct err *e);
+int state_container(const struct state *s, struct rt_container **ret, struct oci_spec **ret_spec,
+		    struct err *e);
 /* A configuration that names no cgroup gets one of its own. */
 void cgroup_path_default(struct oci_spec *spec, const char *id);
 char *state_json(const struct state *s);	/* as `state` prints it; heap */

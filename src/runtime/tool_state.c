@@ -29,7 +29,8 @@ static int start_time(pid_t pid, uint64_t *ret)
 
 	if (fs_read(AT_FDCWD, path, 8192, &text, NULL) < 0 || !(p = strrchr(text, ')')))
 		return -ESRCH;
-	if (sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &status, &t) != 2)
+	if (sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		   &status, &t) != 2)
 		return -ESRCH;
 	*ret = t;
 	return status == 'Z' || status == 'X' ? -ESRCH : 0;
@@ -38,7 +39,8 @@ static int start_time(pid_t pid, uint64_t *ret)
 int state_write(const char *id, const char *bundle, pid_t pid, const char *config, struct err *e)
 {
 	_cleanup_json_ struct json *o = json_object();
-	_cleanup_free_ char *path = state_path(id, "state.json"), *copy = state_path(id, "config.json"), *text = NULL;
+	_cleanup_free_ char *path = state_path(id, "state.json"), *copy = state_path(id, "config.json"),
+			    *text = NULL;
 	_cleanup_free_ char *now = time_rfc3339(now_real_ns());
 	uint64_t started = 0;
 	int r;
@@ -74,8 +76,12 @@ int state_read(const char *id, struct state *ret, struct err *e)
 	if (r < 0)
 		return err_wrap(e, r, "read the state of container '%s'", id);
 	*ret = (struct state){
-		.dir = state_path(id, ""), .id = xstrdup(id), .bundle = xstrdup(json_get_str(doc, "bundle")),
-		.created = xstrdup(json_get_str(doc, "created")), .pid = (pid_t)json_get_int(doc, "pid", 0), .doc = doc,
+	    .dir = state_path(id, ""),
+	    .id = xstrdup(id),
+	    .bundle = xstrdup(json_get_str(doc, "bundle")),
+	    .created = xstrdup(json_get_str(doc, "created")),
+	    .pid = (pid_t)json_get_int(doc, "pid", 0),
+	    .doc = doc,
 	};
 	return 0;
 }
@@ -110,7 +116,8 @@ void cgroup_path_default(struct oci_spec *spec, const char *id)
 		spec->cgroups_path = xasprintf("/insula/%s", id);
 }
 
-int state_container(const struct state *s, struct rt_container **ret, struct oci_spec **ret_spec, struct err *e)
+int state_container(const struct state *s, struct rt_container **ret, struct oci_spec **ret_spec,
+		    struct err *e)
 {
 	_cleanup_free_ char *path = state_path(s->id, "config.json"), *text = NULL;
 	_cleanup_oci_spec_ struct oci_spec *spec = NULL;

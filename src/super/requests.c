@@ -41,7 +41,8 @@ static void on_done(void *ud, int r, const struct err *e, const void *p, size_t 
 }
 
 /* Answers a request that does not get as far as the backend. */
-static void refuse(struct peer *p, uint32_t seq, enum err_kind kind, int r, const char *fmt, ...) _printf_(5, 6);
+static void refuse(struct peer *p, uint32_t seq, enum err_kind kind, int r, const char *fmt, ...)
+    _printf_(5, 6);
 
 static void refuse(struct peer *p, uint32_t seq, enum err_kind kind, int r, const char *fmt, ...)
 {
@@ -277,7 +278,8 @@ static int req_delete(struct peer *p, const struct frame *f, int *fds, size_t n_
 		return r;
 	t = find_or_refuse(p, f->seq, m.ctr, m.exec);
 	if (t && t->phase != PHASE_CREATED && t->phase != PHASE_EXITED)
-		refuse(p, f->seq, ERR_CONFLICT, -EBUSY, "delete '%s': it is running", *m.exec ? m.exec : m.ctr);
+		refuse(p, f->seq, ERR_CONFLICT, -EBUSY, "delete '%s': it is running",
+		       *m.exec ? m.exec : m.ctr);
 	else if (t)
 		b->ops->del(b, m.ctr, m.exec, on_deleted, call_new(p, f->seq, m.ctr, m.exec));
 	msg_delete_done(&m);

@@ -23,6 +23,7 @@ void super_args_done(struct super_args *a);	/* frees the backend too, if there i
 /* Serves until the sandbox ends; returns the exit code. */
 int super_run(struct loop *l, const struct super_args *a);
 
-/* Exit records: one encoded msg_task_state per file, written atomically by the supervisor, read by the daemon. */
+/* Exit records: one encoded msg_task_state per file, written atomically by the supervisor, read by the
+ * daemon. */
 int exit_record_write(const char *dir, const struct msg_task_state *m);
 int exit_record_read(const char *dir, const char *ctr, struct msg_task_state *ret);

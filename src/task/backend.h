@@ -19,14 +19,16 @@ enum task_stream { TASK_STDIN_FD = 0, TASK_STDOUT = 1, TASK_STDERR = 2 };
 
 struct backend_events {
 	/* Output of a task. The bytes are valid during the call only. With a terminal all comes on stdout. */
-	void (*output)(void *userdata, const char *ctr, const char *exec, enum task_stream s, const void *p, size_t n);
-	/* No more output on s: runs once per stdout and stderr (terminal: stdout only), before or after exit. */
+	void (*output)(void *userdata, const char *ctr, const char *exec, enum task_stream s, const void *p,
+		       size_t n);
+	/* No more output on s: runs once per stdout and stderr (terminal: stdout only), before or after exit.
+	 */
 	void (*output_eof)(void *userdata, const char *ctr, const char *exec, enum task_stream s);
 	/* stdin takes bytes again after stdin_write fell short. */
 	void (*stdin_ready)(void *userdata, const char *ctr, const char *exec);
 	/* The task's process has ended. reason: "" or why it was ended (VM died, ...). */
-	void (*exited)(void *userdata, const char *ctr, const char *exec, int exit_code, uint64_t when_ns, bool oom,
-		       const char *reason);
+	void (*exited)(void *userdata, const char *ctr, const char *exec, int exit_code, uint64_t when_ns,
+		       bool oom, const char *reason);
 	/* The sandbox itself is lost (VM died): every task has been reported exited before. */
 	void (*lost)(void *userdata, const char *reason);
 };
@@ -36,17 +38,20 @@ struct backend_ops {
 	void (*sandbox)(struct backend *b, const struct msg_sandbox *m, backend_done_fn done, void *ud);
 	void (*create)(struct backend *b, const struct msg_create *m, backend_done_fn done, void *ud);
 	void (*start)(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud);
-	void (*kill)(struct backend *b, const char *ctr, const char *exec, int signo, bool all, backend_done_fn done, void *ud);
+	void (*kill)(struct backend *b, const char *ctr, const char *exec, int signo, bool all,
+		     backend_done_fn done, void *ud);
 	void (*resize)(struct backend *b, const char *ctr, const char *exec, unsigned rows, unsigned cols,
 		       backend_done_fn done, void *ud);
 	void (*ps)(struct backend *b, const char *ctr, backend_done_fn done, void *ud);
-	/* Frees what the task holds; deleting a container's init unmounts its rootfs. -EBUSY while it runs. */
+	/* Frees what the task holds; deleting a container's init unmounts its rootfs. -EBUSY while it runs.
+	 */
 	void (*del)(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud);
 	/* Ends everything: processes, VM. */
 	void (*shutdown)(struct backend *b, backend_done_fn done, void *ud);
 
 	/* These three report no events before they return. */
-	size_t (*stdin_write)(struct backend *b, const char *ctr, const char *exec, const void *p, size_t n); /* accepted */
+	size_t (*stdin_write)(struct backend *b, const char *ctr, const char *exec, const void *p,
+			      size_t n); /* accepted */
 	void (*stdin_close)(struct backend *b, const char *ctr, const char *exec);
 	/* Backpressure: stop or go on reading the task's output. */
 	void (*output_pause)(struct backend *b, const char *ctr, const char *exec, bool paused);

@@ -1,7 +1,7 @@
 /* With src/lib/http1.c src/base/sbuf.c src/base/alloc.c src/base/strv.c.
  *
- * Whatever bytes come, the parser neither crashes nor claims more than it was given, and what it accepts whole it
- * does not refuse in pieces. */
+ * Whatever bytes come, the parser neither crashes nor claims more than it was given, and what it accepts
+ * whole it does not refuse in pieces. */
 #include "base/macro.h"
 #include "lib/http1.h"
 
@@ -40,7 +40,8 @@ static void fuzz_chunked(const char *p, size_t n)
 		used_b = http_chunked_decode(&b, p + i, 1, &parts, &done_b);
 	if ((used_a < 0) != (used_b < 0) || (used_a >= 0 && done_a != done_b && n > 0))
 		abort();
-	if (used_a >= 0 && (whole.len != parts.len || memcmp(sbuf_str(&whole), sbuf_str(&parts), whole.len) != 0))
+	if (used_a >= 0 &&
+	    (whole.len != parts.len || memcmp(sbuf_str(&whole), sbuf_str(&parts), whole.len) != 0))
 		abort();
 	sbuf_done(&whole);
 	sbuf_done(&parts);

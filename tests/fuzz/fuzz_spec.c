@@ -1,4 +1,5 @@
-/* needs: src/oci/runtime_spec.c src/lib/json.c src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c -ljson-c -lm */
+/* needs: src/oci/runtime_spec.c src/lib/json.c src/base/alloc.c src/base/sbuf.c src/base/strv.c
+ * src/base/err.c -ljson-c -lm */
 /* config.json and process documents. */
 #include "oci/runtime_spec.h"
 

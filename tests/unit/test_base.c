@@ -103,8 +103,12 @@ static void hash_keeps_what_it_is_given(void **state)
 static void paths_are_cleaned(void **state)
 {
 	static const char *const cases[][2] = {
-		{ "/a/../../b/./c//d", "/b/c/d" }, { "a/../..", ".." }, { "/", "/" }, { "", "." }, { "/..", "/" },
-		{ "./x/", "x" },
+	    {"/a/../../b/./c//d", "/b/c/d"},
+	    {"a/../..", ".."},
+	    {"/", "/"},
+	    {"", "."},
+	    {"/..", "/"},
+	    {"./x/", "x"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -133,7 +137,9 @@ static void roots_are_not_left(void **state)
 	assert_true(fd >= 0);
 	inner = path_join(dir, "b/c");
 	assert_true(fs_exists(inner));
-	assert_int_equal(fs_write_atomic(fd = fs_open_in_root(root, "b/c", O_RDONLY | O_DIRECTORY, 0), "f", "x", 1, 0600, true), 0);
+	assert_int_equal(fs_write_atomic(fd = fs_open_in_root(root, "b/c", O_RDONLY | O_DIRECTORY, 0), "f",
+					 "x", 1, 0600, true),
+			 0);
 	assert_int_equal(fs_rm_rf(AT_FDCWD, dir), 0);
 	assert_false(fs_exists(dir));
 }
@@ -157,9 +163,10 @@ static void sparse_copies_keep_holes(void **state)
 
 static void sizes_and_times(void **state)
 {
-	static const struct { const char *s; int64_t v; } ok[] = {
-		{ "512m", 512 << 20 }, { "1g", 1 << 30 }, { "1.5GiB", 3ll << 29 }, { "64k", 65536 }, { "10", 10 }, { "7b", 7 },
-		{ "2KB", 2048 },
+	static const struct { const char *s; int64_t v;
+	} ok[] = {
+	    {"512m", 512 << 20}, {"1g", 1 << 30}, {"1.5GiB", 3ll << 29}, {"64k", 65536},
+	    {"10", 10},          {"7b", 7},       {"2KB", 2048},
 	};
 	static const char *const bad[] = { "", "m", "1x", "-1", "1mm", "1 2", "1.2.3", "0x10" };
 	uint64_t ns;
@@ -275,7 +282,8 @@ static void spawn_places_descriptors(void **state)
 	int io[2];
 	char buf[64] = "";
 	_cleanup_proc_ struct proc p = PROC_INIT;
-	char *argv[] = { (char *)"sh", (char *)"-c", (char *)"echo seven >&7; ls /proc/self/fd | wc -l >&7", NULL };
+	char *argv[] = {(char *)"sh", (char *)"-c", (char *)"echo seven >&7; ls /proc/self/fd | wc -l >&7",
+			NULL};
 
 	assert_int_equal(fd_pipe(io, 0), 0);
 	struct fd_map map[] = { { io[1], 7 } };
@@ -309,13 +317,21 @@ static void sockets_pass_descriptors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sbuf_is_bounded), cmocka_unit_test(strv_grows_and_splits),
-		cmocka_unit_test(numbers_are_parsed_whole), cmocka_unit_test(errors_carry_kind_and_cause),
-		cmocka_unit_test(hash_keeps_what_it_is_given), cmocka_unit_test(paths_are_cleaned),
-		cmocka_unit_test(roots_are_not_left), cmocka_unit_test(sparse_copies_keep_holes),
-		cmocka_unit_test(sizes_and_times), cmocka_unit_test(detach_keys), cmocka_unit_test(names_and_ids),
-		cmocka_unit_test(loop_runs_timers_and_children), cmocka_unit_test(spawn_reports_exec_failure),
-		cmocka_unit_test(spawn_places_descriptors), cmocka_unit_test(sockets_pass_descriptors),
+	    cmocka_unit_test(sbuf_is_bounded),
+	    cmocka_unit_test(strv_grows_and_splits),
+	    cmocka_unit_test(numbers_are_parsed_whole),
+	    cmocka_unit_test(errors_carry_kind_and_cause),
+	    cmocka_unit_test(hash_keeps_what_it_is_given),
+	    cmocka_unit_test(paths_are_cleaned),
+	    cmocka_unit_test(roots_are_not_left),
+	    cmocka_unit_test(sparse_copies_keep_holes),
+	    cmocka_unit_test(sizes_and_times),
+	    cmocka_unit_test(detach_keys),
+	    cmocka_unit_test(names_and_ids),
+	    cmocka_unit_test(loop_runs_timers_and_children),
+	    cmocka_unit_test(spawn_reports_exec_failure),
+	    cmocka_unit_test(spawn_places_descriptors),
+	    cmocka_unit_test(sockets_pass_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static struct engine engine = {
-	.cfg = {.data_root = (char *)"/data", .default_isolation = ISOLATION_PROCESS, .vm_dir = (char *)"/vm"},
+    .cfg = {.data_root = (char *)"/data", .default_isolation = ISOLATION_PROCESS, .vm_dir = (char *)"/vm"},
 };
 
 static struct json *parse(const char *text)
@@ -28,7 +28,9 @@ static int build(const char *body, const char *image, enum isolation iso, struct
 	return r;
 }
 
-#define IMAGE "{\"Cmd\":[\"sh\"],\"Env\":[\"PATH=/bin\",\"X=image\"],\"WorkingDir\":\"/w\",\"Labels\":{\"a\":\"1\"}}"
+#define IMAGE                                                                                                \
+	"{\"Cmd\":[\"sh\"],\"Env\":[\"PATH=/bin\",\"X=image\"],\"WorkingDir\":\"/"                           \
+	"w\",\"Labels\":{\"a\":\"1\"}}"
 
 static struct json *good(const char *body)
 {
@@ -53,11 +55,13 @@ static void bad(enum isolation iso, const char *body, const char *words)
 
 static void test_signals(void **state)
 {
-	static const struct { const char *s; int want; } rows[] = {
-		{"KILL", SIGKILL}, {"SIGTERM", SIGTERM}, {"sigusr1", SIGUSR1}, {"9", 9}, {"RTMIN", 34}, {"RTMIN+3", 37},
-		{"SIGRTMAX-2", 62}, {"64", 64},
+	static const struct { const char *s; int want;
+	} rows[] = {
+	    {"KILL", SIGKILL}, {"SIGTERM", SIGTERM}, {"sigusr1", SIGUSR1}, {"9", 9},
+	    {"RTMIN", 34},     {"RTMIN+3", 37},      {"SIGRTMAX-2", 62},   {"64", 64},
 	};
-	static const char *const wrong[] = {"", "0", "65", "-1", "NOSUCH", "SIG", "RTMIN-1", "RTMAX+1", "RTMIN+x", "9x"};
+	static const char *const wrong[] = {"",    "0",       "65",      "-1",      "NOSUCH",
+					    "SIG", "RTMIN-1", "RTMAX+1", "RTMIN+x", "9x"};
 	int signo;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -70,9 +74,10 @@ static void test_signals(void **state)
 
 static void test_isolation(void **state)
 {
-	static const struct { const char *s; enum isolation want; } rows[] = {
-		{NULL, ISOLATION_PROCESS}, {"", ISOLATION_PROCESS}, {"default", ISOLATION_PROCESS}, {"Process", ISOLATION_PROCESS},
-		{"hyperv", ISOLATION_HYPERV}, {"HyperV", ISOLATION_HYPERV},
+	static const struct { const char *s; enum isolation want;
+	} rows[] = {
+	    {NULL, ISOLATION_PROCESS},      {"", ISOLATION_PROCESS},      {"default", ISOLATION_PROCESS},
+	    {"Process", ISOLATION_PROCESS}, {"hyperv", ISOLATION_HYPERV}, {"HyperV", ISOLATION_HYPERV},
 	};
 	_cleanup_err_ struct err e = ERR_INIT;
 	enum isolation iso;
@@ -82,14 +87,16 @@ static void test_isolation(void **state)
 		assert_int_equal(iso, rows[i].want);
 	}
 	assert_true(isolation_parse(&engine, "x", &iso, &e) < 0);
-	assert_string_equal(err_text(&e), "invalid isolation (x): insula supports 'default', 'process', or 'hyperv'");
+	assert_string_equal(err_text(&e),
+			    "invalid isolation (x): insula supports 'default', 'process', or 'hyperv'");
 }
 
 static void test_merge(void **state)
 {
-	_cleanup_json_ struct json *a = good("{\"Image\":\"i\",\"Env\":[\"X=mine\"]}"),
-				   *b = good("{\"Cmd\":[\"-c\",\"x\"],\"Entrypoint\":[\"bash\"],\"WorkingDir\":\"/other\"}"),
-				   *c = good("{\"Cmd\":[\"ls\"],\"Entrypoint\":[\"\"],\"Labels\":{\"b\":\"2\"}}");
+	_cleanup_json_ struct json
+	    *a = good("{\"Image\":\"i\",\"Env\":[\"X=mine\"]}"),
+	    *b = good("{\"Cmd\":[\"-c\",\"x\"],\"Entrypoint\":[\"bash\"],\"WorkingDir\":\"/other\"}"),
+	    *c = good("{\"Cmd\":[\"ls\"],\"Entrypoint\":[\"\"],\"Labels\":{\"b\":\"2\"}}");
 	_cleanup_strv_ char **env = json_get_strv(json_get(a, "Config"), "Env");
 
 	assert_string_equal(json_get_str(a, "Path"), "sh");
@@ -109,32 +116,33 @@ static void test_merge(void **state)
 
 static void test_refused(void **state)
 {
-	static const struct { const char *body, *words; } rows[] = {
-		{HC("\"PortBindings\":{\"80/tcp\":[{\"HostIp\":\"\",\"HostPort\":\"80\"}]}"), "--publish"},
-		{HC("\"PidMode\":\"host\""), "--pid=host"},
-		{HC("\"NoSuchField\":1"), "HostConfig.NoSuchField"},
-		{HC("\"Memory\":1024"), "Minimum memory limit allowed is 6MB"},
-		{HC("\"NanoCpus\":-1"), "CPUs"},
-		{HC("\"NetworkMode\":\"nosuch\""), "network nosuch not found"},
-		{HC("\"RestartPolicy\":{\"Name\":\"sometimes\"}"), "restart policy"},
-		{HC("\"AutoRemove\":true,\"RestartPolicy\":{\"Name\":\"always\"}"), "AutoRemove"},
-		{HC("\"LogConfig\":{\"Type\":\"syslog\"}"), "log driver"},
-		{HC("\"Ulimits\":[{\"Name\":\"nofile\",\"Soft\":20,\"Hard\":10}]"), "ulimit"},
-		{HC("\"SecurityOpt\":[\"nonsense\"]"), "nonsense"},
-		{HC("\"Sysctls\":{\"kernel.panic\":\"1\"}"), "kernel.panic"},
-		{HC("\"CapAdd\":[\"NOSUCH\"]"), "NOSUCH"},
-		{HC("\"Binds\":[\"a:b:c:d\"]"), "invalid volume"},
-		{HC("\"Binds\":[\"/x:/\"]"), "destination can't be '/'"},
-		{HC("\"Binds\":[\"/x:/y\",\"/z:/y/\"]"), "Duplicate mount point: /y"},
-		{HC("\"Binds\":[\"rel/x:/y\"]"), "invalid characters for a local volume name"},
-		{HC("\"Binds\":[\"/x:/y:nonsense\"]"), "invalid mode"},
-		{HC("\"Mounts\":[{\"Type\":\"npipe\",\"Target\":\"/x\"}]"), "npipe"},
-		{"{\"WorkingDir\":\"rel\"}", "working directory 'rel' is invalid"},
-		{"{\"StopSignal\":\"NOSUCH\"}", "invalid signal: NOSUCH"},
-		{"{\"MacAddress\":\"02:00:00:00:00:01\"}", "MacAddress"},
-		{"{\"Healthcheck\":{\"Test\":[\"CMD\",\"true\"]}}", "--health-cmd"},
-		{"{\"Env\":[\"=x\"]}", "environment variable"},
-		{"{\"NetworkingConfig\":{\"EndpointsConfig\":{\"bridge\":{\"Aliases\":[\"a\"]}}}}", "Aliases"},
+	static const struct { const char *body, *words;
+	} rows[] = {
+	    {HC("\"PortBindings\":{\"80/tcp\":[{\"HostIp\":\"\",\"HostPort\":\"80\"}]}"), "--publish"},
+	    {HC("\"PidMode\":\"host\""), "--pid=host"},
+	    {HC("\"NoSuchField\":1"), "HostConfig.NoSuchField"},
+	    {HC("\"Memory\":1024"), "Minimum memory limit allowed is 6MB"},
+	    {HC("\"NanoCpus\":-1"), "CPUs"},
+	    {HC("\"NetworkMode\":\"nosuch\""), "network nosuch not found"},
+	    {HC("\"RestartPolicy\":{\"Name\":\"sometimes\"}"), "restart policy"},
+	    {HC("\"AutoRemove\":true,\"RestartPolicy\":{\"Name\":\"always\"}"), "AutoRemove"},
+	    {HC("\"LogConfig\":{\"Type\":\"syslog\"}"), "log driver"},
+	    {HC("\"Ulimits\":[{\"Name\":\"nofile\",\"Soft\":20,\"Hard\":10}]"), "ulimit"},
+	    {HC("\"SecurityOpt\":[\"nonsense\"]"), "nonsense"},
+	    {HC("\"Sysctls\":{\"kernel.panic\":\"1\"}"), "kernel.panic"},
+	    {HC("\"CapAdd\":[\"NOSUCH\"]"), "NOSUCH"},
+	    {HC("\"Binds\":[\"a:b:c:d\"]"), "invalid volume"},
+	    {HC("\"Binds\":[\"/x:/\"]"), "destination can't be '/'"},
+	    {HC("\"Binds\":[\"/x:/y\",\"/z:/y/\"]"), "Duplicate mount point: /y"},
+	    {HC("\"Binds\":[\"rel/x:/y\"]"), "invalid characters for a local volume name"},
+	    {HC("\"Binds\":[\"/x:/y:nonsense\"]"), "invalid mode"},
+	    {HC("\"Mounts\":[{\"Type\":\"npipe\",\"Target\":\"/x\"}]"), "npipe"},
+	    {"{\"WorkingDir\":\"rel\"}", "working directory 'rel' is invalid"},
+	    {"{\"StopSignal\":\"NOSUCH\"}", "invalid signal: NOSUCH"},
+	    {"{\"MacAddress\":\"02:00:00:00:00:01\"}", "MacAddress"},
+	    {"{\"Healthcheck\":{\"Test\":[\"CMD\",\"true\"]}}", "--health-cmd"},
+	    {"{\"Env\":[\"=x\"]}", "environment variable"},
+	    {"{\"NetworkingConfig\":{\"EndpointsConfig\":{\"bridge\":{\"Aliases\":[\"a\"]}}}}", "Aliases"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -153,20 +161,23 @@ static void test_refused_hyperv(void **state)
 /* The empty values that every client sends are nothing to refuse. */
 static void test_defaults_pass(void **state)
 {
-	_cleanup_json_ struct json *j = good(
-		"{\"HostConfig\":{\"Links\":null,\"PortBindings\":{},\"BlkioWeightDevice\":[],\"CgroupParent\":\"\",\"CpuCount\":0,"
-		"\"NetworkMode\":\"default\",\"MemorySwappiness\":-1,\"RestartPolicy\":{\"Name\":\"no\",\"MaximumRetryCount\":0},"
-		"\"LogConfig\":{\"Type\":\"\",\"Config\":{}}},\"NetworkingConfig\":{\"EndpointsConfig\":{\"default\":"
-		"{\"IPAMConfig\":null,\"Links\":null,\"IPPrefixLen\":0}}}}");
+	_cleanup_json_ struct json *j = good("{\"HostConfig\":{\"Links\":null,\"PortBindings\":{},"
+					     "\"BlkioWeightDevice\":[],\"CgroupParent\":\"\",\"CpuCount\":0,"
+					     "\"NetworkMode\":\"default\",\"MemorySwappiness\":-1,"
+					     "\"RestartPolicy\":{\"Name\":\"no\",\"MaximumRetryCount\":0},"
+					     "\"LogConfig\":{\"Type\":\"\",\"Config\":{}}},"
+					     "\"NetworkingConfig\":{\"EndpointsConfig\":{\"default\":"
+					     "{\"IPAMConfig\":null,\"Links\":null,\"IPPrefixLen\":0}}}}");
 
 	assert_int_equal(json_type(json_get(json_get(j, "HostConfig"), "MemorySwappiness")), JSON_NULL);
 }
 
 static void test_mounts(void **state)
 {
-	_cleanup_json_ struct json *j = good(
-		"{\"Volumes\":{\"/anon\":{},\"/data\":{}},\"HostConfig\":{\"Binds\":[\"/etc:/h/../etc2:ro\",\"vol1:/data\"],"
-		"\"Tmpfs\":{\"/run\":\"size=1m\"}}}");
+	_cleanup_json_ struct json *j =
+	    good("{\"Volumes\":{\"/anon\":{},\"/data\":{}},\"HostConfig\":{\"Binds\":[\"/etc:/h/../"
+		 "etc2:ro\",\"vol1:/data\"],"
+		 "\"Tmpfs\":{\"/run\":\"size=1m\"}}}");
 	const struct json *m = json_get(j, "Mounts");
 
 	assert_int_equal(json_len(m), 4);
@@ -182,9 +193,10 @@ static void test_mounts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_signals), cmocka_unit_test(test_isolation), cmocka_unit_test(test_merge),
-		cmocka_unit_test(test_refused), cmocka_unit_test(test_refused_hyperv), cmocka_unit_test(test_defaults_pass),
-		cmocka_unit_test(test_mounts),
+	    cmocka_unit_test(test_signals),        cmocka_unit_test(test_isolation),
+	    cmocka_unit_test(test_merge),          cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_refused_hyperv), cmocka_unit_test(test_defaults_pass),
+	    cmocka_unit_test(test_mounts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,12 +33,14 @@ static void fake_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn do
 	done(ud, 0, NULL);
 }
 
-static void fake_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud)
+static void fake_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done,
+			  void *ud)
 {
 	size_t n = strlen(machine.disks);
 	struct err e = { ERR_SYSTEM, EIO, (char *)"QEMU: no" };
 
-	snprintf(machine.disks + n, sizeof machine.disks - n, "%s%s%s", n ? "," : "", serial, read_only ? "" : "+");
+	snprintf(machine.disks + n, sizeof machine.disks - n, "%s%s%s", n ? "," : "", serial,
+		 read_only ? "" : "+");
 	done(ud, machine.fail_disks ? -EIO : 0, machine.fail_disks ? &e : NULL);
 }
 
@@ -108,7 +110,8 @@ static void note(struct fixture *f, const char *fmt, ...)
 	va_end(ap);
 }
 
-static void ev_output(void *ud, const char *ctr, const char *exec, enum task_stream s, const void *p, size_t n)
+static void ev_output(void *ud, const char *ctr, const char *exec, enum task_stream s, const void *p,
+		      size_t n)
 {
 	note(ud, "output %d %.*s", s, n > 40 ? 40 : (int)n, (const char *)p);
 }
@@ -123,7 +126,8 @@ static void ev_ready(void *ud, const char *ctr, const char *exec)
 	note(ud, "stdin");
 }
 
-static void ev_exited(void *ud, const char *ctr, const char *exec, int code, uint64_t when, bool oom, const char *reason)
+static void ev_exited(void *ud, const char *ctr, const char *exec, int code, uint64_t when, bool oom,
+		      const char *reason)
 {
 	note(ud, "exited %s%d %s", exec, code, reason);
 }
@@ -158,7 +162,8 @@ static const char *take_log(struct fixture *f)
 
 /* --- the guest --- */
 
-static void guest_says(struct fixture *f, uint16_t type, uint32_t seq, uint32_t stream, const void *p, size_t n)
+static void guest_says(struct fixture *f, uint16_t type, uint32_t seq, uint32_t stream, const void *p,
+		       size_t n)
 {
 	struct frame h = { .len = (uint32_t)n, .type = type, .seq = seq, .stream = stream };
 	uint8_t hdr[FRAME_HDR];
@@ -188,7 +193,8 @@ static uint16_t guest_hears(struct fixture *f, struct frame *ret)
 	return ret->type;
 }
 
-static void guest_replies(struct fixture *f, uint32_t seq, uint32_t kind, const char *message, const void *p, size_t n)
+static void guest_replies(struct fixture *f, uint32_t seq, uint32_t kind, const char *message, const void *p,
+			  size_t n)
 {
 	struct msg_reply m = { .kind = kind, .errnum = kind ? EIO : 0, .message = (char *)message,
 			       .payload = { (uint8_t *)p, n } };
@@ -225,7 +231,8 @@ static void guest_says_hello(struct fixture *f, uint32_t version)
 
 static void guest_tells_exit(struct fixture *f, const char *ctr, uint32_t code, const char *why)
 {
-	struct msg_task_state m = { .ctr = (char *)ctr, .state = TASK_EXITED, .exit_code = code, .error = (char *)why };
+	struct msg_task_state m = {
+	    .ctr = (char *)ctr, .state = TASK_EXITED, .exit_code = code, .error = (char *)why};
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
 
 	msg_task_state_encode(&m, &b);
@@ -263,8 +270,12 @@ static int setup(void **state)
 	assert_int_equal(guest_new(f->loop, "sb", false, &f->b), 0);
 	f->b->events = &events;
 	f->b->userdata = f;
-	struct msg_sandbox m = { .net = (char *)"none", .accel = (char *)"tcg", .kernel = kernel, .initrd = kernel,
-				 .memory = 128 << 20, .cgroup = (char *)"" };
+	struct msg_sandbox m = {.net = (char *)"none",
+				.accel = (char *)"tcg",
+				.kernel = kernel,
+				.initrd = kernel,
+				.memory = 128 << 20,
+				.cgroup = (char *)""};
 
 	f->b->ops->sandbox(f->b, &m, done, f);
 	assert_string_equal(take_log(f), "done ok");
@@ -429,8 +440,10 @@ static void another_version(void **state)
 	guest_says_hello(f, PROTO_VERSION + 1);
 	assert_true(machine.killed);
 	machine_dies(f);
-	assert_string_equal(take_log(f), "done VM did not start: its agent speaks another version of the protocol: "
-			    "last words\nlost the virtual machine ended: its agent speaks another version of the protocol");
+	assert_string_equal(
+	    take_log(f),
+	    "done VM did not start: its agent speaks another version of the protocol: "
+	    "last words\nlost the virtual machine ended: its agent speaks another version of the protocol");
 }
 
 static void shutdown_asks_the_agent(void **state)
@@ -525,8 +538,9 @@ static void data_beyond_the_window_ends_it(void **state)
 	guest_tells_exit(f, CTR, 0, "");
 	assert_string_equal(take_log(f), "");
 	machine_dies(f);
-	assert_string_equal(take_log(f), "eof 1\neof 2\nexited 137 the virtual machine ended: its agent broke the protocol\n"
-			    "lost the virtual machine ended: its agent broke the protocol");
+	assert_string_equal(
+	    take_log(f), "eof 1\neof 2\nexited 137 the virtual machine ended: its agent broke the protocol\n"
+			 "lost the virtual machine ended: its agent broke the protocol");
 }
 
 static void pausing_gives_the_window_back(void **state)
@@ -578,12 +592,26 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(the_order_of_a_boot), T(disks_are_attached_once), T(a_disk_that_fails), T(further_creations_wait_for_the_boot),
-		T(a_guest_that_cannot_prepare), T(the_death_of_the_machine_ends_all), T(a_machine_that_dies_in_its_boot),
-		T(a_machine_that_dies_between_hello_and_guest), T(another_version), T(shutdown_asks_the_agent),
-		T(shutdown_of_an_empty_machine_is_its_end), T(what_is_unknown_is_ignored), T(answers_are_checked),
-		T(data_beyond_the_window_ends_it), T(pausing_gives_the_window_back), T(a_frame_of_no_type),
-		T(a_request_of_the_guest), T(a_state_cut_short), T(more_credit_than_there_is), T(a_frame_without_end),
+	    T(the_order_of_a_boot),
+	    T(disks_are_attached_once),
+	    T(a_disk_that_fails),
+	    T(further_creations_wait_for_the_boot),
+	    T(a_guest_that_cannot_prepare),
+	    T(the_death_of_the_machine_ends_all),
+	    T(a_machine_that_dies_in_its_boot),
+	    T(a_machine_that_dies_between_hello_and_guest),
+	    T(another_version),
+	    T(shutdown_asks_the_agent),
+	    T(shutdown_of_an_empty_machine_is_its_end),
+	    T(what_is_unknown_is_ignored),
+	    T(answers_are_checked),
+	    T(data_beyond_the_window_ends_it),
+	    T(pausing_gives_the_window_back),
+	    T(a_frame_of_no_type),
+	    T(a_request_of_the_guest),
+	    T(a_state_cut_short),
+	    T(more_credit_than_there_is),
+	    T(a_frame_without_end),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -14,9 +14,10 @@ static ssize_t parse(const char *text, bool response, struct http_head *h)
 
 static void request_of_docker(void **state)
 {
-	static const char text[] = "POST /v1.47/containers/x/attach?stream=1 HTTP/1.1\r\nHost: api.moby.localhost\r\n"
-				   "User-Agent:  Docker-Client/28.2.2 (linux) \t\r\nContent-Length: 0\r\nconnection: Upgrade\r\n"
-				   "Upgrade: tcp\r\n\r\nrest";
+	static const char text[] =
+	    "POST /v1.47/containers/x/attach?stream=1 HTTP/1.1\r\nHost: api.moby.localhost\r\n"
+	    "User-Agent:  Docker-Client/28.2.2 (linux) \t\r\nContent-Length: 0\r\nconnection: Upgrade\r\n"
+	    "Upgrade: tcp\r\n\r\nrest";
 	struct http_head h;
 
 	assert_int_equal(parse(text, false, &h), strlen(text) - 4);
@@ -41,13 +42,17 @@ static void responses(void **state)
 	assert_int_equal(parse("HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n", true, &h), 44);
 	assert_true(h.chunked);
 	http_head_done(&h);
-	assert_int_equal(parse("HTTP/1.0 101 UPGRADED\r\nConnection: close, Upgrade\r\nUpgrade: tcp\r\n\r\n", true, &h), 67);
+	assert_int_equal(
+	    parse("HTTP/1.0 101 UPGRADED\r\nConnection: close, Upgrade\r\nUpgrade: tcp\r\n\r\n", true, &h),
+	    67);
 	assert_true(h.upgrade && !h.keep_alive);
 	http_head_done(&h);
 
 	static const char *const bad[] = {
-		"HTTP/1.1 2000 x\r\n\r\n", "HTTP/1.1 20 x\r\n\r\n", "HTTP/1.1  200 OK\r\n\r\n", "HTTP/2 200 OK\r\n\r\n",
-		"HTTP/1.1\r\n\r\n", "HTTP/1.1 abc\r\n\r\n", "HTTP/1.1 099 x\r\n\r\n", "\r\nHTTP/1.1 200 OK\r\n\r\n",
+	    "HTTP/1.1 2000 x\r\n\r\n",  "HTTP/1.1 20 x\r\n\r\n",
+	    "HTTP/1.1  200 OK\r\n\r\n", "HTTP/2 200 OK\r\n\r\n",
+	    "HTTP/1.1\r\n\r\n",         "HTTP/1.1 abc\r\n\r\n",
+	    "HTTP/1.1 099 x\r\n\r\n",   "\r\nHTTP/1.1 200 OK\r\n\r\n",
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(parse(bad[i], true, &h), -EBADMSG);
@@ -148,7 +153,8 @@ static void limits(void **state)
 /* Every prefix of a good head needs more; an empty line before it is skipped. */
 static void split_heads(void **state)
 {
-	static const char text[] = "\r\nPUT /x HTTP/1.1\r\nHost: d\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+	static const char text[] =
+	    "\r\nPUT /x HTTP/1.1\r\nHost: d\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
 	struct http_head h;
 
 	for (size_t n = 0; n < sizeof text - 1; n++)
@@ -159,7 +165,8 @@ static void split_heads(void **state)
 	http_head_done(&h);
 }
 
-static const char chunks[] = "5;ext=\"v\"\r\nhello\r\n1 \r\n,\r\n00006\r\n world\r\n0\r\nTrailer: x\r\n\r\nNEXT";
+static const char chunks[] =
+    "5;ext=\"v\"\r\nhello\r\n1 \r\n,\r\n00006\r\n world\r\n0\r\nTrailer: x\r\n\r\nNEXT";
 
 static void chunked_at_every_split(void **state)
 {
@@ -189,8 +196,10 @@ static void chunked_at_every_split(void **state)
 static void chunked_bad(void **state)
 {
 	static const char *const bad[] = {
-		"\r\n", "g\r\n", "-1\r\n", "0x5\r\n", "5\nhello", "5\rX", "5\r\nhelloX", "5\r\nhello\rX", "5\r\nhello\n",
-		"fffffffffffffffff\r\n", "5;\x01\r\n", "0\r\n\rX", "0\r\n: x\r\n\r\n", "0\r\nA\x01: x", "0\r\nA: x\rX", ";\r\n",
+	    "\r\n",       "g\r\n",       "-1\r\n",           "0x5\r\n",       "5\nhello",
+	    "5\rX",       "5\r\nhelloX", "5\r\nhello\rX",    "5\r\nhello\n",  "fffffffffffffffff\r\n",
+	    "5;\x01\r\n", "0\r\n\rX",    "0\r\n: x\r\n\r\n", "0\r\nA\x01: x", "0\r\nA: x\rX",
+	    ";\r\n",
 	};
 	_cleanup_sbuf_ struct sbuf out = SBUF_INIT, endless = SBUF_INIT;
 	struct http_chunked c;

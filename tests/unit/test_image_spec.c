@@ -19,10 +19,12 @@ static struct json *parse(const char *s)
 static void diff_ids(void **state)
 {
 	static const char *const bad[] = {
-		"{\"rootfs\":{\"diff_ids\":{}}}", "{\"rootfs\":{\"diff_ids\":[1]}}", "{\"rootfs\":{\"diff_ids\":[\"x\"]}}",
-		"{\"rootfs\":{\"diff_ids\":[\"sha256:../../etc\"]}}", "{\"rootfs\":{\"diff_ids\":[null]}}",
+	    "{\"rootfs\":{\"diff_ids\":{}}}",      "{\"rootfs\":{\"diff_ids\":[1]}}",
+	    "{\"rootfs\":{\"diff_ids\":[\"x\"]}}", "{\"rootfs\":{\"diff_ids\":[\"sha256:../../etc\"]}}",
+	    "{\"rootfs\":{\"diff_ids\":[null]}}",
 	};
-	_cleanup_json_ struct json *good = parse("{\"rootfs\":{\"diff_ids\":[\"sha256:" HEX64 "\"]}}"), *none = parse("{}");
+	_cleanup_json_ struct json *good = parse("{\"rootfs\":{\"diff_ids\":[\"sha256:" HEX64 "\"]}}"),
+				   *none = parse("{}");
 	_cleanup_strv_ char **v = NULL;
 
 	assert_int_equal(image_config_diff_ids(good, &v, NULL), 0);
@@ -53,25 +55,31 @@ static void too_many_layers(void **state)
 
 static void host(void **state)
 {
-	_cleanup_free_ char *own = xasprintf("{\"os\":\"linux\",\"architecture\":\"%s\"}", image_architecture());
+	_cleanup_free_ char *own =
+	    xasprintf("{\"os\":\"linux\",\"architecture\":\"%s\"}", image_architecture());
 	_cleanup_json_ struct json *good = parse(own), *os = parse("{\"os\":\"windows\"}"),
-			       *arch = parse("{\"os\":\"linux\",\"architecture\":\"s390x\"}"), *silent = parse("{}");
+				   *arch = parse("{\"os\":\"linux\",\"architecture\":\"s390x\"}"),
+				   *silent = parse("{}");
 	_cleanup_err_ struct err e = ERR_INIT;
 
 	assert_int_equal(image_config_check_host(good, NULL), 0);
 	assert_int_equal(image_config_check_host(silent, NULL), 0);
 	assert_true(image_config_check_host(arch, NULL) < 0);
 	assert_true(image_config_check_host(os, &e) < 0);
-	assert_string_equal(err_text(&e), "image operating system \"windows\" cannot be used on this platform");
+	assert_string_equal(err_text(&e),
+			    "image operating system \"windows\" cannot be used on this platform");
 }
 
 static void index_select(void **state)
 {
-	_cleanup_free_ char *text = xasprintf(
-		"{\"manifests\":[{\"digest\":\"a\",\"platform\":{\"os\":\"unknown\",\"architecture\":\"unknown\"}},"
-		"{\"digest\":\"b\",\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}},"
-		"{\"digest\":\"c\",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}", image_architecture());
-	_cleanup_json_ struct json *j = parse(text), *none = parse("{\"manifests\":[{\"platform\":{\"os\":\"plan9\"}}]}");
+	_cleanup_free_ char *text =
+	    xasprintf("{\"manifests\":[{\"digest\":\"a\",\"platform\":{\"os\":\"unknown\",\"architecture\":"
+		      "\"unknown\"}},"
+		      "{\"digest\":\"b\",\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}},"
+		      "{\"digest\":\"c\",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}",
+		      image_architecture());
+	_cleanup_json_ struct json *j = parse(text),
+				   *none = parse("{\"manifests\":[{\"platform\":{\"os\":\"plan9\"}}]}");
 
 	assert_string_equal(json_get_str(image_index_select(j), "digest"), "c");
 	assert_null(image_index_select(none));
@@ -93,7 +101,8 @@ static void changes(void **state)
 		{ "WORKDIR /srv", "{\"WorkingDir\":\"/srv\"}" },
 		{ "STOPSIGNAL SIGQUIT", "{\"StopSignal\":\"SIGQUIT\"}" },
 	};
-	static const char *const bad[] = { "RUN true", "CMD", "", "FROM x", "ENV", "LABEL justaword=1 alone", "ENV A=1 B" };
+	static const char *const bad[] = {"RUN true", "CMD", "", "FROM x", "ENV", "LABEL justaword=1 alone",
+					  "ENV A=1 B"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
 		_cleanup_json_ struct json *j = json_object();

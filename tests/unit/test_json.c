@@ -9,7 +9,8 @@
 static void strict(void **state)
 {
 	static const char *const bad[] = {
-		"", "{", "{\"a\":1}x", "NaN", "{\"a\":Infinity}", "{'a':1}", "[1,]", "{\"a\" 1}", "\"\xff\"", "/* c */ 1",
+	    "",        "{",    "{\"a\":1}x", "NaN",      "{\"a\":Infinity}",
+	    "{'a':1}", "[1,]", "{\"a\" 1}",  "\"\xff\"", "/* c */ 1",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -23,7 +24,8 @@ static void strict(void **state)
 
 static void round_trip(void **state)
 {
-	static const char text[] = "{\"max\":18446744073709551615,\"s\":\"it's \\\"q\\\"\",\"l\":[1,-2,null,true,1.5]}";
+	static const char text[] =
+	    "{\"max\":18446744073709551615,\"s\":\"it's \\\"q\\\"\",\"l\":[1,-2,null,true,1.5]}";
 	_cleanup_json_ struct json *j = NULL;
 
 	assert_int_equal(json_parse(text, strlen(text), &j, NULL), 0);
@@ -57,13 +59,13 @@ static void conf_done(struct conf *c)
 static void dispatch_names_the_place(void **state)
 {
 	static const char *const cases[][2] = {
-		{ "{\"name\":\"x\",\"memory\":{\"limit\":\"lots\"}}", "linux.memory.limit: expected integer" },
-		{ "{}", "linux.name: missing" },
-		{ "{\"name\":5}", "linux.name: expected string" },
-		{ "{\"name\":\"x\",\"id\":-1}", "linux.id: value out of range" },
-		{ "{\"name\":\"x\",\"id\":4294967296}", "linux.id: value out of range" },
-		{ "{\"name\":\"x\",\"args\":[\"a\",1]}", "linux.args[1]: expected string" },
-		{ "{\"name\":\"x\",\"unknown\":[],\"memory\":{\"limit\":7},\"on\":true}", NULL },
+	    {"{\"name\":\"x\",\"memory\":{\"limit\":\"lots\"}}", "linux.memory.limit: expected integer"},
+	    {"{}", "linux.name: missing"},
+	    {"{\"name\":5}", "linux.name: expected string"},
+	    {"{\"name\":\"x\",\"id\":-1}", "linux.id: value out of range"},
+	    {"{\"name\":\"x\",\"id\":4294967296}", "linux.id: value out of range"},
+	    {"{\"name\":\"x\",\"args\":[\"a\",1]}", "linux.args[1]: expected string"},
+	    {"{\"name\":\"x\",\"unknown\":[],\"memory\":{\"limit\":7},\"on\":true}", NULL},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -95,8 +97,10 @@ static void strings_are_escaped(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(strict), cmocka_unit_test(round_trip), cmocka_unit_test(dispatch_names_the_place),
-		cmocka_unit_test(strings_are_escaped),
+	    cmocka_unit_test(strict),
+	    cmocka_unit_test(round_trip),
+	    cmocka_unit_test(dispatch_names_the_place),
+	    cmocka_unit_test(strings_are_escaped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,7 +35,8 @@ static void test_parse(void **state)
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
 	struct log_entry e;
 	char when[40];
-	const char *err = "{\"log\":\"x\\n\",\"stream\":\"stderr\",\"time\":\"2026-01-02T03:04:05.000000006Z\"}";
+	const char *err =
+	    "{\"log\":\"x\\n\",\"stream\":\"stderr\",\"time\":\"2026-01-02T03:04:05.000000006Z\"}";
 
 	check_line(LINE("plain\\n"), "plain\n", 6);
 	check_line(LINE(""), "", 0);
@@ -52,10 +53,20 @@ static void test_parse(void **state)
 static void test_malformed(void **state)
 {
 	static const char *const bad[] = {
-		"", "{", "{}", "garbage", "{\"log\":\"x", "{\"log\":\"x\\", "{\"log\":\"x\\u12", LINE("\\x"), LINE("\\u12g4"),
-		"{\"log\":\"x\",\"stream\":\"other\",\"time\":\"2026-01-02T03:04:05Z\"}",
-		"{\"log\":\"x\",\"stream\":\"stdout\",\"time\":\"never\"}", "{\"log\":\"x\",\"stream\":\"stdout\",\"time\":\"2026",
-		"{\"log\":\"x\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05.0000000000000000000000000000000000000Z\"}",
+	    "",
+	    "{",
+	    "{}",
+	    "garbage",
+	    "{\"log\":\"x",
+	    "{\"log\":\"x\\",
+	    "{\"log\":\"x\\u12",
+	    LINE("\\x"),
+	    LINE("\\u12g4"),
+	    "{\"log\":\"x\",\"stream\":\"other\",\"time\":\"2026-01-02T03:04:05Z\"}",
+	    "{\"log\":\"x\",\"stream\":\"stdout\",\"time\":\"never\"}",
+	    "{\"log\":\"x\",\"stream\":\"stdout\",\"time\":\"2026",
+	    "{\"log\":\"x\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05."
+	    "0000000000000000000000000000000000000Z\"}",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -69,7 +80,8 @@ static char *make_log(unsigned lines)
 	FILE *f = fdopen(fd, "w");
 
 	for (unsigned i = 0; i < lines; i++)
-		fprintf(f, "{\"log\":\"%u\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05Z\"}\n", i);
+		fprintf(f, "{\"log\":\"%u\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05Z\"}\n",
+			i);
 	fclose(f);
 	return path;
 }

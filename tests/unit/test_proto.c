@@ -13,7 +13,11 @@ static void messages_survive_the_wire(void **state)
 {
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
 	char *files[] = { (char *)"hosts", (char *)"127.0.0.1", NULL };
-	struct msg_create m = { .ctr = (char *)"c1", .files = files, .spec = { (uint8_t *)"a\0b", 3 }, .rows = 40 }, d;
+	struct msg_create m = {.ctr = (char *)"c1",
+			       .files = files,
+			       .spec = {(uint8_t *)"a\0b", 3},
+			       .rows = 40},
+			  d;
 
 	msg_create_encode(&m, &b);
 	assert_int_equal(msg_create_decode(b.buf, b.len, &d), 0);
@@ -195,7 +199,8 @@ static void credit_beyond_the_window_is_an_error(void **state)
 	loop_new(&l);
 	pair(l, &a, &b);
 	msg_credit_encode(&m, &buf);
-	struct frame f = { .type = MSG_CREDIT, .stream = 9, .len = (uint32_t)buf.len, .payload = (uint8_t *)buf.buf };
+	struct frame f = {
+	    .type = MSG_CREDIT, .stream = 9, .len = (uint32_t)buf.len, .payload = (uint8_t *)buf.buf};
 
 	assert_int_equal(streams_frame(a.ss, &f), -EPROTO);
 	f.stream = 1234;
@@ -206,10 +211,12 @@ static void credit_beyond_the_window_is_an_error(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(messages_survive_the_wire), cmocka_unit_test(strings_with_nul_are_refused),
-		cmocka_unit_test(oversized_frames_end_it), cmocka_unit_test(requests_carry_descriptors_and_get_replies),
-		cmocka_unit_test(streams_stop_at_the_window_and_go_on),
-		cmocka_unit_test(credit_beyond_the_window_is_an_error),
+	    cmocka_unit_test(messages_survive_the_wire),
+	    cmocka_unit_test(strings_with_nul_are_refused),
+	    cmocka_unit_test(oversized_frames_end_it),
+	    cmocka_unit_test(requests_carry_descriptors_and_get_replies),
+	    cmocka_unit_test(streams_stop_at_the_window_and_go_on),
+	    cmocka_unit_test(credit_beyond_the_window_is_an_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

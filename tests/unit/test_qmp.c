@@ -117,7 +117,8 @@ static void answers_go_to_their_commands(void **state)
 	(void)heard(f);
 	/* In pieces, with events between, and junk passed over. */
 	say(f, "{\"return\": {\"x\": \"fir");
-	say(f, "st\"}}\n{\"event\": \"RESUME\", \"data\": {}}\nnonsense\n{\"error\": {\"class\": \"G\", \"desc\": \"no\"}}\n");
+	say(f, "st\"}}\n{\"event\": \"RESUME\", \"data\": {}}\nnonsense\n{\"error\": {\"class\": \"G\", "
+	       "\"desc\": \"no\"}}\n");
 	say(f, "{\"return\": {\"x\": \"third\"}}\n{\"return\": {\"x\": \"unasked\"}}\n");
 	assert_string_equal(f->log, "first,RESUME,QEMU: no,third");
 }

@@ -9,24 +9,29 @@
 
 static void defaults(void **state)
 {
-	static const struct { const char *in, *domain, *path, *tag, *digest, *familiar; } good[] = {
-		{ "busybox", "docker.io", "library/busybox", "latest", NULL, "busybox:latest" },
-		{ "busybox:1.36", "docker.io", "library/busybox", "1.36", NULL, "busybox:1.36" },
-		{ "library/busybox", "docker.io", "library/busybox", "latest", NULL, "busybox:latest" },
-		{ "docker.io/busybox", "docker.io", "library/busybox", "latest", NULL, "busybox:latest" },
-		{ "index.docker.io/library/busybox", "docker.io", "library/busybox", "latest", NULL, "busybox:latest" },
-		{ "docker.io/library/a/b", "docker.io", "library/a/b", "latest", NULL, "library/a/b:latest" },
-		{ "docker.io/host.name/x", "docker.io", "host.name/x", "latest", NULL, "docker.io/host.name/x:latest" },
-		{ "docker.io/localhost/x", "docker.io", "localhost/x", "latest", NULL, "docker.io/localhost/x:latest" },
-		{ "docker.io/localhost", "docker.io", "library/localhost", "latest", NULL, "localhost:latest" },
-		{ "user/image:v1", "docker.io", "user/image", "v1", NULL, "user/image:v1" },
-		{ "localhost/x", "localhost", "x", "latest", NULL, "localhost/x:latest" },
-		{ "localhost:5000/a/b:t", "localhost:5000", "a/b", "t", NULL, "localhost:5000/a/b:t" },
-		{ "[::1]:5000/a", "[::1]:5000", "a", "latest", NULL, "[::1]:5000/a:latest" },
-		{ "ghcr.io/Org/x", NULL },
-		{ "ghcr.io/org/x_y.z--w__v", "ghcr.io", "org/x_y.z--w__v", "latest", NULL, "ghcr.io/org/x_y.z--w__v:latest" },
-		{ "a@sha256:" HEX64, "docker.io", "library/a", NULL, "sha256:" HEX64, "a@sha256:" HEX64 },
-		{ "a:t@sha256:" HEX64, "docker.io", "library/a", "t", "sha256:" HEX64, "a:t" },
+	static const struct { const char *in, *domain, *path, *tag, *digest, *familiar;
+	} good[] = {
+	    {"busybox", "docker.io", "library/busybox", "latest", NULL, "busybox:latest"},
+	    {"busybox:1.36", "docker.io", "library/busybox", "1.36", NULL, "busybox:1.36"},
+	    {"library/busybox", "docker.io", "library/busybox", "latest", NULL, "busybox:latest"},
+	    {"docker.io/busybox", "docker.io", "library/busybox", "latest", NULL, "busybox:latest"},
+	    {"index.docker.io/library/busybox", "docker.io", "library/busybox", "latest", NULL,
+	     "busybox:latest"},
+	    {"docker.io/library/a/b", "docker.io", "library/a/b", "latest", NULL, "library/a/b:latest"},
+	    {"docker.io/host.name/x", "docker.io", "host.name/x", "latest", NULL,
+	     "docker.io/host.name/x:latest"},
+	    {"docker.io/localhost/x", "docker.io", "localhost/x", "latest", NULL,
+	     "docker.io/localhost/x:latest"},
+	    {"docker.io/localhost", "docker.io", "library/localhost", "latest", NULL, "localhost:latest"},
+	    {"user/image:v1", "docker.io", "user/image", "v1", NULL, "user/image:v1"},
+	    {"localhost/x", "localhost", "x", "latest", NULL, "localhost/x:latest"},
+	    {"localhost:5000/a/b:t", "localhost:5000", "a/b", "t", NULL, "localhost:5000/a/b:t"},
+	    {"[::1]:5000/a", "[::1]:5000", "a", "latest", NULL, "[::1]:5000/a:latest"},
+	    {"ghcr.io/Org/x", NULL},
+	    {"ghcr.io/org/x_y.z--w__v", "ghcr.io", "org/x_y.z--w__v", "latest", NULL,
+	     "ghcr.io/org/x_y.z--w__v:latest"},
+	    {"a@sha256:" HEX64, "docker.io", "library/a", NULL, "sha256:" HEX64, "a@sha256:" HEX64},
+	    {"a:t@sha256:" HEX64, "docker.io", "library/a", "t", "sha256:" HEX64, "a:t"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {

@@ -34,11 +34,15 @@ static void test_accepts(void **state)
 {
 	_cleanup_oci_spec_ struct oci_spec *s = NULL;
 
-	assert_int_equal(parse("\"user\":{\"uid\":7,\"additionalGids\":[1,2],\"umask\":18},\"consoleSize\":{\"height\":3,\"width\":4},"
+	assert_int_equal(parse("\"user\":{\"uid\":7,\"additionalGids\":[1,2],\"umask\":18},\"consoleSize\":{"
+			       "\"height\":3,\"width\":4},"
 			       "\"rlimits\":[{\"type\":\"RLIMIT_NOFILE\",\"soft\":1,\"hard\":-1}]",
-			       "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"network\",\"path\":\"/x\"}],\"uidMappings\":[],"
+			       "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"network\",\"path\":\"/"
+			       "x\"}],\"uidMappings\":[],"
 			       "\"resources\":{\"memory\":{\"limit\":5},\"devices\":[{\"allow\":false},"
-			       "{\"allow\":true,\"type\":\"c\",\"major\":1,\"access\":\"rw\"}]}", &s, NULL), 0);
+			       "{\"allow\":true,\"type\":\"c\",\"major\":1,\"access\":\"rw\"}]}",
+			       &s, NULL),
+			 0);
 	assert_int_equal(s->process->user.uid, 7);
 	assert_int_equal(s->process->user.additional_gids.n, 2);
 	assert_int_equal(*s->process->user.umask, 18);
@@ -57,23 +61,29 @@ static void test_accepts(void **state)
 
 static void test_refuses(void **state)
 {
-	refused("", "\"resources\":{\"memory\":{\"limit\":\"x\"}}", "linux.resources.memory.limit: expected integer");
-	refused("", "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"pid\"}]", "linux.namespaces[1]: namespace 'pid' is given twice");
+	refused("", "\"resources\":{\"memory\":{\"limit\":\"x\"}}",
+		"linux.resources.memory.limit: expected integer");
+	refused("", "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"pid\"}]",
+		"linux.namespaces[1]: namespace 'pid' is given twice");
 	refused("", "\"namespaces\":[{\"type\":\"user\"}]", "not supported");
 	refused("", "\"intelRdt\":{\"closID\":\"a\"}", "linux.intelRdt: not supported");
 	refused("", "\"uidMappings\":[{}]", "linux.uidMappings: not supported");
 	refused("\"scheduler\":{\"policy\":\"SCHED_IDLE\"}", "", "process.scheduler: not supported");
-	refused("\"rlimits\":[{\"type\":\"RLIMIT_X\",\"soft\":1,\"hard\":1}]", "", "process.rlimits[0].type: unknown rlimit");
+	refused("\"rlimits\":[{\"type\":\"RLIMIT_X\",\"soft\":1,\"hard\":1}]", "",
+		"process.rlimits[0].type: unknown rlimit");
 	refused("\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":2,\"hard\":1}]", "", "above the hard one");
 	refused("\"user\":{\"uid\":-1}", "", "process.user.uid: value out of range");
-	refused("\"user\":{\"additionalGids\":[4294967296]}", "", "process.user.additionalGids[0]: expected group id");
+	refused("\"user\":{\"additionalGids\":[4294967296]}", "",
+		"process.user.additionalGids[0]: expected group id");
 	refused("", "\"devices\":[{\"path\":\"/dev/x\",\"type\":\"q\"}]", "linux.devices[0].type");
-	refused("", "\"resources\":{\"devices\":[{\"allow\":true,\"access\":\"x\"}]}", "linux.resources.devices[0].access");
+	refused("", "\"resources\":{\"devices\":[{\"allow\":true,\"access\":\"x\"}]}",
+		"linux.resources.devices[0].access");
 }
 
 static void test_versions(void **state)
 {
-	static const char old[] = "{\"ociVersion\":\"2.0.0\",\"root\":{\"path\":\"r\"}}", none[] = "{\"root\":{\"path\":\"r\"}}";
+	static const char old[] = "{\"ociVersion\":\"2.0.0\",\"root\":{\"path\":\"r\"}}",
+			  none[] = "{\"root\":{\"path\":\"r\"}}";
 	_cleanup_err_ struct err e = ERR_INIT;
 	struct oci_spec *s = NULL;
 
@@ -84,7 +94,8 @@ static void test_versions(void **state)
 
 static void test_lone_process(void **state)
 {
-	static const char good[] = "{\"args\":[\"a\"],\"cwd\":\"/\"}", relative[] = "{\"args\":[\"a\"],\"cwd\":\"x\"}";
+	static const char good[] = "{\"args\":[\"a\"],\"cwd\":\"/\"}",
+			  relative[] = "{\"args\":[\"a\"],\"cwd\":\"x\"}";
 	static const char empty[] = "{\"args\":[],\"cwd\":\"/\"}";
 	_cleanup_oci_process_ struct oci_process *p = NULL, *q = NULL;
 
@@ -97,7 +108,8 @@ static void test_lone_process(void **state)
 
 static void test_caps(void **state)
 {
-	char *add[] = { (char *)"net_admin", NULL }, *all[] = { (char *)"ALL", NULL }, *bad[] = { (char *)"FOO", NULL };
+	char *add[] = {(char *)"net_admin", NULL}, *all[] = {(char *)"ALL", NULL},
+	     *bad[] = {(char *)"FOO", NULL};
 	_cleanup_strv_ char **plus = NULL, **only = NULL, **less = NULL;
 	_cleanup_err_ struct err e = ERR_INIT;
 	char **none = NULL;
@@ -115,8 +127,9 @@ static void test_caps(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accepts), cmocka_unit_test(test_refuses), cmocka_unit_test(test_versions),
-		cmocka_unit_test(test_lone_process), cmocka_unit_test(test_caps),
+	    cmocka_unit_test(test_accepts),  cmocka_unit_test(test_refuses),
+	    cmocka_unit_test(test_versions), cmocka_unit_test(test_lone_process),
+	    cmocka_unit_test(test_caps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,10 +7,10 @@
 #include <string.h>
 
 static const char *const document =
-	"{\"Id\":\"abc\",\"Name\":\"/c1\",\"Empty\":\"\",\"State\":{\"Running\":true,\"Pid\":12,\"ExitCode\":0},"
-	"\"Args\":[\"-c\",\"x <y>&\"],\"Labels\":{\"k\":\"v\",\"a\":\"b\"},\"Binds\":null,\"Init\":null,"
-	"\"Ports\":{\"80/tcp\":[{\"HostIp\":\"::\",\"HostPort\":\"8080\"}],\"443/tcp\":null},"
-	"\"NanoCpus\":1500000000,\"ApiVersion\":\"1.47\"}";
+    "{\"Id\":\"abc\",\"Name\":\"/c1\",\"Empty\":\"\",\"State\":{\"Running\":true,\"Pid\":12,\"ExitCode\":0},"
+    "\"Args\":[\"-c\",\"x <y>&\"],\"Labels\":{\"k\":\"v\",\"a\":\"b\"},\"Binds\":null,\"Init\":null,"
+    "\"Ports\":{\"80/tcp\":[{\"HostIp\":\"::\",\"HostPort\":\"8080\"}],\"443/tcp\":null},"
+    "\"NanoCpus\":1500000000,\"ApiVersion\":\"1.47\"}";
 
 /* Renders text over the document; the result or "! message" is heap. */
 static char *render_env(const char *text, const struct tmpl_env *env)
@@ -83,17 +83,18 @@ static void control(void **state)
 static void functions(void **state)
 {
 	static const struct example examples[] = {
-		{ "{{json .Args}} {{json .Labels}}", "[\"-c\",\"x <y>&\"] {\"a\":\"b\",\"k\":\"v\"}" },
-		{ "{{join .Args \",\"}} {{.Name | upper | printf \"%s!\"}}", "-c,x <y>& /C1!" },
-		{ "{{split .Name \"/\"}} {{len .Args}} {{title \"ab cd\"}}", "[ c1] 2 Ab Cd" },
-		{ "{{printf \"%s-%d %q %v|%5d|%-4s|\" .Name .State.Pid .Id .Args 7 \"a\"}}",
-		  "/c1-12 \"abc\" [-c x <y>&]|    7|a   |" },
-		{ "{{println .Id 1}}{{print 1 2 \"a\" 3}}", "abc 1\n1 2a3" },
-		{ "{{slice .Id 0 2}} {{truncate \"abcdef\" 3}} {{pad \"x\" 1 2}}|", "ab abc  x  |" },
-		{ "{{index .Labels \"k\"}} {{index .Args 1}} {{index .Labels \"zz\"}}|", "v x <y>& |" },
-		{ "{{eq 1 1}} {{ne .Id \"x\"}} {{lt 1 2}} {{ge 2 2}} {{eq .Id \"x\" \"abc\"}}", "true true true true true" },
-		{ "{{and 1 0}} {{or \"\" \"d\"}} {{not .Empty}}", "0 d true" },
-		{ "{{and (eq .State.Pid 12) .State.Running}}", "true" },
+	    {"{{json .Args}} {{json .Labels}}", "[\"-c\",\"x <y>&\"] {\"a\":\"b\",\"k\":\"v\"}"},
+	    {"{{join .Args \",\"}} {{.Name | upper | printf \"%s!\"}}", "-c,x <y>& /C1!"},
+	    {"{{split .Name \"/\"}} {{len .Args}} {{title \"ab cd\"}}", "[ c1] 2 Ab Cd"},
+	    {"{{printf \"%s-%d %q %v|%5d|%-4s|\" .Name .State.Pid .Id .Args 7 \"a\"}}",
+	     "/c1-12 \"abc\" [-c x <y>&]|    7|a   |"},
+	    {"{{println .Id 1}}{{print 1 2 \"a\" 3}}", "abc 1\n1 2a3"},
+	    {"{{slice .Id 0 2}} {{truncate \"abcdef\" 3}} {{pad \"x\" 1 2}}|", "ab abc  x  |"},
+	    {"{{index .Labels \"k\"}} {{index .Args 1}} {{index .Labels \"zz\"}}|", "v x <y>& |"},
+	    {"{{eq 1 1}} {{ne .Id \"x\"}} {{lt 1 2}} {{ge 2 2}} {{eq .Id \"x\" \"abc\"}}",
+	     "true true true true true"},
+	    {"{{and 1 0}} {{or \"\" \"d\"}} {{not .Empty}}", "0 d true"},
+	    {"{{and (eq .State.Pid 12) .State.Running}}", "true"},
 	};
 
 	check(examples, ARRAY_SIZE(examples));
@@ -102,27 +103,29 @@ static void functions(void **state)
 static void errors(void **state)
 {
 	static const struct example examples[] = {
-		{ "{{.Foo", "! template: :1: unclosed action" },
-		{ "{{.Foo}}", "! template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\"" },
-		{ "ab\n{{.State.Foo}}", "! template: :2:8: executing \"\" at <.State.Foo>: map has no entry for key \"Foo\"" },
-		{ "{{nope}}", "! template: :1: function \"nope\" not defined" },
-		{ "{{if}}", "! template: :1: missing value for if" },
-		{ "{{.Name}}{{end}}", "! template: :1: unexpected {{end}}" },
-		{ "{{range .Args}}x", "! template: :1: unexpected EOF" },
-		{ "{{$y}}", "! template: :1: undefined variable \"$y\"" },
-		{ "{{(.Name}}", "! template: :1: unclosed left paren" },
-		{ "{{\"a", "! template: :1: unterminated quoted string" },
-		{ "{{break}}", "! template: :1: {{break}} outside {{range}}" },
-		{ "{{index .Args 7}}",
-		  "! template: :1:2: executing \"\" at <index .Args 7>: error calling index: index out of range: 7" },
-		{ "{{join .Args}}",
-		  "! template: :1:2: executing \"\" at <join .Args>: wrong number of args for join: want 2 got 1" },
+	    {"{{.Foo", "! template: :1: unclosed action"},
+	    {"{{.Foo}}", "! template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\""},
+	    {"ab\n{{.State.Foo}}",
+	     "! template: :2:8: executing \"\" at <.State.Foo>: map has no entry for key \"Foo\""},
+	    {"{{nope}}", "! template: :1: function \"nope\" not defined"},
+	    {"{{if}}", "! template: :1: missing value for if"},
+	    {"{{.Name}}{{end}}", "! template: :1: unexpected {{end}}"},
+	    {"{{range .Args}}x", "! template: :1: unexpected EOF"},
+	    {"{{$y}}", "! template: :1: undefined variable \"$y\""},
+	    {"{{(.Name}}", "! template: :1: unclosed left paren"},
+	    {"{{\"a", "! template: :1: unterminated quoted string"},
+	    {"{{break}}", "! template: :1: {{break}} outside {{range}}"},
+	    {"{{index .Args 7}}", "! template: :1:2: executing \"\" at <index .Args 7>: error calling index: "
+				  "index out of range: 7"},
+	    {"{{join .Args}}",
+	     "! template: :1:2: executing \"\" at <join .Args>: wrong number of args for join: want 2 got 1"},
 	};
 
 	check(examples, ARRAY_SIZE(examples));
 }
 
-static struct json *label(const struct json *row, const char *name, struct json *const *args, size_t n, bool *handled)
+static struct json *label(const struct json *row, const char *name, struct json *const *args, size_t n,
+			  bool *handled)
 {
 	*handled = !strcmp(name, "Label");
 	return *handled ? json_new_str(json_get_str(json_get(row, "Labels"), json_str(args[0]))) : NULL;
@@ -136,7 +139,8 @@ static void environment(void **state)
 	_cleanup_free_ char *row = render_env("{{json .}}", &env);
 
 	assert_string_equal(method, "v");
-	assert_string_equal(missing, "! template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *t.Row");
+	assert_string_equal(
+	    missing, "! template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *t.Row");
 	assert_non_null(strstr(row, "x \\u003cy\\u003e\\u0026"));
 }
 
@@ -165,7 +169,8 @@ static void uses(void **state)
 	_cleanup_tmpl_ struct tmpl *t = NULL;
 	_cleanup_free_ char *error = NULL;
 
-	assert_int_equal(tmpl_parse("{{if .A}}{{range .B}}{{upper (lower .Size)}}{{end}}{{end}}", &t, &error), 0);
+	assert_int_equal(tmpl_parse("{{if .A}}{{range .B}}{{upper (lower .Size)}}{{end}}{{end}}", &t, &error),
+			 0);
 	assert_true(tmpl_uses(t, "Size"));
 	assert_true(tmpl_uses(t, "B"));
 	assert_false(tmpl_uses(t, "C"));
@@ -174,8 +179,9 @@ static void uses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(fields), cmocka_unit_test(control), cmocka_unit_test(functions),
-		cmocka_unit_test(errors), cmocka_unit_test(environment), cmocka_unit_test(nesting), cmocka_unit_test(uses),
+	    cmocka_unit_test(fields), cmocka_unit_test(control),     cmocka_unit_test(functions),
+	    cmocka_unit_test(errors), cmocka_unit_test(environment), cmocka_unit_test(nesting),
+	    cmocka_unit_test(uses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,12 +4,15 @@
 #include "engine/top.h"
 
 static const char *const cells[] = {
-	"4242", "1", "0", "0", "S", "0", "1000000", "61000", "2272", "1580", "0", "sleep", "sleep 1000",
-	"4243", "4242", "1000", "1000", "R", "34818", "999940", "600000", "4096", "2048", "5", "sh", "sh -c x",
-	NULL,
+    "4242",  "1",      "0",      "0",          "S",    "0",    "1000000", "61000",   "2272",
+    "1580",  "0",      "sleep",  "sleep 1000", "4243", "4242", "1000",    "1000",    "R",
+    "34818", "999940", "600000", "4096",       "2048", "5",    "sh",      "sh -c x", NULL,
 };
 static const struct top_input input = {
-	.cells = (char *const *)cells, .now_s = 1000060, .memory_kb = 158000, .passwd = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/:/bin/sh\n",
+    .cells = (char *const *)cells,
+    .now_s = 1000060,
+    .memory_kb = 158000,
+    .passwd = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/:/bin/sh\n",
 };
 
 static struct json *ok(const char *args)
@@ -75,8 +78,8 @@ static void test_aux(void **state)
 
 static void test_lists(void **state)
 {
-	_cleanup_json_ struct json *a = ok("-o pid,args"), *b = ok("-eo pid,comm"), *c = ok("-o user -o pid -o comm=WHAT"),
-				   *d = ok("-opid,nice,etime");
+	_cleanup_json_ struct json *a = ok("-o pid,args"), *b = ok("-eo pid,comm"),
+				   *c = ok("-o user -o pid -o comm=WHAT"), *d = ok("-opid,nice,etime");
 
 	check_titles(a, "PID COMMAND");
 	check_row(a, 1, 1, "sh -c x");

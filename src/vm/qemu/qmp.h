@@ -1,4 +1,5 @@
-/* QEMU's machine protocol (docs/interop/qmp-spec of QEMU): commands in order, one answer each; events besides. */
+/* QEMU's machine protocol (docs/interop/qmp-spec of QEMU): commands in order, one answer each; events
+ * besides. */
 #pragma once
 
 #include "base/err.h"
@@ -14,8 +15,9 @@ typedef void (*qmp_event_fn)(void *userdata, const char *event, const struct jso
 /* Takes fd (a connected socket) over; negotiates by itself. */
 int qmp_new(struct loop *l, int fd, qmp_event_fn event, void *userdata, struct qmp **ret);
 void qmp_free(struct qmp *q);		/* outstanding replies do not run */
-/* args (taken, may be NULL); pass_fd >= 0 is duplicated and travels with the command (add-fd). fn runs exactly
- * once, unless the client is freed before: at once if QEMU has hung up. */
-void qmp_command(struct qmp *q, const char *name, struct json *args, int pass_fd, qmp_reply_fn fn, void *userdata);
+/* args (taken, may be NULL); pass_fd >= 0 is duplicated and travels with the command (add-fd). fn runs
+ * exactly once, unless the client is freed before: at once if QEMU has hung up. */
+void qmp_command(struct qmp *q, const char *name, struct json *args, int pass_fd, qmp_reply_fn fn,
+		 void *userdata);
 /* Reads what QEMU wrote before it ended and fails what it left unanswered. */
 void qmp_drain(struct qmp *q);
