@@ -1,84 +1,10 @@
-#include "oci/runtime_spec.h"
+#include "oci/runtime_fields.h"
 #include "base/alloc.h"
 #include "base/strv.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
-
-#define PATH_BUF 256
-#define ITEMS_MAX 65536		/* elements of any array */
-
-/* --- helpers shared by the tables --- */
-
-/* A field that is known and that insula does not implement: only an empty value passes. */
-static int refuse(const struct json *v, _unused_ void *target, const char *path, struct err *e)
-{
-	bool empty = false;
-
-	switch (json_type(v)) {
-	case JSON_NULL: empty = true; break;
-	case JSON_BOOL: empty = !json_bool(v); break;
-	case JSON_INT: case JSON_DOUBLE: empty = json_double(v) == 0; break;
-	case JSON_STR: empty = str_empty(json_str(v)); break;
-	case JSON_ARRAY: case JSON_OBJECT: empty = json_len(v) == 0; break;
-	}
-	return empty ? 0 : err_msg(e, ERR_INVALID, -EOPNOTSUPP, "%s: not supported by insula-runtime", path);
-}
-
-struct vec { void *v; size_t n; };	/* the shape of every `struct oci_...s` */
-
-/* Reads an array of objects: one zeroed element per object, filled by the table. */
-static int read_vec(const struct json *v, struct vec *to, size_t size, const struct json_field *table,
-		    const char *path, struct err *e)
-{
-	char buf[PATH_BUF];
-
-	if (json_type(v) != JSON_ARRAY || json_len(v) > ITEMS_MAX)
-		return json_expected(e, path, "array of objects");
-	to->v = xcalloc(MAX(json_len(v), (size_t)1), size);
-	to->n = json_len(v);	/* elements not yet read are zero: safe to free */
-	for (size_t i = 0; i < json_len(v); i++) {
-		int r = json_dispatch(json_at(v, i), table, (char *)to->v + i * size,
-				      json_path_at(path, i, buf, sizeof buf), e);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-#define DEFINE_READ_VEC(name, type, table) \
-	static int name(const struct json *v, void *target, const char *path, struct err *e) \
-	{ \
-		return read_vec(v, target, sizeof(struct type), table, path, e); \
-	}
-
-static int read_json(const struct json *v, void *target, const char *path, struct err *e)
-{
-	if (json_type(v) != JSON_OBJECT)
-		return json_expected(e, path, "object");
-	*(struct json **)target = json_ref((struct json *)v);
-	return 0;
-}
-
-static int read_kvs(const struct json *v, void *target, const char *path, struct err *e)
-{
-	struct json_iter it = { 0 };
-	struct oci_kvs *to = target;
-	char buf[PATH_BUF];
-
-	if (json_type(v) != JSON_OBJECT || json_len(v) > ITEMS_MAX)
-		return json_expected(e, path, "object of strings");
-	to->v = new_array(struct oci_kv, MAX(json_len(v), (size_t)1));
-	while (json_next(v, &it)) {
-		if (!json_str(it.value))
-			return json_expected(e, json_path_key(path, it.key, buf, sizeof buf), "string");
-		to->v[to->n].key = xstrdup(it.key);
-		to->v[to->n++].value = xstrdup(json_str(it.value));
-	}
-	return 0;
-}
 
 /* --- process --- */
 
@@ -165,7 +91,7 @@ static const struct json_field rlimit_fields[] = {
 static int read_rlimits(const struct json *v, void *target, const char *path, struct err *e)
 {
 	struct oci_rlimits *to = target;
-	int r = read_vec(v, target, sizeof(struct oci_rlimit), rlimit_fields, path, e);
+	int r = field_vec(v, target, sizeof(struct oci_rlimit), rlimit_fields, path, e);
 
 	for (size_t i = 0; r == 0 && i < to->n; i++) {
 		if (to->v[i].soft > to->v[i].hard)
@@ -218,9 +144,9 @@ static const struct json_field process_fields[] = {
 	{ "oomScoreAdj", JK_OPT_I64, offsetof(struct oci_process, oom_score_adj) },
 	{ "apparmorProfile", JK_STR, offsetof(struct oci_process, apparmor) },
 	{ "selinuxLabel", JK_STR, offsetof(struct oci_process, selinux) },
-	{ "scheduler", JK_CALL, .call = refuse },
-	{ "ioPriority", JK_CALL, .call = refuse },
-	{ "execCPUAffinity", JK_CALL, .call = refuse },
+	{ "scheduler", JK_CALL, .call = field_refuse },
+	{ "ioPriority", JK_CALL, .call = field_refuse },
+	{ "execCPUAffinity", JK_CALL, .call = field_refuse },
 	JSON_FIELD_END,
 };
 
@@ -258,8 +184,8 @@ static const struct json_field mount_fields[] = {
 	{ "type", JK_STR, offsetof(struct oci_mount, type) },
 	{ "source", JK_STR, offsetof(struct oci_mount, source) },
 	{ "options", JK_STRV, offsetof(struct oci_mount, options) },
-	{ "uidMappings", JK_CALL, .call = refuse },
-	{ "gidMappings", JK_CALL, .call = refuse },
+	{ "uidMappings", JK_CALL, .call = field_refuse },
+	{ "gidMappings", JK_CALL, .call = field_refuse },
 	JSON_FIELD_END,
 };
 DEFINE_READ_VEC(read_mounts, oci_mount, mount_fields)
@@ -352,7 +278,7 @@ static const struct json_field device_fields[] = {
 static int read_devices(const struct json *v, void *target, const char *path, struct err *e)
 {
 	struct oci_devices *to = target;
-	int r = read_vec(v, target, sizeof(struct oci_device), device_fields, path, e);
+	int r = field_vec(v, target, sizeof(struct oci_device), device_fields, path, e);
 
 	for (size_t i = 0; r == 0 && i < to->n; i++) {
 		const struct oci_device *d = &to->v[i];
@@ -369,135 +295,9 @@ static int read_devices(const struct json *v, void *target, const char *path, st
 	return r;
 }
 
-struct raw_rule { bool allow; char *type, *access; int64_t *major, *minor; };
-
-static int put_rule(const struct raw_rule *raw, struct oci_device_rule *d, const char *path, struct err *e)
-{
-	const char *type = str_empty(raw->type) ? "a" : raw->type;
-	const char *access = str_empty(raw->access) ? "rwm" : raw->access;
-
-	if (strlen(type) != 1 || !strchr("abcup", type[0]))
-		return err_msg(e, ERR_INVALID, 0, "%s.type: unknown device type '%s'", path, type);
-	if (access[strspn(access, "rwm")])
-		return err_msg(e, ERR_INVALID, 0, "%s.access: '%s' must be made of r, w and m", path, access);
-	*d = (struct oci_device_rule){
-		.allow = raw->allow,
-		.type = type[0] == 'u' ? 'c' : type[0],
-		.major = raw->major ? *raw->major : -1,
-		.minor = raw->minor ? *raw->minor : -1,
-		.read = strchr(access, 'r'), .write = strchr(access, 'w'), .mknod = strchr(access, 'm'),
-	};
-	if (d->type == 'p')
-		return err_msg(e, ERR_INVALID, 0, "%s.type: a FIFO is not subject to device rules", path);
-	if (d->major < -1 || d->minor < -1 || d->major > UINT32_MAX || d->minor > UINT32_MAX)
-		return err_msg(e, ERR_INVALID, 0, "%s: device number out of range", path);
-	return 0;
-}
-
-static int read_rules(const struct json *v, void *target, const char *path, struct err *e)
-{
-	static const struct json_field fields[] = {
-		{ "allow", JK_BOOL, offsetof(struct raw_rule, allow), .required = true },
-		{ "type", JK_STR, offsetof(struct raw_rule, type) },
-		{ "access", JK_STR, offsetof(struct raw_rule, access) },
-		{ "major", JK_OPT_I64, offsetof(struct raw_rule, major) },
-		{ "minor", JK_OPT_I64, offsetof(struct raw_rule, minor) },
-		JSON_FIELD_END,
-	};
-	struct oci_device_rules *to = target;
-	char buf[PATH_BUF];
-	int r = 0;
-
-	if (json_type(v) != JSON_ARRAY || json_len(v) > ITEMS_MAX)
-		return json_expected(e, path, "array of objects");
-	to->v = new_array(struct oci_device_rule, MAX(json_len(v), (size_t)1));
-	for (size_t i = 0; r == 0 && i < json_len(v); i++) {
-		struct raw_rule raw = { 0 };
-
-		json_path_at(path, i, buf, sizeof buf);
-		r = json_dispatch(json_at(v, i), fields, &raw, buf, e);
-		if (r == 0)
-			r = put_rule(&raw, &to->v[i], buf, e);
-		if (r == 0)
-			to->n++;
-		free(raw.type);
-		free(raw.access);
-		free(raw.major);
-		free(raw.minor);
-	}
-	return r;
-}
-
-static const struct json_field throttle_fields[] = {
-	{ "major", JK_I64, offsetof(struct oci_throttle, major), .required = true },
-	{ "minor", JK_I64, offsetof(struct oci_throttle, minor), .required = true },
-	{ "rate", JK_U64, offsetof(struct oci_throttle, rate), .required = true },
-	JSON_FIELD_END,
-};
-DEFINE_READ_VEC(read_throttles, oci_throttle, throttle_fields)
-
-static const struct json_field hugepage_fields[] = {
-	{ "pageSize", JK_STR, offsetof(struct oci_hugepage, page_size), .required = true },
-	{ "limit", JK_U64, offsetof(struct oci_hugepage, limit), .required = true },
-	JSON_FIELD_END,
-};
-DEFINE_READ_VEC(read_hugepages, oci_hugepage, hugepage_fields)
-
-#define RES(f) offsetof(struct oci_resources, f)
-static const struct json_field memory_fields[] = {
-	{ "limit", JK_OPT_I64, RES(memory.limit) },
-	{ "reservation", JK_OPT_I64, RES(memory.reservation) },
-	{ "swap", JK_OPT_I64, RES(memory.swap) },
-	{ "swappiness", JK_OPT_U64, RES(memory.swappiness) },
-	{ "disableOOMKiller", JK_BOOL, RES(memory.disable_oom_killer) },
-	JSON_FIELD_END,
-};
-
-static const struct json_field cpu_fields[] = {
-	{ "shares", JK_OPT_U64, RES(cpu.shares) },
-	{ "quota", JK_OPT_I64, RES(cpu.quota) },
-	{ "burst", JK_OPT_U64, RES(cpu.burst) },
-	{ "period", JK_OPT_U64, RES(cpu.period) },
-	{ "realtimeRuntime", JK_OPT_I64, RES(cpu.rt_runtime) },
-	{ "realtimePeriod", JK_OPT_U64, RES(cpu.rt_period) },
-	{ "cpus", JK_STR, RES(cpu.cpus) },
-	{ "mems", JK_STR, RES(cpu.mems) },
-	{ "idle", JK_OPT_I64, RES(cpu.idle) },
-	JSON_FIELD_END,
-};
-
-static const struct json_field pids_fields[] = {
-	{ "limit", JK_OPT_I64, RES(pids_limit) },
-	JSON_FIELD_END,
-};
-
-static const struct json_field blkio_fields[] = {
-	{ "weight", JK_OPT_U64, RES(blkio.weight) },
-	{ "leafWeight", JK_CALL, .call = refuse },
-	{ "weightDevice", JK_CALL, .call = refuse },
-	{ "throttleReadBpsDevice", JK_CALL, RES(blkio.read_bps), .call = read_throttles },
-	{ "throttleWriteBpsDevice", JK_CALL, RES(blkio.write_bps), .call = read_throttles },
-	{ "throttleReadIOPSDevice", JK_CALL, RES(blkio.read_iops), .call = read_throttles },
-	{ "throttleWriteIOPSDevice", JK_CALL, RES(blkio.write_iops), .call = read_throttles },
-	JSON_FIELD_END,
-};
-
-static const struct json_field resources_fields[] = {
-	{ "memory", JK_OBJ, 0, .sub = memory_fields },
-	{ "cpu", JK_OBJ, 0, .sub = cpu_fields },
-	{ "pids", JK_OBJ, 0, .sub = pids_fields },
-	{ "blockIO", JK_OBJ, 0, .sub = blkio_fields },
-	{ "devices", JK_CALL, RES(devices), .call = read_rules },
-	{ "hugepageLimits", JK_CALL, RES(hugepages), .call = read_hugepages },
-	{ "unified", JK_CALL, RES(unified), .call = read_kvs },
-	{ "network", JK_CALL, .call = refuse },
-	{ "rdma", JK_CALL, .call = refuse },
-	JSON_FIELD_END,
-};
-
 static const struct json_field personality_fields[] = {
 	{ "domain", JK_STR, 0, .required = true },
-	{ "flags", JK_CALL, 0, .call = refuse },
+	{ "flags", JK_CALL, 0, .call = field_refuse },
 	JSON_FIELD_END,
 };
 
@@ -516,20 +316,20 @@ static const struct json_field linux_fields[] = {
 	{ "namespaces", JK_CALL, SPEC(ns), .call = read_namespaces },
 	{ "devices", JK_CALL, SPEC(devices), .call = read_devices },
 	{ "cgroupsPath", JK_STR, SPEC(cgroups_path) },
-	{ "resources", JK_OBJ, SPEC(resources), .sub = resources_fields },
+	{ "resources", JK_OBJ, SPEC(resources), .sub = oci_resources_fields },
 	{ "maskedPaths", JK_STRV, SPEC(masked_paths) },
 	{ "readonlyPaths", JK_STRV, SPEC(readonly_paths) },
 	{ "rootfsPropagation", JK_STR, SPEC(rootfs_propagation) },
-	{ "sysctl", JK_CALL, SPEC(sysctl), .call = read_kvs },
-	{ "seccomp", JK_CALL, SPEC(seccomp), .call = read_json },
+	{ "sysctl", JK_CALL, SPEC(sysctl), .call = field_kvs },
+	{ "seccomp", JK_CALL, SPEC(seccomp), .call = field_json },
 	{ "personality", JK_CALL, SPEC(personality), .call = read_personality },
-	{ "uidMappings", JK_CALL, .call = refuse },
-	{ "gidMappings", JK_CALL, .call = refuse },
-	{ "timeOffsets", JK_CALL, .call = refuse },
-	{ "mountLabel", JK_CALL, .call = refuse },
-	{ "intelRdt", JK_CALL, .call = refuse },
-	{ "memoryPolicy", JK_CALL, .call = refuse },
-	{ "netDevices", JK_CALL, .call = refuse },
+	{ "uidMappings", JK_CALL, .call = field_refuse },
+	{ "gidMappings", JK_CALL, .call = field_refuse },
+	{ "timeOffsets", JK_CALL, .call = field_refuse },
+	{ "mountLabel", JK_CALL, .call = field_refuse },
+	{ "intelRdt", JK_CALL, .call = field_refuse },
+	{ "memoryPolicy", JK_CALL, .call = field_refuse },
+	{ "netDevices", JK_CALL, .call = field_refuse },
 	JSON_FIELD_END,
 };
 
@@ -553,7 +353,7 @@ static const struct json_field spec_fields[] = {
 	{ "domainname", JK_STR, SPEC(domainname) },
 	{ "mounts", JK_CALL, SPEC(mounts), .call = read_mounts },
 	{ "hooks", JK_OBJ, SPEC(hooks), .sub = hooks_fields },
-	{ "annotations", JK_CALL, SPEC(annotations), .call = read_json },
+	{ "annotations", JK_CALL, SPEC(annotations), .call = field_str_map },
 	{ "linux", JK_OBJ, 0, .sub = linux_fields },
 	JSON_FIELD_END,
 };
@@ -611,32 +411,6 @@ void oci_process_free(struct oci_process *p)
 	free(p);
 }
 
-static void kvs_done(struct oci_kvs *k)
-{
-	for (size_t i = 0; i < k->n; i++) {
-		free(k->v[i].key);
-		free(k->v[i].value);
-	}
-	free(k->v);
-}
-
-static void resources_done(struct oci_resources *r)
-{
-	void *heap[] = {
-		r->memory.limit, r->memory.reservation, r->memory.swap, r->memory.swappiness,
-		r->cpu.shares, r->cpu.period, r->cpu.rt_period, r->cpu.burst, r->cpu.quota, r->cpu.rt_runtime,
-		r->cpu.idle, r->cpu.cpus, r->cpu.mems, r->pids_limit, r->blkio.weight, r->blkio.read_bps.v,
-		r->blkio.write_bps.v, r->blkio.read_iops.v, r->blkio.write_iops.v, r->devices.v,
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(heap); i++)
-		free(heap[i]);
-	for (size_t i = 0; i < r->hugepages.n; i++)
-		free(r->hugepages.v[i].page_size);
-	free(r->hugepages.v);
-	kvs_done(&r->unified);
-}
-
 static void hooks_done(struct oci_hooks *h)
 {
 	for (size_t i = 0; i < h->n; i++) {
@@ -676,11 +450,11 @@ void oci_spec_free(struct oci_spec *s)
 	}
 	free(s->devices.v);
 	free(s->cgroups_path);
-	resources_done(&s->resources);
+	oci_resources_done(&s->resources);
 	strv_free(s->masked_paths);
 	strv_free(s->readonly_paths);
 	free(s->rootfs_propagation);
-	kvs_done(&s->sysctl);
+	oci_kvs_done(&s->sysctl);
 	json_free(s->seccomp);
 	free(s->personality);
 	free(s);

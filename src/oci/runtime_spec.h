@@ -61,14 +61,24 @@ struct oci_device_rules { struct oci_device_rule *v; size_t n; };
 
 struct oci_throttle { int64_t major, minor; uint64_t rate; };
 struct oci_throttles { struct oci_throttle *v; size_t n; };
+struct oci_weight_device { int64_t major, minor, *weight, *leaf_weight; };
+struct oci_weight_devices { struct oci_weight_device *v; size_t n; };
 struct oci_hugepage { char *page_size; uint64_t limit; };
 struct oci_hugepages { struct oci_hugepage *v; size_t n; };
+struct oci_net_priority { char *name; uint32_t priority; };
+struct oci_net_priorities { struct oci_net_priority *v; size_t n; };
+struct oci_rdma { char *name; int64_t *handles, *objects; };
+struct oci_rdmas { struct oci_rdma *v; size_t n; };
 struct oci_kv { char *key, *value; };
 struct oci_kvs { struct oci_kv *v; size_t n; };
 
-/* Pointers are NULL where the document says nothing. Bytes, microseconds, shares as in the specification. */
+/* Pointers are NULL where the document says nothing. Bytes, microseconds, shares as in the specification;
+ * -1 = no limit. */
 struct oci_resources {
-	struct { int64_t *limit, *reservation, *swap; uint64_t *swappiness; bool disable_oom_killer; } memory;
+	struct {
+		int64_t *limit, *reservation, *swap, *kernel, *kernel_tcp, *swappiness;
+		bool disable_oom_killer, use_hierarchy, check_before_update;
+	} memory;
 	struct {
 		uint64_t *shares, *period, *rt_period, *burst;
 		int64_t *quota, *rt_runtime, *idle;
@@ -76,11 +86,14 @@ struct oci_resources {
 	} cpu;
 	int64_t *pids_limit;
 	struct {
-		uint64_t *weight;
+		int64_t *weight, *leaf_weight;
+		struct oci_weight_devices weight_devices;
 		struct oci_throttles read_bps, write_bps, read_iops, write_iops;
 	} blkio;
 	struct oci_device_rules devices;
 	struct oci_hugepages hugepages;
+	struct { int64_t *class_id; struct oci_net_priorities priorities; } network;
+	struct oci_rdmas rdma;
 	struct oci_kvs unified;
 };
 
@@ -123,6 +136,11 @@ int oci_process_parse(const char *p, size_t n, struct oci_process **ret, struct 
 void oci_process_free(struct oci_process *p);
 DEFINE_CLEANUP(struct oci_process *, oci_process_free)
 #define _cleanup_oci_process_ _cleanup_(oci_process_freep)
+
+/* Parses a lone linux.resources object (update). */
+int oci_resources_parse(const char *p, size_t n, struct oci_resources *ret, struct err *e);
+void oci_resources_done(struct oci_resources *r);	/* frees what it holds */
+#define _cleanup_oci_resources_ _cleanup_(oci_resources_done)
 
 /* "mount", "pid", "network", ... as the document names them. */
 const char *oci_ns_name(enum oci_ns ns);

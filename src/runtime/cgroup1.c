@@ -52,7 +52,7 @@ static int apply_memory(struct cgroup *cg, const struct oci_resources *r, struct
 		rc = cgroup_set(cg, "memory", "memory.soft_limit_in_bytes", "the memory reservation", e,
 				"%" PRId64, *r->memory.reservation);
 	if (rc == 0 && r->memory.swappiness)
-		rc = cgroup_set(cg, "memory", "memory.swappiness", "the swappiness", e, "%" PRIu64,
+		rc = cgroup_set(cg, "memory", "memory.swappiness", "the swappiness", e, "%" PRId64,
 				*r->memory.swappiness);
 	if (rc == 0 && r->memory.disable_oom_killer)
 		rc = cgroup_set(cg, "memory", "memory.oom_control", "the OOM killer", e, "1");
