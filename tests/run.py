@@ -43,7 +43,7 @@ def step(name, cmd, **kw):
 def lint(build):
     for check in ("check-layers", "check-columns"):
         rc = step(check, [f"tools/{check}"])
-        count(check, rc == 0, rc != 0)
+        count(check, int(rc == 0), int(rc != 0))
 
 
 def unit(build):

@@ -190,6 +190,7 @@ static const struct key keys[] = {
 	{"require-hardware", "require-hardware", KEY_BOOL, OFF(engine.require_hardware)},
 	{"vm-cpus", "vm-cpus", KEY_CPUS, OFF(engine.vm_vcpus)},
 	{"vm-memory", "vm-memory", KEY_CALL, 0, set_vm_memory},
+	{"vm-cold-boot", "vm-cold-boot", KEY_BOOL, OFF(engine.vm_cold_boot)},
 	{"isolation", "isolation", KEY_CALL, 0, daemon_config_isolation},
 	{"hyperv-accel", "accel", KEY_CALL, 0, set_accel},
 	{"bridge", "bridge", KEY_CALL, 0, set_bridge},
@@ -385,7 +386,8 @@ int daemon_config_finish(struct daemon_config *c, struct err *e)
 	if (!g->vm_dir)
 		g->vm_dir = path_join(g->data_root, "vm");
 	if (!path_is_absolute(g->vm_dir))
-		return err_set(e, ERR_INVALID, 0, "invalid vm-dir '%s': expected an absolute path", g->vm_dir);
+		return err_set(e, ERR_INVALID, 0, "invalid vm-dir '%s': expected an absolute path",
+			       g->vm_dir);
 	if (!c->pidfile)
 		c->pidfile = path_join(g->exec_root, "insulad.pid");
 	g->default_isolation = streq(c->isolation, "hyperv")	? ISOLATION_HYPERV
