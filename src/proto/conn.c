@@ -4,7 +4,8 @@
  * STREAM_EOF, which must stay behind the data of its stream and so goes the DATA way. Whatever is
  * half written is finished first: `out` holds the bytes on their way, and is refilled a frame at a
  * time. Descriptors travel with the first byte of their frame, so a frame with one is sent by a
- * sendmsg of its own.
+ * sendmsg of its own. A recvmsg may return frames sent before it as well, but nothing behind: the frame
+ * that its last byte belongs to is the one.
  *
  * A handler may free the connection: `depth` counts the dispatches in progress, and the memory goes
  * when the outermost one returns. */
@@ -47,6 +48,8 @@ struct conn {
 	struct sbuf in;
 	int in_fds[SOCK_MAX_FDS];
 	size_t n_in_fds;
+	uint64_t received, dispatched;	/* bytes of the stream */
+	uint64_t fds_end;		/* where the recvmsg that brought in_fds ended */
 	struct list control, data, requests;
 	struct out_frame *current;
 	size_t sent, queued;
@@ -86,6 +89,13 @@ static void out_frame_free(struct out_frame *f)
 	free(f);
 }
 
+static void close_in_fds(struct conn *c)
+{
+	for (size_t i = 0; i < c->n_in_fds; i++)
+		fd_close(&c->in_fds[i]);
+	c->n_in_fds = 0;
+}
+
 static void conn_release(struct conn *c)
 {
 	list_for_each(f, &c->control, struct out_frame, link)
@@ -95,8 +105,7 @@ static void conn_release(struct conn *c)
 	out_frame_free(c->current);
 	list_for_each(p, &c->requests, struct pending, link)
 		free(p);
-	for (size_t i = 0; i < c->n_in_fds; i++)
-		fd_close(&c->in_fds[i]);
+	close_in_fds(c);
 	sbuf_done(&c->in);
 	free(c);
 }
@@ -322,6 +331,7 @@ static int conn_dispatch(struct conn *c)
 			break;
 		}
 		used += (size_t)n;
+		c->dispatched += (size_t)n;
 		/* Frames written before a restore belong to another life of the guest. */
 		if (f.epoch != c->epoch && f.type != MSG_HELLO)
 			continue;
@@ -329,12 +339,11 @@ static int conn_dispatch(struct conn *c)
 			r = handle_reply(c, &f);
 			continue;
 		}
-		c->ops->on_frame(c, &f, c->in_fds, c->n_in_fds, c->userdata);
-		if (c->n_in_fds) {
-			for (size_t i = 0; i < c->n_in_fds; i++)
-				fd_close(&c->in_fds[i]);
-			c->n_in_fds = 0;
-		}
+		bool with_fds = c->n_in_fds && c->dispatched >= c->fds_end;
+
+		c->ops->on_frame(c, &f, c->in_fds, with_fds ? c->n_in_fds : 0, c->userdata);
+		if (with_fds)
+			close_in_fds(c);
 	}
 	if (!c->dead && used)
 		sbuf_consume(&c->in, used);
@@ -354,6 +363,8 @@ static ssize_t conn_read(struct conn *c)
 		size_t n_fds = SOCK_MAX_FDS;
 
 		n = sock_recv_fds(c->fd, to, 32 << 10, fds, &n_fds);
+		if (n_fds && n > 0)
+			c->fds_end = c->received + (size_t)n;
 		for (size_t i = 0; i < n_fds; i++) {
 			if (c->n_in_fds < SOCK_MAX_FDS)
 				c->in_fds[c->n_in_fds++] = fds[i];
@@ -365,8 +376,10 @@ static ssize_t conn_read(struct conn *c)
 		if (n < 0)
 			n = -errno;
 	}
-	if (n > 0)
+	if (n > 0) {
 		sbuf_commit(&c->in, (size_t)n);
+		c->received += (size_t)n;
+	}
 	return n;
 }
 

@@ -164,6 +164,29 @@ static void requests_carry_descriptors_and_get_replies(void **state)
 	conn_free(a.c);
 }
 
+/* What is written before the reader looks comes in one read: the descriptor is that of the second frame. */
+static void descriptors_find_their_frame(void **state)
+{
+	_cleanup_loop_ struct loop *l = NULL;
+	struct side a = { 0 }, b = { 0 };
+	int p[2];
+	char c = 0;
+
+	loop_new(&l);
+	pair(l, &a, &b);
+	assert_int_equal(fd_pipe(p, 0), 0);
+	conn_request(a.c, MSG_START, "x", 1, -1, on_reply, &a);
+	conn_request(a.c, MSG_START, "x", 1, p[1], on_reply, &a);
+	while (a.replies < 2)
+		assert_int_equal(loop_run_once(l, 1000), 0);
+	assert_int_equal(a.reply_r, 0);
+	assert_int_equal(read(p[0], &c, 1), 1);
+	assert_int_equal(c, '!');
+	close(p[0]);
+	close(p[1]);
+	unpair(&a, &b);
+}
+
 static void streams_stop_at_the_window_and_go_on(void **state)
 {
 	_cleanup_loop_ struct loop *l = NULL;
@@ -215,6 +238,7 @@ int main(void)
 	    cmocka_unit_test(strings_with_nul_are_refused),
 	    cmocka_unit_test(oversized_frames_end_it),
 	    cmocka_unit_test(requests_carry_descriptors_and_get_replies),
+	    cmocka_unit_test(descriptors_find_their_frame),
 	    cmocka_unit_test(streams_stop_at_the_window_and_go_on),
 	    cmocka_unit_test(credit_beyond_the_window_is_an_error),
 	};
