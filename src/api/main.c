@@ -30,7 +30,7 @@ struct insulad {
 	struct daemon_config cfg;
 	char *config_file;
 	char **given;			/* options set on the command line */
-	bool debug_seen, require_hardware_seen, config_seen, detach, version, help;
+	bool debug_seen, require_hardware_seen, cold_boot_seen, config_seen, detach, version, help;
 	struct loop *loop;
 	struct engine *engine;
 	struct server *server;
@@ -76,6 +76,8 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 	     "Accelerator of hyperv isolation: auto, kvm or tcg (default \"auto\")", set_option},
 	    {0, "require-hardware", OPT_BOOL, &d->cfg.engine.require_hardware, NULL,
 	     "Refuse hyperv isolation under software emulation", .seen = &d->require_hardware_seen},
+	    {0, "vm-cold-boot", OPT_BOOL, &d->cfg.engine.vm_cold_boot, NULL,
+	     "Boot each virtual machine instead of cloning a template", .seen = &d->cold_boot_seen},
 	    {0, "vm-dir", OPT_CALL, d, "string",
 	     "Directory of the guest kernel and initramfs (default \"DATA_ROOT/vm\")", set_option},
 	    {'b', "bridge", OPT_CALL, d, "string", "Name of the default bridge (default \"insula0\")",
@@ -110,6 +112,8 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 		strv_add(&d->given, "debug");
 	if (d->require_hardware_seen)
 		strv_add(&d->given, "require-hardware");
+	if (d->cold_boot_seen)
+		strv_add(&d->given, "vm-cold-boot");
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/strv.h"
 #include "engine/accel.h"
+#include "engine/template.h"
 #include "engine/image.h"
 #include "engine/network.h"
 #include "engine/volume.h"
@@ -21,6 +22,7 @@
 #include <sys/stat.h>
 
 #define MB (1ull << 20)
+#define VM_MEMORY_STEP (128 * MB)	/* in which a guest's memory grows: its memory block */
 #define VM_OVERHEAD (160 * MB)		/* what a guest needs beside the container's own limit */
 
 #define RUNTIME_PREFIX                                                                                       \
@@ -33,6 +35,7 @@ struct start {
 	struct image *image;
 	char **lower;			/* layer directories or disks, top first */
 	char *accel;
+	const int *template;		/* what the machine is cloned from; NULL: it boots */
 	struct msg_sandbox sandbox;
 	size_t mount;			/* next volume to fill */
 	bool spawned;
@@ -41,6 +44,7 @@ struct start {
 typedef int (*start_step)(struct start *s, struct err *err);
 
 static void start_next(struct start *s, int r, const struct err *e);
+static void start_steps(struct start *s);
 
 static void next_done(void *ud, int r, const struct err *e, void *result)
 {
@@ -93,6 +97,22 @@ static int step_accel(struct start *s, struct err *err)
 	s->sandbox.kernel = TAKE_PTR(kernel);
 	s->sandbox.initrd = TAKE_PTR(initrd);
 	accel_get(e, accel_known, s);
+	return 0;
+}
+
+static void template_known(void *ud, int r, const struct err *e, void *result)
+{
+	struct start *s = ud;
+
+	s->template = result;
+	start_next(s, r, e);
+}
+
+static int step_template(struct start *s, struct err *err)
+{
+	if (s->c->isolation != ISOLATION_HYPERV)
+		return 1;
+	template_get(s->c->engine, s->accel, template_known, s);
 	return 0;
 }
 
@@ -206,18 +226,23 @@ static int step_spawn(struct start *s, struct err *err)
 	return r < 0 ? r : 1;
 }
 
-/* The machine is as large as the limit of its container asks, with room for the guest's own needs. */
+/* Every machine has the same memory to begin with, which makes it a clone of the template. What the limit of
+ * its container asks beyond that, with room for the guest's own needs, is added as it starts to run. */
 static void vm_size(const struct container *c, struct msg_sandbox *m)
 {
 	const struct engine_config *cfg = &c->engine->cfg;
-	uint64_t limit = (uint64_t)json_get_int(ctr_host(c), "Memory", 0), step = 64 * MB;
+	uint64_t limit = (uint64_t)json_get_int(ctr_host(c), "Memory", 0), want = limit + VM_OVERHEAD;
 	int64_t nano = json_get_int(ctr_host(c), "NanoCpus", 0),
 		quota = json_get_int(ctr_host(c), "CpuQuota", 0);
 	int64_t period = json_get_int(ctr_host(c), "CpuPeriod", 0);
 
 	if (nano <= 0 && quota > 0)
 		nano = quota * 1000000000 / (period > 0 ? period : 100000);
-	m->memory = limit ? (limit + VM_OVERHEAD + step - 1) / step * step : cfg->vm_memory;
+	m->memory = cfg->vm_memory;
+	m->memory_region = template_region();
+	if (limit && want > m->memory)
+		m->memory_extra = (want - m->memory + VM_MEMORY_STEP - 1) / VM_MEMORY_STEP * VM_MEMORY_STEP;
+	m->memory_extra = MIN(m->memory_extra, m->memory_region);
 	m->vcpus = nano > 0 ? (uint32_t)((nano + 999999999) / 1000000000) : cfg->vm_vcpus;
 }
 
@@ -231,17 +256,19 @@ static int step_sandbox(struct start *s, struct err *err)
 	struct container *c = s->c;
 	struct msg_sandbox *m = &s->sandbox;
 
-	m->sandbox = xstrdup(c->id);
-	m->hostname = ctr_hostname(c);
-	m->cgroup = xasprintf("/insula/%s-vm", c->id);
-	if (c->isolation == ISOLATION_HYPERV) {
-		m->accel = xstrdup(s->accel);
-		vm_size(c, m);
-		m->shares = spec_shares(c);
+	if (!m->sandbox) {	/* else it is asked for the second time */
+		m->sandbox = xstrdup(c->id);
+		m->hostname = ctr_hostname(c);
+		m->cgroup = xasprintf("/insula/%s-vm", c->id);
+		if (c->isolation == ISOLATION_HYPERV) {
+			m->accel = xstrdup(s->accel);
+			vm_size(c, m);
+			m->shares = spec_shares(c);
+		}
 	}
 	if (!ctr_conn(c))
 		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended at once");
-	CONN_REQUEST(ctr_conn(c), SANDBOX, sandbox, m, -1, replied, s);
+	CONN_REQUEST(ctr_conn(c), SANDBOX, sandbox, m, s->template ? *s->template : -EBADF, replied, s);
 	return 0;
 }
 
@@ -308,8 +335,9 @@ static const struct {
 	start_step run;
 	bool runtime;		/* its errors are those of the OCI runtime */
 } steps[] = {
-    {step_wait_gone}, {step_image},   {step_accel}, {step_layers},  {step_scratch},      {step_volumes},
-    {step_bridge},    {step_address}, {step_spawn}, {step_sandbox}, {step_create, true}, {step_start, true},
+    {step_wait_gone}, {step_image},        {step_accel},       {step_template}, {step_layers},
+    {step_scratch},   {step_volumes},      {step_bridge},      {step_address},  {step_spawn},
+    {step_sandbox},   {step_create, true}, {step_start, true},
 };
 
 static void start_free(struct start *s)
@@ -364,6 +392,22 @@ static void start_fail(struct start *s, int r, const struct err *e, bool runtime
 	sup_abort(c, failed, f);
 }
 
+static void boot_instead(void *ud)
+{
+	struct start *s = ud;
+
+	s->template = NULL;
+	for (s->op->step = 0; steps[s->op->step].run != step_spawn;)
+		s->op->step++;
+	start_steps(s);
+}
+
+/* A machine that does not come up as a clone is given a second chance. */
+static bool was_clone(const struct start *s, const struct err *e)
+{
+	return s->template && s->spawned && e && strstr(err_text(e), "VM did not start");
+}
+
 static void start_finish(struct start *s)
 {
 	struct op *op = s->op;
@@ -391,6 +435,11 @@ static void start_steps(struct start *s)
 
 static void start_next(struct start *s, int r, const struct err *e)
 {
+	if (r < 0 && was_clone(s, e)) {
+		template_distrust(s->c->engine, err_text(e));
+		sup_abort(s->c, boot_instead, s);
+		return;
+	}
 	if (r < 0) {
 		start_fail(s, r, e, steps[s->op->step].runtime);
 		return;

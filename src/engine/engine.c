@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/strv.h"
 #include "engine/accel.h"
+#include "engine/template.h"
 #include "engine/config.h"
 #include "engine/container.h"
 #include "engine/db.h"
@@ -118,6 +119,7 @@ void engine_close(struct engine *e)
 	if (e->images)
 		images_close(e);
 	accel_close(e);
+	template_close(e);
 	events_close(e);
 	if (e->db)
 		db_close(e->db);

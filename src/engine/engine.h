@@ -32,7 +32,8 @@ struct engine_config {
 	enum isolation default_isolation;
 	bool require_hardware;	/* refuse hyperv under TCG */
 	char *accel;		/* "auto" (NULL), "kvm", "tcg" */
-	uint64_t vm_memory;	/* bytes, default RAM of a VM without -m */
+	uint64_t vm_memory; /* bytes that every VM has from the first moment on; more comes by its limit */
+	bool vm_cold_boot;	/* VMs boot instead of being clones of a template */
 	unsigned vm_vcpus;
 };
 
@@ -46,6 +47,7 @@ struct engine {
 	struct volumes *volumes;
 	struct events *events;
 	struct accel_state *accel;	/* accel.h */
+	struct template_state *template;	/* template.h */
 	char *id;		/* random, kept in the database: `info` ID */
 };
 

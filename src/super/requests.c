@@ -104,7 +104,7 @@ static int req_sandbox(struct peer *p, const struct frame *f, int *fds, size_t n
 
 	if (r < 0)
 		return r;
-	b->ops->sandbox(b, &m, on_done, call_new(p, f->seq, "", ""));
+	b->ops->sandbox(b, &m, n_fds ? fds[0] : -EBADF, on_done, call_new(p, f->seq, "", ""));
 	msg_sandbox_done(&m);
 	return 0;
 }

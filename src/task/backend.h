@@ -35,7 +35,9 @@ struct backend_events {
 
 struct backend_ops {
 	const char *kind;	/* "process" or "hyperv" */
-	void (*sandbox)(struct backend *b, const struct msg_sandbox *m, backend_done_fn done, void *ud);
+	/* template: what the machine is a clone of (vm/template.h), -EBADF = none; borrowed. */
+	void (*sandbox)(struct backend *b, const struct msg_sandbox *m, int template, backend_done_fn done,
+			void *ud);
 	void (*create)(struct backend *b, const struct msg_create *m, backend_done_fn done, void *ud);
 	void (*start)(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud);
 	void (*kill)(struct backend *b, const char *ctr, const char *exec, int signo, bool all,

@@ -346,7 +346,8 @@ static void op_start(struct backend *b, const char *ctr, const char *exec, backe
 
 /* --- the rest --- */
 
-static void op_sandbox(struct backend *b, const struct msg_sandbox *m, backend_done_fn done, void *ud)
+static void op_sandbox(struct backend *b, const struct msg_sandbox *m, int template, backend_done_fn done,
+		       void *ud)
 {
 	struct local *l = local_of(b);
 	_cleanup_err_ struct err e = ERR_INIT;

@@ -139,9 +139,10 @@ static bool is_table(const void *p, size_t n)
 	return whole;
 }
 
-static void op_sandbox(struct backend *b, const struct msg_sandbox *m, backend_done_fn done, void *ud)
+static void op_sandbox(struct backend *b, const struct msg_sandbox *m, int template, backend_done_fn done,
+		       void *ud)
 {
-	machine_start(guest_of(b), m, done, ud);
+	machine_start(guest_of(b), m, template, done, ud);
 }
 
 static void op_create(struct backend *b, const struct msg_create *m, backend_done_fn done, void *ud)

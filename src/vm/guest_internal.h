@@ -104,8 +104,9 @@ void link_refuse(struct guest *g, const struct err *e);
 int gtask_open_streams(struct gtask *t, uint32_t base);
 
 /* machine.c */
-/* Tap, shares, QEMU, stopped. */
-void machine_start(struct guest *g, const struct msg_sandbox *m, backend_done_fn done, void *ud);
+/* Tap, shares, QEMU, stopped. template: sealed, borrowed; -EBADF = the machine boots. */
+void machine_start(struct guest *g, const struct msg_sandbox *m, int template, backend_done_fn done,
+		   void *ud);
 /* Ends it; why (NULL: because we were asked to) is told of its tasks. */
 void machine_kill(struct guest *g, const char *why);
 /* The machine is gone and the link drained: every task ends with 137. */

@@ -127,6 +127,10 @@ static int enter_root(const struct jail_args *a)
 		r = bind_one(a->argv[0], a->argv[0]);
 	if (r == 0 && a->kvm)
 		r = make_kvm(a->uid);
+	if (r == 0 && a->proc &&
+	    (mkdir("/tmp/proc", 0555) < 0 ||
+	     mount("proc", "/tmp/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "subset=pid") < 0))
+		r = -errno;
 	for (size_t i = 0; r == 0 && i < a->n_binds; i++)
 		r = bind_one(fd_proc_path(files[i]).s, a->binds[i].to);
 	if (r < 0)

@@ -13,6 +13,7 @@ struct jail_args {
 	uint32_t uid;			/* and gid */
 	const char *cgroup;		/* path below each hierarchy, made before; NULL or "" = stay */
 	bool kvm;			/* it needs /dev/kvm */
+	bool proc;			/* it opens files by /proc/self/fd */
 	const struct jail_bind { const char *from, *to; } *binds;	/* further files it may read */
 	size_t n_binds;
 };

@@ -9,6 +9,7 @@
 #include "lib/netlink.h"
 #include "vm/cgroup.h"
 #include "vm/jail.h"
+#include "vm/template.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -17,12 +18,6 @@
 
 #define MEMORY_MIN (64ull << 20)
 #define QEMU_OVERHEAD (256ull << 20)	/* QEMU itself, its translation buffer, page tables, file servers */
-
-/* The console is for panics and warnings: each byte written to it is an exit. noforce: no bounce buffer,
- * which would be 64 MB of a machine that memory can be added to. */
-static const char cmdline[] =
-	"quiet reboot=t panic=-1 tsc=reliable no_timer_check swiotlb=noforce cryptomgr.notests "
-	"rcupdate.rcu_expedited=1 memhp_default_state=online_movable console=ttyS0";
 
 /* What vmwp keeps for the life of the machine. Root's own files it opens without any capability: disks and
  * logs of further containers, exit records, the machine's control groups. */
@@ -219,7 +214,7 @@ static int prepare(struct guest *g, int *ret_link, struct err *e)
 
 	if (*m->cgroup) {
 		g->cgroup = xstrdup(m->cgroup);
-		cgroup_make(g->cgroup, m->memory + QEMU_OVERHEAD, m->vcpus);
+		cgroup_make(g->cgroup, m->memory + m->memory_extra + QEMU_OVERHEAD, m->vcpus);
 	}
 	if (streq(m->net, "bridge"))
 		r = plug(g);
@@ -245,9 +240,10 @@ static void copy_conf(struct guest *g, const struct msg_sandbox *m)
 		g->conf.vcpus = 1;
 }
 
-static void start(struct guest *g, int link, struct starting *s)
+static void start(struct guest *g, int link, int ram, int state, struct starting *s)
 {
-	_cleanup_free_ char *words = g->debug ? xasprintf("%s insula.debug", cmdline) : xstrdup(cmdline);
+	_cleanup_free_ char *words =
+	    g->debug ? xasprintf("%s insula.debug", guest_cmdline) : xstrdup(guest_cmdline);
 	int fds[GUEST_SHARES_MAX];
 
 	for (size_t i = 0; i < g->n_shares; i++)
@@ -258,6 +254,11 @@ static void start(struct guest *g, int link, struct starting *s)
 	    .initrd = g->conf.initrd,
 	    .cmdline = words,
 	    .memory = g->conf.memory,
+	    .memory_region = g->conf.memory_region,
+	    .memory_extra = g->conf.memory_extra,
+	    .ram_fd = ram,
+	    .ram_private = ram >= 0 && !g->n_shares,
+	    .state_fd = state,
 	    .vcpus = g->conf.vcpus,
 	    .cgroup = g->cgroup,
 	    .tap_fd = g->tap,
@@ -277,16 +278,21 @@ static void start(struct guest *g, int link, struct starting *s)
 		fd_close(&g->shares[i].fd);
 }
 
-void machine_start(struct guest *g, const struct msg_sandbox *m, backend_done_fn done, void *ud)
+void machine_start(struct guest *g, const struct msg_sandbox *m, int template, backend_done_fn done, void *ud)
 {
 	_cleanup_err_ struct err e = ERR_INIT;
-	_cleanup_close_ int link = -EBADF;
+	_cleanup_close_ int link = -EBADF, ram = -EBADF, state = -EBADF;
 	struct starting *s;
 	int r = check(g, m, &e);
 
 	if (r == 0) {
 		copy_conf(g, m);
 		r = prepare(g, &link, &e);
+		if (r == 0 && template >= 0) {
+			r = template_open(template, m->memory, g->n_shares > 0, &ram, &state);
+			if (r < 0)
+				err_set(&e, ERR_SYSTEM, r, "open the template of virtual machines");
+		}
 		/* There is no second try: what it takes is gone, or half made. */
 		g->phase = r < 0 ? GUEST_GONE : GUEST_STARTING;
 	}
@@ -296,7 +302,7 @@ void machine_start(struct guest *g, const struct msg_sandbox *m, backend_done_fn
 	}
 	s = new0(struct starting);
 	*s = (struct starting){ g, done, ud };
-	start(g, link, s);
+	start(g, link, ram, state, s);
 }
 
 void machine_done(struct guest *g)

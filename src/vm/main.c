@@ -7,11 +7,16 @@
 #include "super/super.h"
 #include "vm/accel.h"
 #include "vm/guest.h"
+#include "vm/template.h"
 #include "vm/vmm.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define TEMPLATE_FD 3
 
 /* For insulad: "kvm", or "tcg" and the reason. */
 static int probe_accel(int argc, char **argv)
@@ -50,6 +55,48 @@ static int check(int argc, char **argv)
 	return missing > 0;
 }
 
+static bool size_of(const char *text, uint64_t *ret)
+{
+	char *end;
+
+	errno = 0;
+	*ret = text ? strtoull(text, &end, 10) : 0;
+	return text && *text && !*end && errno == 0;
+}
+
+/* For insulad: fills the memfd it was given as descriptor 3. A failure is said in one line. */
+static int make_template(int argc, char **argv)
+{
+	_cleanup_free_ char *dir = NULL, *kernel = NULL, *initrd = NULL, *accel = NULL, *memory = NULL;
+	_cleanup_free_ char *region = NULL, *error = NULL;
+	_cleanup_free_ char **rest = NULL;
+	_cleanup_err_ struct err e = ERR_INIT;
+	const struct opt opts[] = {
+		{ 0, "dir", OPT_STR, &dir, "path", "Where templates are kept" },
+		{ 0, "kernel", OPT_STR, &kernel, "file", "The guest's kernel" },
+		{ 0, "initrd", OPT_STR, &initrd, "file", "Its initramfs" },
+		{ 0, "accel", OPT_STR, &accel, "name", "kvm or tcg" },
+		{ 0, "memory", OPT_STR, &memory, "bytes", "Memory from the first moment on" },
+		{ 0, "region", OPT_STR, &region, "bytes", "Memory that may be added" },
+		OPT_END
+	};
+	struct template_config c;
+
+	if (opt_parse(opts, argc, argv, false, &rest, &error) < 0 || rest[0] || !dir || !kernel || !initrd ||
+	    !accel || !size_of(memory, &c.memory) || !size_of(region, &c.region)) {
+		fprintf(stderr, "vmwp --template: %s\n", error ? error : "missing or unexpected argument");
+		return 2;
+	}
+	c.dir = dir;
+	c.kernel = kernel;
+	c.initrd = initrd;
+	c.accel = accel;
+	if (template_fill(&c, TEMPLATE_FD, &e) == 0)
+		return 0;
+	fprintf(stderr, "%s\n", err_text(&e));
+	return 1;
+}
+
 static int supervise(int argc, char **argv)
 {
 	_cleanup_loop_ struct loop *loop = NULL;
@@ -77,5 +124,7 @@ int main(int argc, char **argv)
 		return probe_accel(argc, argv);
 	if (argc >= 2 && streq(argv[1], "--check"))
 		return check(argc - 1, argv + 1);
+	if (argc >= 2 && streq(argv[1], "--template"))
+		return make_template(argc - 1, argv + 1);
 	return supervise(argc, argv);
 }

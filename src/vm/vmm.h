@@ -2,15 +2,19 @@
  * stand behind the same table later.
  *
  * Life: start() makes the machine, stopped. Devices are added to it while it stands, and later too
- * (disks of further containers). go() lets it run; the guest finds devices by a bus rescan, so the
- * same order serves a cold boot and a restored template. All calls are asynchronous where the monitor
- * is asked: done runs exactly once. */
+ * (disks of further containers). go() lets it run. The same order serves a cold boot and a machine that is
+ * restored from a template: what a template holds is the place of a NIC, of memory that may come and of
+ * VMM_TEMPLATE_DISKS disks, and a clone finds its own devices there; what has no place, the guest finds by a
+ * rescan of its bus. All calls are asynchronous where the monitor is asked: done runs exactly once. */
 #pragma once
 
 #include "base/err.h"
 #include "base/loop.h"
 #include <stdbool.h>
 #include <stdint.h>
+
+/* Disks that a machine can have without a rescan, in the order they are added. */
+#define VMM_TEMPLATE_DISKS 6
 
 struct vmm;
 
@@ -20,7 +24,13 @@ typedef void (*vmm_done_fn)(void *userdata, int r, const struct err *e);
 struct vmm_config {
 	const char *accel;		/* "kvm" or "tcg" */
 	const char *kernel, *initrd, *cmdline;
-	uint64_t memory;		/* bytes */
+	uint64_t memory;		/* bytes: of the base, from the first moment on */
+	uint64_t memory_region;		/* what may come beside it at most; 0 = the base is all */
+	uint64_t memory_extra;		/* of that, what comes when the machine runs: a multiple of 2 MiB */
+	int ram_fd;			/* the file behind the base memory; -EBADF = an unnamed one */
+	bool ram_private;		/* written pages are the machine's own, the file stays as it is */
+	int state_fd; /* what save() wrote, at its offset: restored in place of a boot; -EBADF */
+	bool template;			/* goes with place holders for devices, to be saved */
 	unsigned vcpus;
 	const char *cgroup; /* for the machine's process: path below each hierarchy, made already */
 	int tap_fd;			/* -EBADF = no NIC */
@@ -45,6 +55,8 @@ struct vmm_ops {
 	void (*add_disk)(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done,
 			 void *ud);
 	void (*go)(struct vmm *v, vmm_done_fn done, void *ud);
+	/* Stops the machine and writes its state, all but the memory in ram_fd, to fd, which is borrowed. */
+	void (*save)(struct vmm *v, int fd, vmm_done_fn done, void *ud);
 	/* Ends the machine now. gone() still runs, later. */
 	void (*kill)(struct vmm *v);
 	/* The last lines of the serial console, for messages, clean. Borrowed until the loop's next round. */

@@ -65,7 +65,8 @@ static void fake_free(struct vmm *v)
 	machine.freed = true;
 }
 
-static const struct vmm_ops fake = { fake_start, fake_add_disk, fake_go, fake_kill, fake_console, fake_free };
+static const struct vmm_ops fake = {fake_start, fake_add_disk, fake_go,  NULL,
+				    fake_kill,  fake_console,  fake_free};
 
 int qemu_new(struct loop *l, struct vmm **ret)
 {
@@ -277,7 +278,7 @@ static int setup(void **state)
 				.memory = 128 << 20,
 				.cgroup = (char *)""};
 
-	f->b->ops->sandbox(f->b, &m, done, f);
+	f->b->ops->sandbox(f->b, &m, -EBADF, done, f);
 	assert_string_equal(take_log(f), "done ok");
 	*state = f;
 	return 0;

@@ -7,7 +7,6 @@ static const char *const fixed[] = {
 	"-name", "insula", "-no-user-config", "-nodefaults", "-nographic", "-no-reboot", "-S",
 	"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 	"-machine", "pc,memory-backend=ram,usb=off,vmport=off",
-	"-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD,
 };
 
 /* The translation buffer of TCG would be 1 GiB. Under TCG the fast string features cost more than they give.
@@ -23,9 +22,27 @@ static void add_chardev(char ***v, const char *id, int fd)
 	strv_addf(v, "socket,id=%s,fd=%d", id, fd);
 }
 
+/* The memory of a clone is its template's, copied page by page as it is written to; all other is shared, for
+ * the file servers of shares map it too, and a template is made by writing to its file. */
+static void add_memory(char ***v, const struct vmm_config *c)
+{
+	unsigned long long kib = c->memory >> 10, region = c->memory_region >> 10;
+
+	strv_add(v, "-m");
+	if (region)
+		strv_addf(v, "size=%lluk,slots=1,maxmem=%lluk", kib, kib + region);
+	else
+		strv_addf(v, "%lluk", kib);
+	strv_add(v, "-object");
+	if (c->ram_fd >= 0)
+		strv_addf(v, "memory-backend-file,id=ram,size=%lluk,mem-path=/proc/self/fd/%d,share=%s", kib,
+			  FD_RAM, c->ram_private ? "off" : "on");
+	else
+		strv_addf(v, "memory-backend-memfd,id=ram,size=%lluk,share=on", kib);
+}
+
 char **qemu_arguments(const char *program, const struct vmm_config *c)
 {
-	unsigned long long kib = c->memory >> 10;
 	char **v = NULL;
 
 	strv_add(&v, program);
@@ -34,13 +51,14 @@ char **qemu_arguments(const char *program, const struct vmm_config *c)
 	for (size_t i = 0; i < ARRAY_SIZE(accels); i++)
 		for (size_t k = 0; k < 4 && streq(accels[i].name, c->accel); k++)
 			strv_add(&v, accels[i].args[k]);
-	strv_adds(&v, "-append", c->cmdline, "-smp", NULL);
+	/* What is restored has its kernel in memory. */
+	if (c->state_fd >= 0)
+		strv_adds(&v, "-incoming", "defer", NULL);
+	else
+		strv_adds(&v, "-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD, "-append", c->cmdline, NULL);
+	strv_add(&v, "-smp");
 	strv_addf(&v, "%u", c->vcpus);
-	strv_add(&v, "-m");
-	strv_addf(&v, "%lluk", kib);
-	/* Shared, for the file servers of shares map it too. */
-	strv_add(&v, "-object");
-	strv_addf(&v, "memory-backend-memfd,id=ram,size=%lluk,share=on", kib);
+	add_memory(&v, c);
 
 	add_chardev(&v, "qmp", FD_QMP);
 	strv_adds(&v, "-mon", "chardev=qmp,mode=control", NULL);

@@ -3,15 +3,24 @@
 
 #include "vm/vmm.h"
 
-enum { FD_QMP = 10, FD_LINK, FD_CONSOLE, FD_SHARES = 20 };
+enum { FD_QMP = 10, FD_LINK, FD_CONSOLE, FD_RAM, FD_SHARES = 20 };
 #define SHARES_MAX 8
 
-/* What the jail calls them: QEMU opens these two by name only. */
+/* What the jail calls them: QEMU opens these by name. */
 #define JAIL_KERNEL "/boot/vmlinuz"
 #define JAIL_INITRD "/boot/initramfs.img"
 
-/* Slots of the PCI bus. Fixed addresses make the order of devices in the guest certain. */
-enum { SLOT_LINK = 3, SLOT_NIC, SLOT_FIRST, SLOT_LAST = 31 };
+/* Slots of the PCI bus. Fixed addresses make the order of devices in the guest certain, and let a clone put
+ * its own devices where its template had place holders: a device that the guest has not seen at boot costs
+ * it 0.16 s under software emulation. */
+enum {
+	SLOT_LINK = 3,
+	SLOT_NIC,
+	SLOT_MEMORY,
+	SLOT_DISKS,
+	SLOT_REST = SLOT_DISKS + VMM_TEMPLATE_DISKS, /* disks beyond these, shares */
+	SLOT_LAST = 31
+};
 
 /* NULL-terminated, heap. program: argv[0]. */
 char **qemu_arguments(const char *program, const struct vmm_config *c);

@@ -1,0 +1,189 @@
+#include "engine/template.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "base/strv.h"
+#include "engine/paths.h"
+#include "engine/worker.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#define TEMPLATE_FD 3
+#define GB (1ull << 30)
+#define TEXT_MAX 4096
+
+struct template_waiter { struct list link; engine_done_fn done; void *userdata; };
+
+struct template_state {
+	struct engine *engine;
+	int fd;				/* being filled, then sealed */
+	bool ready, failed, busy;
+	char *program, **argv;
+	struct list waiters;
+};
+
+static struct template_state *state_of(struct engine *e)
+{
+	if (!e->template) {
+		e->template = new0(struct template_state);
+		*e->template = (struct template_state){.engine = e, .fd = -EBADF};
+		list_init(&e->template->waiters);
+	}
+	return e->template;
+}
+
+uint64_t template_region(void)
+{
+	struct sysinfo si;
+
+	if (sysinfo(&si) < 0)
+		return GB;
+	return ((uint64_t)si.totalram * si.mem_unit + GB - 1) / GB * GB;
+}
+
+static void tell(struct template_state *t)
+{
+	struct template_waiter *w;
+
+	while ((w = list_first(&t->waiters, struct template_waiter, link))) {
+		list_remove(&w->link);
+		w->done(w->userdata, 0, NULL, t->ready ? &t->fd : NULL);
+		free(w);
+	}
+}
+
+/* In the worker: runs vmwp with the memfd, and takes what it says where it fails. */
+static int fill(void *arg, struct sbuf *out, struct err *e)
+{
+	struct template_state *t = arg;
+	char *envp[] = {(char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL}, text[TEXT_MAX] = "";
+	_cleanup_close_ int read_end = -EBADF;
+	_cleanup_proc_ struct proc p = PROC_INIT;
+	int pipe[2], code = 0, r = fd_pipe(pipe, 0);
+
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "pipe");
+	read_end = pipe[0];
+	struct fd_map fds[] = {{t->fd, TEMPLATE_FD}, {pipe[1], 2}};
+	struct spawn_args a = {.path = t->program, .argv = t->argv, .envp = envp, .fds = fds,
+			       .n_fds = ARRAY_SIZE(fds), .pdeathsig = 9};
+
+	r = proc_spawn(&a, &p);
+	fd_close(&pipe[1]);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "run %s", t->program);
+	(void)fd_read_full(read_end, text, sizeof text - 1);
+	r = proc_wait(&p, &code);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "wait for %s", t->program);
+	text[strcspn(text, "\n")] = 0;
+	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s", *text ? text : "vmwp --template failed") : 0;
+}
+
+static void filled(void *ud, int r, const struct err *e, const struct sbuf *out)
+{
+	struct template_state *t = ud;
+
+	t->busy = false;
+	t->ready = r == 0;
+	if (r < 0)
+		template_distrust(t->engine, err_text(e));
+	strv_free(t->argv);
+	t->argv = NULL;
+	free(t->program);
+	t->program = NULL;
+	tell(t);
+}
+
+static int begin(struct template_state *t, const char *accel)
+{
+	const struct engine_config *cfg = &t->engine->cfg;
+	_cleanup_free_ char *dir = path_join(cfg->data_root, "vm"),
+			    *kernel = path_join(cfg->vm_dir, "vmlinuz"),
+			    *initrd = path_join(cfg->vm_dir, "initramfs.img");
+
+	t->program = engine_program(t->engine, "vmwp");
+	if (!t->program)
+		return -ENOENT;
+	t->fd = memfd_create("insula-template", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (t->fd < 0)
+		return -errno;
+	strv_adds(&t->argv, "vmwp", "--template", "--dir", dir, "--kernel", kernel, "--initrd", initrd,
+		  "--accel", accel, "--memory", NULL);
+	strv_addf(&t->argv, "%llu", (unsigned long long)cfg->vm_memory);
+	strv_add(&t->argv, "--region");
+	strv_addf(&t->argv, "%llu", (unsigned long long)template_region());
+	t->busy = true;
+	return worker_run(t->engine->loop, fill, t, filled, t);
+}
+
+void template_get(struct engine *e, const char *accel, engine_done_fn done, void *userdata)
+{
+	struct template_state *t = state_of(e);
+	struct template_waiter *w;
+	int r = 0;
+
+	if (!e->cfg.vm_cold_boot && !t->ready && !t->failed && !t->busy)
+		r = begin(t, accel);
+	if (r < 0) {
+		t->busy = false;
+		template_distrust(e, strerror(-r));
+	}
+	if (!t->busy) {
+		done(userdata, 0, NULL, t->ready ? &t->fd : NULL);
+		return;
+	}
+	w = new0(struct template_waiter);
+	*w = (struct template_waiter){.done = done, .userdata = userdata};
+	list_append(&t->waiters, &w->link);
+}
+
+/* What is kept on disk may be what is wrong: the next daemon makes it anew. */
+static void remove_kept(struct engine *e)
+{
+	_cleanup_free_ char *dir = path_join(e->cfg.data_root, "vm");
+	DIR *d = opendir(dir);
+	struct dirent *de;
+
+	while (d && (de = readdir(d)))
+		if (str_starts(de->d_name, "template-"))
+			(void)unlinkat(dirfd(d), de->d_name, 0);
+	if (d)
+		(void)closedir(d);
+}
+
+void template_distrust(struct engine *e, const char *why)
+{
+	struct template_state *t = state_of(e);
+
+	log_warn("virtual machines boot instead of being cloned: %s", why);
+	remove_kept(e);
+	t->ready = false;
+	t->failed = true;
+	fd_close(&t->fd);
+}
+
+void template_close(struct engine *e)
+{
+	struct template_state *t = e->template;
+
+	if (!t)
+		return;
+	fd_close(&t->fd);
+	list_for_each(w, &t->waiters, struct template_waiter, link) {
+		list_remove(&w->link);
+		free(w);
+	}
+	strv_free(t->argv);
+	free(t->program);
+	free(t);
+	e->template = NULL;
+}

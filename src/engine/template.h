@@ -1,0 +1,15 @@
+/* The template that the virtual machines of this daemon are clones of (vm/template.h): made or loaded by
+ * `vmwp --template` at the first need, held as a sealed memfd. */
+#pragma once
+
+#include "engine/engine.h"
+
+/* done's result points to the descriptor (int, borrowed), or is NULL where machines have to boot: templates
+ * are switched off, or there is none, which was logged. Does not fail. */
+void template_get(struct engine *e, const char *accel, engine_done_fn done, void *userdata);
+/* A machine could not be restored from it: from now on they boot. */
+void template_distrust(struct engine *e, const char *why);
+/* Memory that may be added to a machine: as much as the host has. The same for all, since it is part of the
+ * template. Bytes. */
+uint64_t template_region(void);
+void template_close(struct engine *e);

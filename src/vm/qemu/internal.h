@@ -1,0 +1,71 @@
+/* The state of one QEMU. Internal to vm/qemu/: driver.c has its life, devices.c what it is made of,
+ * state.c how its state is saved and loaded. */
+#pragma once
+
+#include "base/hash.h"
+#include "base/proc.h"
+#include "vm/output.h"
+#include "vm/qemu/qmp.h"
+#include "vm/vmm.h"
+
+/* Commands that are asked for together: done runs once, after the last answer or at the first error. */
+struct batch {
+	struct list link;
+	struct qemu *q;
+	size_t pending;
+	bool failed;
+	vmm_done_fn done;
+	void *ud;
+};
+
+struct qemu {
+	struct vmm v;
+	struct loop *loop;
+	struct proc proc;
+	struct loop_source *child;
+	struct qmp *qmp;
+	struct output console, errors;
+	bool gone, stopped_itself, ran;
+	unsigned next_disk, next_slot;
+	bool has_nic;
+	bool template;			/* a device is needed in each of a template's places */
+	int state_fd;			/* to be loaded before the processors run */
+	char **share_tags;
+	size_t n_shares;
+	uint64_t extra;			/* bytes of memory beside the base */
+	struct list batches;
+	struct batch *migration;	/* the one that waits for the end of a migration */
+};
+
+static inline struct qemu *qemu_of(struct vmm *v)
+{
+	return container_of(v, struct qemu, v);
+}
+
+/* A batch begins with one command pending, so that it is not over before all have been asked for:
+ * batch_end() takes that one back. */
+struct batch *batch_begin(struct qemu *q, vmm_done_fn done, void *ud);
+/* args is taken; pass_fd >= 0 is duplicated. */
+void batch_command(struct batch *b, const char *name, struct json *args, int pass_fd);
+/* One of what it waits for is over. */
+void batch_over(struct batch *b, int r, const struct err *e);
+static inline void batch_end(struct batch *b)
+{
+	batch_over(b, 0, NULL);
+}
+
+/* devices.c */
+void devices_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud);
+void devices_add_memory(struct batch *b, uint64_t region);
+void devices_add_nic(struct batch *b, int tap_fd, const char *mac);
+void devices_add_shares(struct batch *b);
+/* A device for each place of a template that nothing has taken. */
+void devices_add_placeholders(struct batch *b);
+/* Tells the guest how much of the memory region it may use. */
+void devices_set_memory(struct batch *b);
+
+/* state.c */
+void state_load(struct batch *b);
+void state_save(struct batch *b, int fd);
+/* An event of QEMU that says how a migration goes. */
+void state_event(struct qemu *q, const struct json *data);
