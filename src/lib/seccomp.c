@@ -74,6 +74,17 @@ static const struct { const char *name; unsigned flag; } flags[] = {
 	{ "SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW },
 };
 
+const char *seccomp_name(enum seccomp_names list, size_t i)
+{
+	switch (list) {
+	case SECCOMP_NAMES_ACTIONS: return i < ARRAY_SIZE(actions) ? actions[i].name : NULL;
+	case SECCOMP_NAMES_OPERATORS: return i < ARRAY_SIZE(ops) ? ops[i].name : NULL;
+	case SECCOMP_NAMES_ARCHS: return i < ARRAY_SIZE(archs) ? archs[i].name : NULL;
+	case SECCOMP_NAMES_FLAGS: return i < ARRAY_SIZE(flags) ? flags[i].name : NULL;
+	}
+	return NULL;
+}
+
 static int find_action(const char *name, const int64_t *data, const char *path, uint32_t *ret, struct err *e)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {

@@ -26,5 +26,10 @@ int seccomp_prog_compile(const struct json *profile, const char *cache_dir, stru
 			 struct err *e);
 /* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. */
 int seccomp_prog_load(const struct seccomp_prog *p);
+/* What a profile may say: name number i of a list, NULL past its end. */
+enum seccomp_names {
+	SECCOMP_NAMES_ACTIONS, SECCOMP_NAMES_OPERATORS, SECCOMP_NAMES_ARCHS, SECCOMP_NAMES_FLAGS
+};
+const char *seccomp_name(enum seccomp_names list, size_t i);
 /* Version of the library linked, "2.5.4". Static buffer. */
 const char *seccomp_lib_version(void);

@@ -11,6 +11,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,7 +50,62 @@ static void add_mount(struct cgroup *cg, char *line)
 	}
 }
 
-int cgroup_new(const char *path, struct cgroup **ret, struct err *e)
+int cgroup_read_own(char **ret)
+{
+	return fs_read(AT_FDCWD, "/proc/self/cgroup", 1 << 20, ret, NULL);
+}
+
+/* Whether a line of /proc/PID/cgroup, "4:memory:/path" or "0::/path", is about this hierarchy. */
+static bool line_is_of(const char *controllers, const struct cgroup_hier *h)
+{
+	_cleanup_strv_ char **names = strv_split(controllers, ",");
+
+	if (h->v2)
+		return !names || !*names;
+	for (char **n = names; n && *n; n++) {
+		const char *name = str_starts(*n, "name=") ? *n + strlen("name=") : *n;
+
+		if (strv_has(h->controllers, name) || (!h->controllers && str_ends(h->mount, name)))
+			return true;
+	}
+	return false;
+}
+
+/* Where a relative path begins in a hierarchy. Heap string. */
+static char *own_group(const char *own, const struct cgroup_hier *h)
+{
+	_cleanup_strv_ char **lines = strv_split(own, "\n");
+
+	for (char **l = lines; l && *l; l++) {
+		char *controllers = strchr(*l, ':'), *path;
+
+		if (!controllers || !(path = strchr(controllers + 1, ':')))
+			continue;
+		*path++ = 0;
+		if (line_is_of(controllers + 1, h)) {
+			_cleanup_free_ char *up = xasprintf("%s/..", path);
+
+			return path_clean(h->v2 ? up : path);
+		}
+	}
+	return xstrdup("/");
+}
+
+static int set_paths(struct cgroup *cg, const char *path, const char *own)
+{
+	_cleanup_free_ char *now = NULL;
+	int r = *path == '/' || own ? 0 : cgroup_read_own(&now);
+
+	for (size_t i = 0; r == 0 && i < cg->n; i++) {
+		_cleanup_free_ char *base = *path == '/' ? NULL : own_group(own ? own : now, &cg->h[i]),
+				    *full = base ? path_join(base, path) : NULL;
+
+		cg->h[i].path = path_clean(full ? full : path);
+	}
+	return r;
+}
+
+int cgroup_new(const char *path, const char *own, struct cgroup **ret, struct err *e)
 {
 	_cleanup_(cgroup_freep) struct cgroup *cg = NULL;
 	_cleanup_free_ char *text = NULL;
@@ -56,18 +113,21 @@ int cgroup_new(const char *path, struct cgroup **ret, struct err *e)
 	_cleanup_strv_ char **parts = strv_split(path, "/");
 	int r;
 
-	if (*path != '/' || strv_has(parts, ".."))
-		return err_msg(e, ERR_INVALID, 0, "linux.cgroupsPath: '%s' must be absolute, without \"..\"",
-			       path);
+	if (!strv_len(parts) || strv_has(parts, ".."))
+		return err_msg(e, ERR_INVALID, 0,
+			       "linux.cgroupsPath: '%s' must name a group, without \"..\"", path);
 	r = fs_read(AT_FDCWD, "/proc/self/mountinfo", 4 << 20, &text, NULL);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "read mounts");
 	cg = new0(struct cgroup);
-	cg->path = path_clean(path);
+	cg->path = xstrdup(path);
 	lines = strv_split(text, "\n");
 	for (char **l = lines; l && *l; l++)
 		add_mount(cg, *l);
 	cg->unified = cg->n == 1 && cg->h[0].v2;
+	r = set_paths(cg, path, own);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "read the runtime's own cgroups");
 	*ret = TAKE_PTR(cg);
 	return 0;
 }
@@ -78,6 +138,7 @@ void cgroup_free(struct cgroup *cg)
 		return;
 	for (size_t i = 0; i < cg->n; i++) {
 		free(cg->h[i].mount);
+		free(cg->h[i].path);
 		strv_free(cg->h[i].controllers);
 	}
 	free(cg->path);
@@ -86,7 +147,7 @@ void cgroup_free(struct cgroup *cg)
 
 char *cgroup_file(const struct cgroup *cg, const struct cgroup_hier *h, const char *file)
 {
-	return xasprintf("%s%s%s%s", h->mount, cg->path, *file ? "/" : "", file);
+	return xasprintf("%s%s%s%s", h->mount, h->path, *file ? "/" : "", file);
 }
 
 const struct cgroup_hier *cgroup_hier_of(const struct cgroup *cg, const char *controller)
@@ -125,6 +186,21 @@ int cgroup_set(const struct cgroup *cg, const char *controller, const char *file
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot set %s: write '%s' to %s", what, value, path) : 0;
 }
 
+int cgroup_get(const struct cgroup *cg, const char *controller, const char *file, uint64_t *ret)
+{
+	const struct cgroup_hier *h = cgroup_hier_of(cg, controller);
+	_cleanup_free_ char *path = h ? cgroup_file(cg, h, file) : NULL, *text = NULL;
+	int r = path ? fs_read_line(AT_FDCWD, path, &text) : -ENOENT;
+
+	if (r < 0)
+		return r;
+	if (streq(text, "max")) {
+		*ret = UINT64_MAX;
+		return 0;
+	}
+	return str_to_u64(text, ret);
+}
+
 /* --- life --- */
 
 static int make_dir(struct cgroup *cg, const struct cgroup_hier *h, struct err *e)
@@ -148,12 +224,26 @@ static int make_dir(struct cgroup *cg, const struct cgroup_hier *h, struct err *
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot make cgroup '%s'", dir) : 0;
 }
 
-int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err *e)
+/* Joining a frozen group hangs for good; one with processes is somebody else's. */
+static int check_unused(const struct cgroup *cg, struct err *e)
 {
-	int r = 0;
+	_cleanup_free_ pid_t *pids = NULL;
+	size_t n = 0;
 
 	if (cgroup_frozen(cg))
 		return err_msg(e, ERR_CONFLICT, -EBUSY, "cgroup '%s' is frozen", cg->path);
+	if (cgroup_pids(cg, &pids, &n) == 0 && n)
+		return err_msg(e, ERR_CONFLICT, -EBUSY, "cgroup '%s' is not empty: %zu process(es) found",
+			       cg->path, n);
+	return 0;
+}
+
+int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err *e)
+{
+	int r = check_unused(cg, e);
+
+	if (r < 0)
+		return r;
 	for (size_t i = 0; r == 0 && i < cg->n; i++)
 		r = make_dir(cg, &cg->h[i], e);
 	if (r == 0 && cg->unified)
@@ -162,6 +252,31 @@ int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err
 		r = cgroup_apply(cg, res, e);
 	if (r < 0)
 		(void)cgroup_remove(cg, NULL);
+	return r;
+}
+
+int cgroup_sub(const struct cgroup *cg, const char *path, struct cgroup **ret, struct err *e)
+{
+	_cleanup_(cgroup_freep) struct cgroup *sub = new0(struct cgroup);
+	_cleanup_strv_ char **parts = strv_split(path, "/");
+	int r = 0;
+
+	if (!strv_len(parts) || strv_has(parts, ".."))
+		return err_msg(e, ERR_INVALID, 0, "bad sub cgroup path '%s'", path);
+	sub->path = path_join(cg->path, path);
+	sub->unified = cg->unified;
+	for (size_t i = 0; i < cg->n; i++) {
+		_cleanup_free_ char *full = path_join(cg->h[i].path, path);
+
+		sub->h[sub->n++] = (struct cgroup_hier){ .mount = xstrdup(cg->h[i].mount),
+							 .path = path_clean(full),
+							 .controllers = strv_copy(cg->h[i].controllers),
+							 .v2 = cg->h[i].v2 };
+	}
+	for (size_t i = 0; r == 0 && i < sub->n; i++)
+		r = make_dir(sub, &sub->h[i], e);
+	if (r == 0)
+		*ret = TAKE_PTR(sub);
 	return r;
 }
 
@@ -175,11 +290,73 @@ static const struct oci_device_rule always_allowed[] = {
     {true, 'c', 5, 2, true, true, true},     {true, 'c', 136, -1, true, true, true},
 };
 
+/* memory.checkBeforeUpdate: a limit below what is in use would only bring the OOM killer. */
+static int check_usage(const struct cgroup *cg, const struct oci_resources *res, struct err *e)
+{
+	const char *file = cg->unified ? "memory.current" : "memory.usage_in_bytes";
+	int64_t limit = cgroup_i64(res->memory.limit);
+	uint64_t usage;
+
+	if (!res->memory.check_before_update || limit <= 0 || cgroup_get(cg, "memory", file, &usage) < 0)
+		return 0;
+	return usage <= (uint64_t)limit
+		       ? 0
+		       : err_msg(e, ERR_CONFLICT, -EBUSY,
+				 "unable to set memory limit to %lld (current usage: %llu)", (long long)limit,
+				 (unsigned long long)usage);
+}
+
+static int apply_hugepages(const struct cgroup *cg, const struct oci_resources *res, struct err *e)
+{
+	const char *kind[] = { "", ".rsvd" };	/* pages in use, and those set aside */
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < res->hugepages.n; i++)
+		for (size_t k = 0; r == 0 && k < ARRAY_SIZE(kind); k++) {
+			_cleanup_free_ char *file =
+				xasprintf("hugetlb.%s%s.%s", res->hugepages.v[i].page_size, kind[k],
+					  cg->unified ? "max" : "limit_in_bytes");
+
+			if (k && !cgroup_has_file(cg, "hugetlb", file))
+				continue;
+			r = cgroup_set(cg, "hugetlb", file, "the huge page limit", e, "%llu",
+				       (unsigned long long)res->hugepages.v[i].limit);
+		}
+	return r;
+}
+
+static char *add_word(char *s, const char *key, const int64_t *v)
+{
+	char *longer = v ? xasprintf("%s%s=%lld", s, key, (long long)*v) : NULL;
+
+	if (!v)
+		return s;
+	free(s);
+	return longer;
+}
+
+static int apply_rdma(const struct cgroup *cg, const struct oci_resources *res, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < res->rdma.n; i++) {
+		const struct oci_rdma *d = &res->rdma.v[i];
+		_cleanup_free_ char *value = xstrdup(d->name);
+
+		value = add_word(value, " hca_handle", d->handles);
+		value = add_word(value, " hca_object", d->objects);
+		if (d->handles || d->objects)
+			r = cgroup_set(cg, "rdma", "rdma.max", "the RDMA limit", e, "%s", value);
+	}
+	return r;
+}
+
 int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e)
 {
 	_cleanup_free_ struct oci_device_rule *rules =
 	    new_array(struct oci_device_rule, res->devices.n + ARRAY_SIZE(always_allowed));
 	struct oci_resources full = *res;
+	int r;
 
 	/* No rules, or rules that end in "all", restrict nothing: there is nothing to add. */
 	if (!device_rules_allow_all(&res->devices)) {
@@ -187,7 +364,12 @@ int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err 
 		memcpy(rules + res->devices.n, always_allowed, sizeof always_allowed);
 		full.devices = (struct oci_device_rules){rules, res->devices.n + ARRAY_SIZE(always_allowed)};
 	}
-	return cg->unified ? cgroup2_apply(cg, &full, e) : cgroup1_apply(cg, &full, e);
+	r = check_usage(cg, res, e);
+	if (r == 0)
+		r = cg->unified ? cgroup2_apply(cg, &full, e) : cgroup1_apply(cg, &full, e);
+	if (r == 0)
+		r = apply_hugepages(cg, res, e);
+	return r == 0 ? apply_rdma(cg, res, e) : r;
 }
 
 int cgroup_open_v2(const struct cgroup *cg)
@@ -292,28 +474,6 @@ int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n)
 	return 0;
 }
 
-bool cgroup_frozen(const struct cgroup *cg)
-{
-	const struct cgroup_hier *h = cgroup_hier_of(cg, "freezer");
-	_cleanup_free_ char *path = h ? cgroup_file(cg, h, cg->unified ? "cgroup.freeze" : "freezer.state")
-				      : NULL,
-			    *text = NULL;
-
-	if (!path || fs_read_line(AT_FDCWD, path, &text) < 0)
-		return false;
-	return streq(text, "1") || streq(text, "FROZEN") || streq(text, "FREEZING");
-}
-
-static void thaw(const struct cgroup *cg)
-{
-	const struct cgroup_hier *h = cgroup_hier_of(cg, "freezer");
-	_cleanup_free_ char *path =
-	    h ? cgroup_file(cg, h, cg->unified ? "cgroup.freeze" : "freezer.state") : NULL;
-
-	if (path)
-		(void)fs_write(AT_FDCWD, path, cg->unified ? "0" : "THAWED");
-}
-
 int cgroup_signal(const struct cgroup *cg, int signo)
 {
 	_cleanup_free_ pid_t *pids = NULL;
@@ -323,7 +483,7 @@ int cgroup_signal(const struct cgroup *cg, int signo)
 	for (size_t i = 0; r == 0 && i < n; i++)
 		(void)kill(pids[i], signo);
 	if (signo == SIGKILL && cgroup_frozen(cg))
-		thaw(cg);
+		(void)cgroup_freeze(cg, false, NULL);
 	return r;
 }
 
@@ -366,18 +526,50 @@ int cgroup_remove(struct cgroup *cg, struct err *e)
 	return 0;
 }
 
-bool cgroup_oom_killed(const struct cgroup *cg)
+uint64_t cgroup_oom_kills(const struct cgroup *cg)
 {
 	const struct cgroup_hier *h = cgroup_hier_of(cg, "memory");
-	_cleanup_free_ char *path =
-				h ? cgroup_file(cg, h, cg->unified ? "memory.events" : "memory.oom_control")
-				  : NULL,
-			    *text = NULL;
-	const char *p;
+	const char *file = cg->unified ? "memory.events" : "memory.oom_control";
+	_cleanup_free_ char *path = h ? cgroup_file(cg, h, file) : NULL, *text = NULL;
 	unsigned long long n = 0;
+	const char *p;
 
-	if (!path || fs_read(AT_FDCWD, path, 64 << 10, &text, NULL) < 0)
-		return false;
-	p = strstr(text, "oom_kill ");
-	return p && sscanf(p, "oom_kill %llu", &n) == 1 && n > 0;
+	if (path && fs_read(AT_FDCWD, path, 64 << 10, &text, NULL) == 0 && (p = strstr(text, "oom_kill ")))
+		(void)sscanf(p, "oom_kill %llu", &n);
+	return n;
+}
+
+/* v1: an eventfd that the kernel raises; it is named, with the control file, in cgroup.event_control. */
+static int watch_oom1(const struct cgroup *cg, const struct cgroup_hier *h)
+{
+	_cleanup_free_ char *path = cgroup_file(cg, h, "memory.oom_control"),
+			    *control = cgroup_file(cg, h, "cgroup.event_control"), *line = NULL;
+	_cleanup_close_ int file = open(path, O_RDONLY | O_CLOEXEC), fd = -EBADF;
+	int r;
+
+	if (file < 0)
+		return -errno;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	line = xasprintf("%d %d", fd, file);
+	r = fs_write(AT_FDCWD, control, line);
+	return r < 0 ? r : TAKE_FD(fd);
+}
+
+int cgroup_watch_oom(const struct cgroup *cg)
+{
+	const struct cgroup_hier *h = cgroup_hier_of(cg, "memory");
+	_cleanup_free_ char *path = NULL;
+	_cleanup_close_ int fd = -EBADF;
+
+	if (!h)
+		return -ENOENT;
+	if (!cg->unified)
+		return watch_oom1(cg, h);
+	path = cgroup_file(cg, h, "memory.events");
+	fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (fd < 0 || inotify_add_watch(fd, path, IN_MODIFY) < 0)
+		return -errno;
+	return TAKE_FD(fd);
 }

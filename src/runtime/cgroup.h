@@ -15,24 +15,31 @@
 
 struct cgroup_hier {
 	char *mount;		/* "/sys/fs/cgroup/memory" */
+	char *path;		/* of the container's group below it: "/insula/ID" */
 	char **controllers;	/* "cpu", "cpuacct"; empty for a named one; v2: what the leaf has */
 	bool v2;
 };
 
 struct cgroup {
-	char *path;		/* "/insula/ID" */
+	char *path;		/* as asked for: "/insula/ID" */
 	bool unified;		/* one v2 hierarchy with controllers */
 	struct cgroup_hier h[CGROUP_MAX_HIERARCHIES];
 	size_t n;
 };
 
-/* Finds the hierarchies of this host; touches nothing. path must begin with '/' and hold no "..". */
-int cgroup_new(const char *path, struct cgroup **ret, struct err *e);
+/* Finds the hierarchies of this host; touches nothing. path must hold no "..". One that does not begin with
+ * '/' is taken below the caller's own groups (v2: beside its own, which has processes and cannot have
+ * children with controllers); own: the /proc/self/cgroup that tells them, NULL = read it now. */
+int cgroup_new(const char *path, const char *own, struct cgroup **ret, struct err *e);
+int cgroup_read_own(char **ret);
 void cgroup_free(struct cgroup *cg);
 DEFINE_CLEANUP(struct cgroup *, cgroup_free)
 /* Makes the directories and sets the limits. ERR_CONFLICT if the group exists and is frozen or in use. On
  * failure nothing is left. */
 int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err *e);
+/* The group at a relative path below, without limits of its own; made if missing. It goes with cgroup_remove
+ * of the one above. */
+int cgroup_sub(const struct cgroup *cg, const char *path, struct cgroup **ret, struct err *e);
 /* Sets the limits of an existing group. */
 int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
 /* Kills what is in it and removes it; -EBUSY if something refuses to die. Missing is fine. */
@@ -48,7 +55,15 @@ int cgroup_join(const int *tasks, size_t n, struct err *e);
 int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n);
 int cgroup_signal(const struct cgroup *cg, int signo);	/* SIGKILL also thaws */
 bool cgroup_frozen(const struct cgroup *cg);
-bool cgroup_oom_killed(const struct cgroup *cg);
+/* Freezes or thaws it; returns when all processes have stopped, or thaws again and fails. */
+int cgroup_freeze(const struct cgroup *cg, bool on, struct err *e);
+struct rt_stats;
+void cgroup_stats(const struct cgroup *cg, struct rt_stats *ret);
+void cgroup_stats_net(pid_t pid, struct rt_stats *s);	/* adds the interfaces of a process */
+uint64_t cgroup_oom_kills(const struct cgroup *cg);	/* how often the OOM killer struck in it */
+/* A descriptor that becomes readable when the OOM killer strikes (v1), or when something about memory happens
+ * (v2: compare cgroup_oom_kills). -errno. */
+int cgroup_watch_oom(const struct cgroup *cg);
 
 /* --- for the files of the component --- */
 
@@ -58,12 +73,17 @@ char *cgroup_file(const struct cgroup *cg, const struct cgroup_hier *h, const ch
 int cgroup_set(const struct cgroup *cg, const char *controller, const char *file, const char *what,
 	       struct err *e, const char *fmt, ...) _printf_(6, 7);
 bool cgroup_has_file(const struct cgroup *cg, const char *controller, const char *file);
+/* Reads one number; "max" is UINT64_MAX. */
+int cgroup_get(const struct cgroup *cg, const char *controller, const char *file, uint64_t *ret);
+/* An optional number; 0 (or none) means "not given", as in runc. */
+static inline int64_t cgroup_i64(const int64_t *v) { return v ? *v : 0; }
 int cgroup1_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
 int cgroup1_prepare(const struct cgroup *cg,
 		    const struct cgroup_hier *h); /* cpuset needs values before use */
 int cgroup2_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
 int cgroup2_enable(struct cgroup *cg);			/* controllers for the leaf */
 uint64_t cgroup2_weight(uint64_t shares);		/* cpu.shares -> cpu.weight */
+int64_t cgroup2_io_weight(int64_t weight);		/* blkio.weight -> io.weight */
 int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rules, struct err *e);
 /* Whether the rules let everything through. */
 bool device_rules_allow_all(const struct oci_device_rules *rules);

@@ -19,37 +19,6 @@
 
 struct make { char *bundle, *config, *pid_file, *console; int64_t preserve; bool no_pivot, detach, keep; };
 
-static int usage(struct err *e, const char *text)
-{
-	return err_msg(e, ERR_INVALID, 0, "%s", text);
-}
-
-/* Parses options; exactly `want` arguments must remain (SIZE_MAX: at least one). */
-static int parse(const struct opt *opts, int argc, char **argv, size_t want, char ***ret, struct err *e)
-{
-	_cleanup_free_ char *error = NULL, **args = NULL;
-	size_t n;
-
-	if (opt_parse(opts, argc, argv, want == SIZE_MAX, &args, &error) < 0)
-		return usage(e, error);
-	n = strv_len(args);
-	if (want == SIZE_MAX ? n < 1 : n != want)
-		return usage(e, "wrong number of arguments (see --help)");
-	*ret = TAKE_PTR(args);
-	return 0;
-}
-
-static int write_pid(const char *path, pid_t pid, struct err *e)
-{
-	char text[16];
-	int n = snprintf(text, sizeof text, "%d", pid), r;
-
-	if (!path)
-		return 0;
-	r = fs_write_atomic(AT_FDCWD, path, text, (size_t)n, 0644, false);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write pid file '%s'", path) : 0;
-}
-
 static int make_container(const char *id, const struct make *m, struct rt_container **ret, struct proc *init,
 			  struct err *e)
 {
@@ -99,9 +68,9 @@ static int make_container(const char *id, const struct make *m, struct rt_contai
 	if (r == 0)
 		r = rt_create(&a, ret, init, &console, e);
 	if (r == 0)
-		r = state_write(id, bundle, init->pid, text, e);
+		r = state_write(id, bundle, init->pid, text, spec, e);
 	if (r == 0)
-		r = write_pid(m->pid_file, init->pid, e);
+		r = tool_write_pid(m->pid_file, init->pid, e);
 	if (r < 0)
 		(void)fs_rm_rf(AT_FDCWD, dir);
 	return r;
@@ -128,7 +97,7 @@ static int cmd_create(int argc, char **argv, struct err *e)
 	struct rt_container *c;
 	struct proc init;
 	char **args;
-	int r = parse(opts, argc, argv, 1, &args, e);
+	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
 	return r < 0 ? r : make_container(args[0], &m, &c, &init, e);
 }
@@ -166,7 +135,7 @@ static int cmd_start(int argc, char **argv, struct err *e)
 {
 	const struct opt opts[] = { OPT_END };
 	char **args;
-	int r = parse(opts, argc, argv, 1, &args, e);
+	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
 	return r < 0 ? r : start(args[0], e);
 }
@@ -175,14 +144,17 @@ static int delete(const char *id, bool force, struct err *e)
 {
 	_cleanup_state_ struct state s = { 0 };
 	struct rt_container *c;
+	const char *status;
 	int r = state_read(id, &s, e);
 
 	if (r < 0)
 		return force && e->kind == ERR_NOT_FOUND ? (err_clear(e), 0) : r;
 	/* One that was only created is ended without asking: its program has never run. */
-	if (streq(state_status(&s), "running") && !force)
+	status = state_status(&s);
+	if (!force && !streq(status, "created") && !streq(status, "stopped"))
 		return err_msg(e, ERR_CONFLICT, 0,
-			       "cannot delete container '%s' that is running: stop it, or use --force", id);
+			       "cannot delete container '%s' that is %s: stop it, or use --force", id,
+			       status);
 	r = state_container(&s, &c, NULL, e);
 	if (r < 0)
 		return r;
@@ -201,29 +173,9 @@ static int cmd_delete(int argc, char **argv, struct err *e)
 	bool force = false;
 	const struct opt opts[] = { { 'f', "force", OPT_BOOL, &force, NULL, "Kill it first" }, OPT_END };
 	char **args;
-	int r = parse(opts, argc, argv, 1, &args, e);
+	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
 	return r < 0 ? r : delete(args[0], force, e);
-}
-
-static pid_t forwarded_to;
-
-static void forward(int signo)
-{
-	if (forwarded_to > 0)
-		(void)kill(forwarded_to, signo);
-}
-
-static int wait_as_it_ended(struct proc *p, struct err *e)
-{
-	static const int passed[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
-	int code, r;
-
-	forwarded_to = p->pid;
-	for (size_t i = 0; i < ARRAY_SIZE(passed); i++)
-		signal(passed[i], forward);
-	r = proc_wait(p, &code);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "wait") : code;
 }
 
 static int cmd_run(int argc, char **argv, struct err *e)
@@ -237,7 +189,7 @@ static int cmd_run(int argc, char **argv, struct err *e)
 	struct rt_container *c;
 	struct proc init;
 	char **args;
-	int r = parse(opts, argc, argv, 1, &args, e), code;
+	int r = tool_parse(opts, argc, argv, 1, &args, e), code;
 
 	if (r == 0)
 		r = make_container(args[0], &m, &c, &init, e);
@@ -245,7 +197,7 @@ static int cmd_run(int argc, char **argv, struct err *e)
 		return r;
 	r = start(args[0], e);
 	if (r < 0 || !m.detach) {
-		code = r < 0 ? r : wait_as_it_ended(&init, e);
+		code = r < 0 ? r : tool_wait(&init, e);
 		if (!m.keep && delete(args[0], true, &why) < 0)
 			fprintf(stderr, "insula-runtime: %s\n", err_text(&why));
 		return code;
@@ -259,12 +211,15 @@ static int cmd_state(int argc, char **argv, struct err *e)
 	_cleanup_state_ struct state s = { 0 };
 	_cleanup_free_ char *text = NULL;
 	char **args;
-	int r = parse(opts, argc, argv, 1, &args, e);
+	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
 	if (r == 0)
 		r = state_read(args[0], &s, e);
-	if (r == 0)
-		puts(text = state_json(&s));
+	if (r == 0) {
+		_cleanup_json_ struct json *o = state_object(&s);
+
+		puts(text = json_dump_pretty(o, "  "));
+	}
 	return r;
 }
 
@@ -305,9 +260,9 @@ static int cmd_kill(int argc, char **argv, struct err *e)
 	int r, signo = 0;
 
 	if (opt_parse(opts, argc, argv, false, &args, &error) < 0)
-		return usage(e, error);
+		return tool_usage(e, error);
 	if (strv_len(args) < 1 || strv_len(args) > 2)
-		return usage(e, "kill needs a container and at most one signal");
+		return tool_usage(e, "kill needs a container and at most one signal");
 	r = signal_number(args[1] ? args[1] : "TERM", &signo, e);
 	if (r == 0)
 		r = state_read(args[0], &s, e);
@@ -322,158 +277,6 @@ static int cmd_kill(int argc, char **argv, struct err *e)
 	return r;
 }
 
-/* The process object of an exec: a file, or the container's own with what the command line changes. */
-static int exec_process(const struct oci_spec *spec, const char *file, struct oci_process **ret,
-			struct err *e)
-{
-	_cleanup_free_ char *text = NULL;
-	size_t n;
-	int r = fs_read(AT_FDCWD, file, 16 << 20, &text, &n);
-
-	return r < 0 ? err_set(e, ERR_INVALID, r, "read '%s'", file) : oci_process_parse(text, n, ret, e);
-}
-
-static int user_option(struct oci_process *p, const char *user, struct err *e)
-{
-	_cleanup_free_ char *uid = xstrndup(user, strcspn(user, ":"));
-	const char *gid = strchr(user, ':');
-	uint64_t u, g = p->user.gid;
-
-	/* Numbers only, whole strings: "1000abc" is nobody (CVE-2026-30892). */
-	if (str_to_u64(uid, &u) < 0 || u > INT_MAX || (gid && (str_to_u64(gid + 1, &g) < 0 || g > INT_MAX)))
-		return err_msg(e, ERR_INVALID, 0, "invalid user '%s': need UID[:GID]", user);
-	p->user.uid = (uint32_t)u;
-	p->user.gid = (uint32_t)g;
-	return 0;
-}
-
-static int cmd_exec(int argc, char **argv, struct err *e)
-{
-	char *file = NULL, *console = NULL, *cwd = NULL, *user = NULL, *pid_file = NULL, **env = NULL;
-	bool tty = false, detach = false, nnp = false;
-	const struct opt opts[] = {
-	    {'p', "process", OPT_STR, &file, "file", "The process as a JSON file"},
-	    {'t', "tty", OPT_BOOL, &tty, NULL, "With a terminal"},
-	    {0, "console-socket", OPT_STR, &console, "path", "Socket that gets the terminal's master"},
-	    {0, "cwd", OPT_STR, &cwd, "dir", "Working directory"},
-	    {'e', "env", OPT_STRV, &env, "K=V", "Environment"},
-	    {'u', "user", OPT_STR, &user, "uid[:gid]", "User"},
-	    {'d', "detach", OPT_BOOL, &detach, NULL, "Do not wait"},
-	    {0, "pid-file", OPT_STR, &pid_file, "file", "Where to write the pid"},
-	    {0, "no-new-privs", OPT_BOOL, &nnp, NULL, "Set no_new_privs"},
-	    OPT_END};
-	_cleanup_state_ struct state s = { 0 };
-	_cleanup_oci_spec_ struct oci_spec *spec = NULL;
-	_cleanup_oci_process_ struct oci_process *given = NULL;
-	_cleanup_close_ int master = -EBADF;
-	struct rt_container *c;
-	struct oci_process *p;
-	struct proc proc;
-	char **args;
-	int r = parse(opts, argc, argv, SIZE_MAX, &args, e);
-
-	if (r == 0)
-		r = state_read(args[0], &s, e);
-	if (r == 0 && !streq(state_status(&s), "running"))
-		r = err_msg(e, ERR_CONFLICT, -ESRCH, "cannot exec in a container that is %s",
-			    state_status(&s));
-	if (r == 0)
-		r = state_container(&s, &c, &spec, e);
-	if (r == 0 && file)
-		r = exec_process(spec, file, &given, e);
-	if (r < 0)
-		return r;
-	p = given ? given : spec->process;
-	if (!given) {
-		if (!args[1])
-			return usage(e, "exec needs a command, or --process");
-		strv_free(p->args);
-		p->args = strv_copy(args + 1);
-		p->terminal = tty;
-	}
-	for (char **v = env; v && *v; v++)
-		strv_env_set(&p->env, *v);
-	if (cwd)
-		str_replace(&p->cwd, cwd);
-	p->no_new_privs |= nnp;
-	r = user ? user_option(p, user, e) : 0;
-	if (r == 0 && p->terminal && !console)
-		r = err_msg(e, ERR_INVALID, 0, "the process wants a terminal: --console-socket is needed");
-	if (r == 0)
-		r = rt_exec(c, p, (int[]){ 0, 1, 2 }, &proc, &master, e);
-	if (r == 0 && master >= 0)
-		r = console_send(console, master, e);
-	if (r == 0)
-		r = write_pid(pid_file, proc.pid, e);
-	return r < 0 || detach ? r : wait_as_it_ended(&proc, e);
-}
-
-static int cmd_list(int argc, char **argv, struct err *e)
-{
-	bool quiet = false;
-	char *format = NULL;
-	const struct opt opts[] = {{'q', "quiet", OPT_BOOL, &quiet, NULL, "Ids only"},
-				   {'f', "format", OPT_STR, &format, "table|json", "Output"},
-				   OPT_END};
-	_cleanup_json_ struct json *all = json_array();
-	char **args;
-	int r = parse(opts, argc, argv, 0, &args, e);
-	DIR *d = r == 0 ? opendir(runtime_root) : NULL;
-	struct dirent *de;
-
-	if (r == 0 && !quiet && !streq(format, "json"))
-		printf("%-36s %-8s %-10s %s\n", "NAME", "PID", "STATUS", "BUNDLE PATH");
-	while (d && (de = readdir(d))) {
-		_cleanup_state_ struct state s = { 0 };
-
-		if (!rt_id_valid(de->d_name) || state_read(de->d_name, &s, NULL) < 0)
-			continue;
-		if (streq(format, "json")) {
-			_cleanup_free_ char *text = state_json(&s);
-			struct json *j;
-
-			if (json_parse(text, strlen(text), &j, NULL) == 0)
-				json_add(all, j);
-		} else if (quiet) {
-			puts(s.id);
-		} else {
-			printf("%-36s %-8d %-10s %s\n", s.id, s.pid, state_status(&s), s.bundle);
-		}
-	}
-	if (d)
-		closedir(d);
-	if (r == 0 && streq(format, "json")) {
-		_cleanup_free_ char *text = json_dump(all);
-
-		puts(text);
-	}
-	return r;
-}
-
-static int cmd_features(int argc, char **argv, struct err *e)
-{
-	_cleanup_json_ struct json *o = json_object();
-	_cleanup_free_ char *text = NULL;
-	struct json *a, *l;
-
-	json_set_str(o, "ociVersionMin", "1.0.0");
-	json_set_str(o, "ociVersionMax", "1.2.0");
-	a = json_set(o, "hooks", json_array());
-	for (int i = 0; i < _OCI_HOOK_MAX; i++)
-		json_add_str(a, oci_hook_name((enum oci_hook_kind)i));
-	a = json_set(o, "mountOptions", json_array());
-	for (size_t i = 0; mount_opt_name(i); i++)
-		json_add_str(a, mount_opt_name(i));
-	l = json_set(o, "linux", json_object());
-	a = json_set(l, "namespaces", json_array());
-	for (int i = 0; i < _OCI_NS_MAX; i++)
-		json_add_str(a, oci_ns_name((enum oci_ns)i));
-	json_set_bool(json_set(l, "seccomp", json_object()), "enabled", true);
-	text = json_dump_pretty(o, "  ");
-	puts(text);
-	return 0;
-}
-
 const struct command commands[] = {
 	{ "create", "[OPTIONS] ID", "Make a container that waits for start", cmd_create },
 	{ "start", "ID", "Let it run", cmd_start },
@@ -483,6 +286,12 @@ const struct command commands[] = {
 	{ "kill", "[OPTIONS] ID [SIGNAL]", "Signal it", cmd_kill },
 	{ "delete", "[OPTIONS] ID", "Remove one that has stopped", cmd_delete },
 	{ "list", "[OPTIONS]", "All containers", cmd_list },
+	{ "ps", "[OPTIONS] ID [ps OPTIONS]", "Its processes", cmd_ps },
+	{ "pause", "ID", "Stop all its processes", cmd_pause },
+	{ "resume", "ID", "Let them go on", cmd_resume },
+	{ "update", "[OPTIONS] ID", "Change its limits", cmd_update },
+	{ "events", "[OPTIONS] ID", "What it uses, and when it runs out of memory", cmd_events },
+	{ "spec", "[OPTIONS]", "Write a config.json to start from", cmd_spec },
 	{ "features", "", "What this runtime can do, as JSON", cmd_features },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -2,6 +2,7 @@
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
+#include "base/fs.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "base/strv.h"
@@ -143,7 +144,7 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 		r = seccomp_prog_compile(s->seccomp, a->seccomp_cache ? a->seccomp_cache : SECCOMP_CACHE,
 					 &c->seccomp, e);
 	if (r == 0 && s->cgroups_path)
-		r = cgroup_new(s->cgroups_path, &c->cg, e);
+		r = cgroup_new(s->cgroups_path, NULL, &c->cg, e);
 	if (r == 0 && c->cg) {
 		r = cgroup_create(c->cg, &s->resources, e);
 		/* It has cleaned up what was its own; a group of somebody else must not be emptied. */
@@ -255,6 +256,13 @@ int rt_start(struct rt_container *c, struct err *e)
 
 /* --- exec --- */
 
+static int check_running(const struct rt_container *c, struct err *e)
+{
+	if (proc_alive(&c->init))
+		return 0;
+	return err_msg(e, ERR_CONFLICT, -ESRCH, "container %s is not running", c->id);
+}
+
 struct exec_plan { struct process_plan process; const struct cgroup *cg; int sync; };
 
 static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n_tasks)
@@ -288,8 +296,45 @@ static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n
 	_exit(e.kind == ERR_CMD_NOT_FOUND ? 127 : e.kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 1);
 }
 
-int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio[3], struct proc *ret,
-	    int *ret_console, struct err *e)
+/* Opens the gate of an exec that is ready. What only the caller may write to /proc is written before: the
+ * container's own /proc cannot be trusted. */
+static int let_go(const struct oci_process *p, const struct proc *proc, int sync, struct err *e)
+{
+	if (p->oom_score_adj) {
+		_cleanup_free_ char *path = xasprintf("/proc/%d/oom_score_adj", proc->pid),
+				    *text = xasprintf("%lld", (long long)*p->oom_score_adj);
+		int r = fs_write(AT_FDCWD, path, text);
+
+		/* A lower score than the caller's own takes CAP_SYS_RESOURCE. */
+		if (r < 0)
+			log_warn("process.oomScoreAdj: cannot be set to %s: %s", text, strerror(-r));
+	}
+	return gate_release(sync, e);
+}
+
+/* The group that an exec starts in: descriptors to join it by. */
+static int exec_group(const struct rt_container *c, const struct rt_exec_args *a, int *ret_v2, int *tasks,
+		      size_t *n_tasks, struct err *e)
+{
+	_cleanup_(cgroup_freep) struct cgroup *sub = NULL;
+	const struct cgroup *cg = c->cg;
+	int r;
+
+	if (!cg)
+		return 0;
+	if (a->cgroup) {
+		r = cgroup_sub(cg, a->cgroup, &sub, e);
+		if (r < 0)
+			return r;
+		cg = sub;
+	}
+	if (cg->unified)
+		*ret_v2 = cgroup_open_v2(cg);
+	return cgroup_open_tasks(cg, tasks, n_tasks, e);
+}
+
+int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *ret, int *ret_console,
+	    struct err *e)
 {
 	struct fork_plan fp = {
 	    .cgroup_fd = -EBADF,
@@ -297,30 +342,33 @@ int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio
 	    .join_flags =
 		CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
 	};
-	struct exec_plan xp = {.process = {.p = p, .seccomp = &c->seccomp, .outlive = c->outlive},
+	struct exec_plan xp = {.process = {.p = a->process, .seccomp = &c->seccomp, .outlive = c->outlive,
+					   .preserve_fds = a->preserve_fds},
 			       .cg = c->cg};
 	_cleanup_close_ int parent = -EBADF, child = -EBADF, null = -EBADF, cgroup = -EBADF, console = -EBADF;
 	int tasks[CGROUP_MAX_HIERARCHIES], pair[2], r;
 	size_t n_tasks = 0;
 	struct proc proc = PROC_INIT;
 
-	if (!proc_alive(&c->init))
-		return err_msg(e, ERR_CONFLICT, -ESRCH, "container %s is not running", c->id);
-	r = caps_from_spec(&p->caps, &xp.process.caps);
+	r = check_running(c, e);
+	/* It would be frozen as soon as it is born, and we would wait for it. */
+	if (r == 0 && !a->ignore_paused && rt_paused(c))
+		r = err_msg(e, ERR_CONFLICT, -EBUSY, "cannot exec in a paused container");
+	if (r < 0)
+		return r;
+	r = caps_from_spec(&a->process->caps, &xp.process.caps);
 	if (r == 0)
-		r = null_stdio(xp.process.stdio, stdio, &null);
+		r = null_stdio(xp.process.stdio, a->stdio, &null);
 	if (r == 0)
 		r = sync_pair(pair);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "prepare exec");
 	parent = pair[0];
 	child = pair[1];
-	if (c->cg && c->cg->unified)
-		fp.cgroup_fd = cgroup = cgroup_open_v2(c->cg);
-	if (c->cg)
-		r = cgroup_open_tasks(c->cg, tasks, &n_tasks, e);
+	r = exec_group(c, a, &cgroup, tasks, &n_tasks, e);
 	if (r < 0)
 		return r;
+	fp.cgroup_fd = cgroup;
 	fp.sync = xp.sync = child;
 	fp.sync_parent = parent;
 	r = rt_fork(&fp, &proc);
@@ -335,7 +383,7 @@ int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio
 		return err_set(e, ERR_SYSTEM, r, "join container %s", c->id);
 	r = await_ready(NULL, &proc, parent, &console, e);
 	if (r == 0)
-		r = gate_release(parent, e);
+		r = let_go(a->process, &proc, parent, e);
 	if (r < 0) {
 		(void)proc_kill(&proc, SIGKILL);
 		(void)proc_wait(&proc, NULL);
@@ -364,6 +412,62 @@ int rt_kill(struct rt_container *c, int signo, bool all, struct err *e)
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "signal container %s", c->id) : 0;
 }
 
+static int check_group(const struct rt_container *c, struct err *e)
+{
+	return c->cg ? 0 : err_msg(e, ERR_INVALID, -EOPNOTSUPP, "container %s has no cgroup", c->id);
+}
+
+bool rt_paused(const struct rt_container *c)
+{
+	return c->cg && cgroup_frozen(c->cg);
+}
+
+static int set_paused(struct rt_container *c, bool on, struct err *e)
+{
+	int r = check_running(c, e);
+
+	if (r == 0)
+		r = check_group(c, e);
+	if (r == 0 && rt_paused(c) == on)
+		r = err_msg(e, ERR_CONFLICT, -EALREADY, "container %s is %s paused", c->id,
+			    on ? "already" : "not");
+	return r == 0 ? cgroup_freeze(c->cg, on, e) : r;
+}
+
+int rt_pause(struct rt_container *c, struct err *e)
+{
+	return set_paused(c, true, e);
+}
+
+int rt_resume(struct rt_container *c, struct err *e)
+{
+	return set_paused(c, false, e);
+}
+
+int rt_update(struct rt_container *c, const struct oci_resources *res, struct err *e)
+{
+	struct oci_resources limits = *res;
+	int r = check_running(c, e);
+
+	limits.devices = (struct oci_device_rules){ 0 };
+	if (r == 0)
+		r = check_group(c, e);
+	return r == 0 ? cgroup_apply(c->cg, &limits, e) : r;
+}
+
+int rt_stats(struct rt_container *c, struct rt_stats *ret, struct err *e)
+{
+	int r = check_running(c, e);
+
+	if (r == 0)
+		r = check_group(c, e);
+	if (r < 0)
+		return r;
+	cgroup_stats(c->cg, ret);
+	cgroup_stats_net(c->init.pid, ret);
+	return 0;
+}
+
 int rt_pids(struct rt_container *c, pid_t **ret, size_t *ret_n, struct err *e)
 {
 	int r;
@@ -379,7 +483,7 @@ int rt_pids(struct rt_container *c, pid_t **ret, size_t *ret_n, struct err *e)
 
 bool rt_oom_killed(struct rt_container *c)
 {
-	return c->oom || (c->cg && cgroup_oom_killed(c->cg));
+	return c->oom || (c->cg && cgroup_oom_kills(c->cg) > 0);
 }
 
 int rt_destroy(struct rt_container *c, struct err *e)
@@ -388,7 +492,7 @@ int rt_destroy(struct rt_container *c, struct err *e)
 	int r = 0;
 
 	if (c->cg) {
-		c->oom = c->oom || cgroup_oom_killed(c->cg);
+		c->oom = c->oom || cgroup_oom_kills(c->cg) > 0;
 		r = cgroup_remove(c->cg, e);
 	}
 	/* The specification: a poststop hook's failure is logged, the rest goes on. */

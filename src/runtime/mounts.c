@@ -109,7 +109,7 @@ static int mount_fs(struct mount_ctx *c, const struct oci_mount *m, struct mount
  * cgroup namespace a bind of it is the same as a fresh mount. */
 static int clone_group(const struct cgroup *cg, const struct cgroup_hier *h, uint64_t attrs)
 {
-	_cleanup_free_ char *dir = path_join(h->mount, cg->path);
+	_cleanup_free_ char *dir = cgroup_file(cg, h, "");
 	_cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), mnt = -EBADF;
 	int r;
 

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/proc.h"
 #include "oci/runtime_spec.h"
+#include "runtime/stats.h"
 
 struct rt_container;
 
@@ -37,14 +38,30 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 	      int *ret_console, struct err *e);
 /* Lets the init exec. Reports an exec failure (then the init has exited). */
 int rt_start(struct rt_container *c, struct err *e);
+struct rt_exec_args {
+	const struct oci_process *process;
+	int stdio[3], preserve_fds;	/* as above */
+	const char *cgroup;	/* a group below the container's, made if missing; NULL = its own */
+	bool ignore_paused;	/* the process then runs once the container is resumed; else ERR_CONFLICT */
+};
+
 /* Runs another process in the container. stdio and console as above. The new process is the caller's child.
  */
-int rt_exec(struct rt_container *c, const struct oci_process *p, const int stdio[3], struct proc *ret,
-	    int *ret_console, struct err *e);
+int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *ret, int *ret_console,
+	    struct err *e);
 /* Signals the init, or (all) every process in the container. -ESRCH once it is gone. */
 int rt_kill(struct rt_container *c, int signo, bool all, struct err *e);
 /* Pids (of the caller's pid namespace) of all processes in the container's cgroup. Heap array. */
 int rt_pids(struct rt_container *c, pid_t **ret, size_t *ret_n, struct err *e);
+/* Stops every process of the container, and lets them go on. ERR_CONFLICT if it is not running, is paused
+ * already, or is not paused. A paused container can be killed: SIGKILL thaws it. */
+int rt_pause(struct rt_container *c, struct err *e);
+int rt_resume(struct rt_container *c, struct err *e);
+bool rt_paused(const struct rt_container *c);
+/* Changes limits; what res leaves out stays. Device rules are not touched. */
+int rt_update(struct rt_container *c, const struct oci_resources *res, struct err *e);
+/* What the container uses now. Free with rt_stats_done. */
+int rt_stats(struct rt_container *c, struct rt_stats *ret, struct err *e);
 /* Whether the kernel's OOM killer struck in the container. */
 bool rt_oom_killed(struct rt_container *c);
 /* After the init has exited: kills what is left, removes the cgroup. Frees nothing. */

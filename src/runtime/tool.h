@@ -16,12 +16,13 @@ struct state {
 /* --root. */
 extern char *runtime_root;
 
-int state_write(const char *id, const char *bundle, pid_t pid, const char *config, struct err *e);
+int state_write(const char *id, const char *bundle, pid_t pid, const char *config,
+		const struct oci_spec *spec, struct err *e);
 /* ERR_NOT_FOUND "container 'x' does not exist". */
 int state_read(const char *id, struct state *ret, struct err *e);
 void state_done(struct state *s);
 #define _cleanup_state_ _cleanup_(state_done)
-/* "created", "running" or "stopped", as seen now. */
+/* "created", "running", "paused" or "stopped", as seen now. */
 const char *state_status(const struct state *s);
 void state_remove(const struct state *s);
 /* A handle on the container, for kill, exec and delete. */
@@ -29,8 +30,35 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 		    struct err *e);
 /* A configuration that names no cgroup gets one of its own. */
 void cgroup_path_default(struct oci_spec *spec, const char *id);
-char *state_json(const struct state *s);	/* as `state` prints it; heap */
+struct json *state_object(const struct state *s);	/* as `state` prints it */
+char *state_owner(const struct state *s);		/* of the state directory: "root" or "#UID"; heap */
 char *state_path(const char *id, const char *file);
+
+/* --- tool.c --- */
+
+/* ERR_INVALID with this text. */
+int tool_usage(struct err *e, const char *text);
+/* Parses options; exactly `want` arguments must remain (SIZE_MAX: at least one, and what follows the first is
+ * not looked at). ret: free the vector only. */
+int tool_parse(const struct opt *opts, int argc, char **argv, size_t want, char ***ret, struct err *e);
+int tool_write_pid(const char *path, pid_t pid, struct err *e);	/* path NULL = nothing to do */
+/* Waits for a child and passes signals on to it meanwhile. Its exit code. */
+int tool_wait(struct proc *p, struct err *e);
+/* state_read and state_container. *s must be zero; ret_spec may be NULL. */
+int tool_open(const char *id, struct state *s, struct rt_container **ret, struct oci_spec **ret_spec,
+	      struct err *e);
+
+/* --- the commands: argv[0] is the name; the exit code, or -errno with e --- */
+
+int cmd_exec(int argc, char **argv, struct err *e);
+int cmd_list(int argc, char **argv, struct err *e);
+int cmd_ps(int argc, char **argv, struct err *e);
+int cmd_pause(int argc, char **argv, struct err *e);
+int cmd_resume(int argc, char **argv, struct err *e);
+int cmd_update(int argc, char **argv, struct err *e);
+int cmd_events(int argc, char **argv, struct err *e);
+int cmd_spec(int argc, char **argv, struct err *e);
+int cmd_features(int argc, char **argv, struct err *e);
 
 struct command {
 	const char *name, *usage, *help;

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 char *runtime_root;
 
@@ -36,12 +37,13 @@ static int start_time(pid_t pid, uint64_t *ret)
 	return status == 'Z' || status == 'X' ? -ESRCH : 0;
 }
 
-int state_write(const char *id, const char *bundle, pid_t pid, const char *config, struct err *e)
+int state_write(const char *id, const char *bundle, pid_t pid, const char *config,
+		const struct oci_spec *spec, struct err *e)
 {
 	_cleanup_json_ struct json *o = json_object();
 	_cleanup_free_ char *path = state_path(id, "state.json"), *copy = state_path(id, "config.json"),
 			    *text = NULL;
-	_cleanup_free_ char *now = time_rfc3339(now_real_ns());
+	_cleanup_free_ char *now = time_rfc3339(now_real_ns()), *own = NULL, *rootfs = NULL;
 	uint64_t started = 0;
 	int r;
 
@@ -51,6 +53,14 @@ int state_write(const char *id, const char *bundle, pid_t pid, const char *confi
 	json_set_int(o, "pid", pid);
 	json_set_int(o, "started", (int64_t)started);
 	json_set_str(o, "created", now);
+	rootfs = *spec->root.path == '/' ? xstrdup(spec->root.path) : path_join(bundle, spec->root.path);
+	json_set_str(o, "rootfs", rootfs);
+	json_set_str(o, "cgroup", spec->cgroups_path);
+	/* A later call may come from another group. */
+	if (*spec->cgroups_path != '/' && cgroup_read_own(&own) == 0)
+		json_set_str(o, "ownCgroup", own);
+	if (spec->annotations)
+		json_set(o, "annotations", json_ref(spec->annotations));
 	text = json_dump(o);
 	r = fs_write_atomic(AT_FDCWD, copy, config, strlen(config), 0600, false);
 	if (r == 0)
@@ -95,6 +105,17 @@ void state_done(struct state *s)
 	json_free(s->doc);
 }
 
+/* Asked of the kernel, not remembered: somebody else may have frozen the group. */
+static bool frozen(const struct state *s)
+{
+	const char *path = json_get_str(s->doc, "cgroup");
+	_cleanup_(cgroup_freep) struct cgroup *cg = NULL;
+
+	if (!path || cgroup_new(path, json_get_str(s->doc, "ownCgroup"), &cg, NULL) < 0)
+		return false;
+	return cgroup_frozen(cg);
+}
+
 const char *state_status(const struct state *s)
 {
 	_cleanup_free_ char *sock = state_path(s->id, "start.sock");
@@ -102,7 +123,9 @@ const char *state_status(const struct state *s)
 
 	if (start_time(s->pid, &started) < 0 || (int64_t)started != json_get_int(s->doc, "started", 0))
 		return "stopped";
-	return fs_exists(sock) ? "created" : "running";
+	if (fs_exists(sock))
+		return "created";
+	return frozen(s) ? "paused" : "running";
 }
 
 void state_remove(const struct state *s)
@@ -112,8 +135,10 @@ void state_remove(const struct state *s)
 
 void cgroup_path_default(struct oci_spec *spec, const char *id)
 {
-	if (!spec->cgroups_path)
+	if (str_empty(spec->cgroups_path)) {
+		free(spec->cgroups_path);
 		spec->cgroups_path = xasprintf("/insula/%s", id);
+	}
 }
 
 int state_container(const struct state *s, struct rt_container **ret, struct oci_spec **ret_spec,
@@ -135,7 +160,7 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 	if (!streq(state_status(s), "stopped"))
 		(void)proc_open(s->pid, &c->init);
 	cgroup_path_default(spec, s->id);
-	r = cgroup_new(spec->cgroups_path, &c->cg, e);
+	r = cgroup_new(spec->cgroups_path, json_get_str(s->doc, "ownCgroup"), &c->cg, e);
 	if (r == 0 && spec->seccomp)
 		r = seccomp_prog_compile(spec->seccomp, NULL, &c->seccomp, e);
 	hooks_copy(&c->poststart, &spec->hooks[OCI_HOOK_POSTSTART]);
@@ -151,9 +176,9 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 	return 0;
 }
 
-char *state_json(const struct state *s)
+struct json *state_object(const struct state *s)
 {
-	_cleanup_json_ struct json *o = json_object();
+	struct json *o = json_object();
 	const char *status = state_status(s);
 
 	json_set_str(o, "ociVersion", "1.2.0");
@@ -161,6 +186,20 @@ char *state_json(const struct state *s)
 	json_set_str(o, "status", status);
 	json_set_int(o, "pid", streq(status, "stopped") ? 0 : s->pid);
 	json_set_str(o, "bundle", s->bundle);
+	json_set_str(o, "rootfs", json_get_str(s->doc, "rootfs"));
 	json_set_str(o, "created", s->created);
-	return json_dump_pretty(o, "  ");
+	if (json_get(s->doc, "annotations"))
+		json_set(o, "annotations", json_ref(json_get(s->doc, "annotations")));
+	return o;
+}
+
+char *state_owner(const struct state *s)
+{
+	struct stat st;
+
+	if (stat(s->dir, &st) < 0)
+		return xstrdup("");
+	if (st.st_uid == 0)
+		return xstrdup("root");
+	return xasprintf("#%u", st.st_uid);
 }

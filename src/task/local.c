@@ -261,6 +261,7 @@ static int start_exec(struct local *l, struct ltask *t, struct err *e)
 {
 	struct ltask *init = ltask_find(l, t->ctr, "");
 	_cleanup_close_ int root = -EBADF;
+	struct rt_exec_args a = { .process = t->process };
 	int console = -EBADF, r;
 
 	if (!init || init->exited)
@@ -281,7 +282,8 @@ static int start_exec(struct local *l, struct ltask *t, struct err *e)
 		if (r < 0)
 			return err_set(e, ERR_SYSTEM, r, "open pipes");
 	}
-	r = rt_exec(init->rt, t->process, t->child_fd, &t->proc, &console, e);
+	memcpy(a.stdio, t->child_fd, sizeof a.stdio);
+	r = rt_exec(init->rt, &a, &t->proc, &console, e);
 	stdio_close_child_ends(t);
 	if (r < 0) {
 		stdio_close(t);
