@@ -43,6 +43,7 @@ struct agent {
 	struct hmap disks;		/* virtio serial -> kernel name (heap), a cache */
 	struct hmap layers;		/* virtio serial -> struct layer */
 	struct hmap roots;		/* container -> struct root */
+	struct list relays;		/* data of FILES requests at work (files.c) */
 	struct hmap shares;		/* virtiofs tag -> itself: mounted shares */
 };
 
@@ -95,6 +96,8 @@ int share_mount(struct agent *a, const char *tag);
 /* rootfs.c: hooks of task/local.h */
 int rootfs_mount(void *userdata, const struct msg_create *m, struct err *e);
 int rootfs_umount(void *userdata, const char *ctr, struct err *e);
+int rootfs_lower_mount(void *userdata, const char *ctr, const char *target, struct err *e);
+char *rootfs_upper(void *userdata, const char *ctr);
 char *rootfs_bundle(void *userdata, const struct msg_create *m);
 /* Unmounts all root file systems, scratch disks and shares, for the end of the machine. */
 void rootfs_umount_all(struct agent *a);
@@ -111,6 +114,12 @@ void task_request(struct agent *a, const struct frame *f);
 void task_replay(struct agent *a);
 /* The session ended: output is held back until the next one. */
 void task_unlink(struct agent *a);
+
+/* files.c */
+/* The request FILES: its data goes through a stream. */
+int files_request(struct agent *a, const struct frame *f);
+/* The session ended: what is under way has nobody to talk to. */
+void files_unlink(struct agent *a);
 
 /* power.c */
 void power_request(struct agent *a, uint32_t seq);

@@ -83,6 +83,7 @@ static int agent_init(struct agent *a)
 	r = loop_new(&a->loop);
 	if (r < 0)
 		return r;
+	list_init(&a->relays);
 	r = loop_add_timer(a->loop, 0, 0, sweep, a, &a->sweep);
 	if (r < 0)
 		return r;
@@ -94,6 +95,8 @@ static int agent_init(struct agent *a)
 		.rootfs_mount = rootfs_mount,
 		.rootfs_umount = rootfs_umount,
 		.bundle = rootfs_bundle,
+		.lower_mount = rootfs_lower_mount,
+		.upper = rootfs_upper,
 		.net_ns_fd = -EBADF,
 		.ipc_ns_fd = -EBADF,
 	};

@@ -116,12 +116,12 @@ static void root_undo(struct agent *a, const char *ctr, struct root *root)
 	free(root);
 }
 
-static char *overlay_options(const struct msg_create *m, const char *scratch)
+static char *overlay_options(char *const *lower, const char *scratch)
 {
 	struct sbuf b = SBUF_INIT;
 
-	for (size_t i = 0; i < strv_len(m->lower); i++) {
-		_cleanup_free_ char *dir = layer_dir(m->lower[i]);
+	for (size_t i = 0; i < strv_len(lower); i++) {
+		_cleanup_free_ char *dir = layer_dir(lower[i]);
 
 		sbuf_printf(&b, "%s%s", i ? ":" : "lowerdir=", dir);
 	}
@@ -141,10 +141,23 @@ static int mkdir_scratch(const char *scratch)
 	return 0;
 }
 
+/* An overlay of these layers, and of scratch if there is one; a single layer is mounted as it is, since an
+ * overlay needs two directories. */
+static int mount_layers(char *const *lower, const char *scratch, const char *target)
+{
+	_cleanup_free_ char *options = NULL, *layer = NULL;
+
+	if (!scratch && !lower[1]) {
+		layer = layer_dir(lower[0]);
+		return mount(layer, target, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+	}
+	options = overlay_options(lower, scratch);
+	return mount("overlay", target, "overlay", scratch ? 0 : MS_RDONLY, options) < 0 ? -errno : 0;
+}
+
 static int root_assemble(struct agent *a, const struct msg_create *m, struct root *root, struct err *e)
 {
 	_cleanup_free_ char *rootfs = ctr_path(m->ctr, "rootfs"), *scratch = ctr_path(m->ctr, "scratch");
-	_cleanup_free_ char *options = NULL, *layer = NULL;
 	bool writable = !str_empty(m->upper);
 	int r;
 
@@ -168,17 +181,9 @@ static int root_assemble(struct agent *a, const struct msg_create *m, struct roo
 		if (r < 0)
 			return err_set(e, ERR_SYSTEM, r, "prepare scratch disk '%s'", m->upper);
 	}
-	if (!writable && !m->lower[1]) {
-		/* An overlay needs two directories. */
-		layer = layer_dir(m->lower[0]);
-		r = mount(layer, rootfs, NULL, MS_BIND, NULL);
-	} else {
-		options = overlay_options(m, writable ? scratch : NULL);
-		r = mount("overlay", rootfs, "overlay", writable ? 0 : MS_RDONLY, options);
-	}
+	r = mount_layers(m->lower, writable ? scratch : NULL, rootfs);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "mount the root file system of '%.12s' in the guest",
-			       m->ctr);
+		return err_set(e, ERR_SYSTEM, r, "mount the root file system of '%.12s' in the guest", m->ctr);
 	root->overlay = true;
 	return 0;
 }
@@ -217,6 +222,20 @@ int rootfs_umount(void *userdata, const char *ctr, struct err *e)
 	if (run >= 0)
 		(void)fs_rm_rf(run, ctr);
 	return 0;
+}
+
+int rootfs_lower_mount(void *userdata, const char *ctr, const char *target, struct err *e)
+{
+	struct agent *a = userdata;
+	const struct root *root = hmap_get(&a->roots, ctr);
+	int r = root ? mount_layers(root->layers, NULL, target) : -ENOENT;
+
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "mount the image of '%.12s' in the guest", ctr) : 0;
+}
+
+char *rootfs_upper(void *userdata, const char *ctr)
+{
+	return ctr_path(ctr, "scratch/upper");
 }
 
 char *rootfs_bundle(void *userdata, const struct msg_create *m)

@@ -199,6 +199,7 @@ void task_unlink(struct agent *a)
 
 	while (hmap_next(&a->tasks, &it))
 		task_close_streams(it.entry->value);
+	files_unlink(a);
 }
 
 void task_replay(struct agent *a)
@@ -434,6 +435,7 @@ static const struct {
 } requests[] = {
 	{MSG_CREATE, req_create}, {MSG_START, req_start}, {MSG_KILL, req_kill},
 	{MSG_RESIZE, req_resize}, {MSG_PS, req_ps},	  {MSG_DELETE, req_delete},
+    {MSG_FILES, files_request},
 };
 
 void task_request(struct agent *a, const struct frame *f)

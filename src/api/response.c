@@ -231,3 +231,12 @@ void resp_stream_end(struct request *r)
 		hconn_send(q->conn, "0\r\n\r\n", 5);
 	req_finish(q);
 }
+
+void resp_stream_abort(struct request *r)
+{
+	struct req *q = req_of(r);
+
+	if (q->conn)
+		q->conn->broken = true;
+	req_finish(q);
+}

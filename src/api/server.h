@@ -23,7 +23,7 @@ struct route {
 };
 /* Each routes_*.c exports one table ended by a NULL method. */
 extern const struct route routes_system[], routes_containers[], routes_exec[], routes_images[],
-    routes_networks[], routes_volumes[];
+    routes_networks[], routes_volumes[], routes_files[];
 
 struct request {
 	struct http_head head;
@@ -58,6 +58,8 @@ size_t resp_stream_pending(struct request *r);			/* bytes the client has not tak
 void resp_stream_on_drain(struct request *r,
 			  void (*fn)(struct request *r)); /* called when pending drops to 0 */
 void resp_stream_end(struct request *r);
+/* The answer cannot be completed: the connection is cut, so that the client notices. The request is gone. */
+void resp_stream_abort(struct request *r);
 
 /* BODY_STREAM: the body as it comes. fn gets n > 0 bytes, or n = 0 at the end, or n < 0 (-errno: -EBADMSG
  * malformed, the client waits for an answer; -ECONNRESET cut off); after n <= 0 it is not called again.

@@ -2,12 +2,14 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/strv.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -206,6 +208,39 @@ int fs_mkdir_in_root(int rootfd, const char *path, mode_t mode)
 		cur = fd;
 	}
 	return TAKE_FD(cur);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int fs_list(int dirfd, char ***ret)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+	size_t n = 0, room = 0;
+
+	if (!d) {
+		int r = -errno;
+
+		fd_close(&fd);
+		return r;
+	}
+	*ret = NULL;
+	while ((de = readdir(d))) {
+		if (streq(de->d_name, ".") || streq(de->d_name, ".."))
+			continue;
+		if (n + 1 >= room)
+			*ret = xrealloc(*ret, room = room ? room * 2 : 64, sizeof **ret);
+		(*ret)[n++] = xstrdup(de->d_name);
+		(*ret)[n] = NULL;
+	}
+	closedir(d);
+	if (n)
+		qsort(*ret, n, sizeof **ret, by_name);
+	return 0;
 }
 
 static int copy_extent(int from, int to, off_t off, off_t end)

@@ -32,6 +32,8 @@ int fs_open_in_root(int rootfd, const char *path, int flags, mode_t mode);
 int fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 /* mkdir -p inside a root, component by component by fd; returns an O_PATH fd of the last directory. */
 int fs_mkdir_in_root(int rootfd, const char *path, mode_t mode);
+/* The names in a directory, sorted; heap vector, NULL if it is empty. The position of dirfd is not kept. */
+int fs_list(int dirfd, char ***ret);
 /* Copies the data extents of a regular file (SEEK_DATA, copy_file_range), keeping holes; sets the size. */
 int fs_copy_sparse(int from, int to);
 /* Sum of allocated bytes below name (du). */

@@ -73,6 +73,7 @@ void container_drop(struct container *c)
 	hmap_remove(&t->by_name, c->name);
 	list_remove(&c->link);
 	restart_cancel(c);
+	loop_source_free(TAKE_PTR(c->files_timer));
 	held_drop(c);
 	execs_of_exited(c, true);
 	container_tell_waiters(c, false);

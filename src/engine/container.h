@@ -73,6 +73,18 @@ struct attach_args {
 };
 void container_attach(struct container *c, const struct attach_args *a);
 
+/* An operation on the container's files, whether it runs or not (msg files). The operation and its data: what
+ * comes out of fd, or goes into it, is as msg.h says. Result of STAT: struct msg_file_stat (borrowed); what is
+ * not there is ERR_NOT_FOUND. */
+struct files_args {
+	uint32_t op, flags;		/* FILES_* */
+	const char *path;
+	int fd;				/* taken; -EBADF = none */
+};
+void container_files(struct container *c, const struct files_args *a, engine_done_fn done, void *ud);
+/* Tells the listeners of something that was done with a container: "archive-path", "export"... */
+void container_tell(struct container *c, const char *action);
+
 enum wait_condition { WAIT_NOT_RUNNING, WAIT_NEXT_EXIT, WAIT_REMOVED };
 struct container_wait;
 /* fn runs once, from the loop or from within this call (not running already), with the exit code. NULL if it

@@ -43,6 +43,7 @@ struct container {
 
 	struct sup *sup;		/* the supervisor we talk to */
 	struct sup *zombie;		/* the previous one, ending */
+	struct loop_source *files_timer;	/* closes what container_fs.c has opened */
 	struct op *current;
 	struct list ops, waiters, held;	/* held: attached clients of a container that has not started */
 };
@@ -78,6 +79,9 @@ struct op {
 	bool force, volumes, then_start;
 	size_t step;			/* start */
 	struct start *start;
+	/* Files of a container that does not run: a start that stops at its root file system, and who waits. */
+	void (*opened)(struct op *op, int r, const struct err *e);
+	struct files_call *files;
 };
 
 struct op *op_new(struct container *c, void (*run)(struct op *), engine_done_fn done, void *ud);
@@ -172,6 +176,10 @@ void cgroup_reap(struct engine *e, const char *id);
 
 /* ---- container_start.c, container_attach.c ---- */
 void start_run_op(struct op *op);		/* op->run of a start */
+/* A supervisor with the root file system of c and no process; then op->opened. */
+void start_files(struct op *op);
+/* container_fs.c: lets go of the supervisor of a container whose files only are open; if they are. */
+void files_close(struct container *c);
 void attach_send(struct container *c, const char *exec, const struct attach_args *a);
 void held_drop(struct container *c);
 void held_send(struct container *c);

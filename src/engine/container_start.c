@@ -197,7 +197,7 @@ static void volume_filled(void *ud, int r, const struct err *e, void *result)
 
 static int step_bridge(struct start *s, struct err *err)
 {
-	if (!streq(ctr_network(s->c), "bridge"))
+	if (!streq(ctr_network(s->c), "bridge") || s->op->files)
 		return 1;
 	network_bridge_ensure(s->c->engine, next_done, s);
 	return 0;
@@ -208,6 +208,10 @@ static int step_address(struct start *s, struct err *err)
 	struct container *c = s->c;
 	int r;
 
+	if (s->op->files) {
+		s->sandbox.net = xstrdup("none");
+		return 1;
+	}
 	if (streq(ctr_network(c), "bridge")) {
 		r = network_address_take(c->engine, c->id, &s->sandbox, err);
 		return r < 0 ? r : 1;
@@ -302,8 +306,8 @@ static int step_create(struct start *s, struct err *err)
 	    .exec = (char *)"",
 	    .spec = {(uint8_t *)text, strlen(text)},
 	    .bundle = c->dir,
-	    .log_path = log,
-	    .flags = task_flags(c),
+	    .log_path = s->op->files ? (char *)"" : log,
+	    .flags = s->op->files ? TASK_FILES : task_flags(c),
 	    .files = files,
 	    .lower = s->lower,
 	    .upper = upper,
@@ -322,6 +326,8 @@ static int step_start(struct start *s, struct err *err)
 	struct container *c = s->c;
 	struct msg_start m = {.sandbox = c->id, .ctr = c->id, .exec = (char *)""};
 
+	if (s->op->files)
+		return 1;
 	held_send(c);
 	if (!ctr_conn(c))
 		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended");
@@ -363,6 +369,12 @@ static void failed(void *ud)
 	struct container *c = op->c;
 
 	network_address_release(c->engine, c->id);
+	if (op->files) {
+		op->opened(op, f->r, &f->err);
+		err_clear(&f->err);
+		free(f);
+		return;
+	}
 	held_drop(c);
 	if (json_get_bool(ctr_host(c), "AutoRemove", false)) {
 		c->status = CTR_REMOVING;
@@ -382,12 +394,14 @@ static void start_fail(struct start *s, int r, const struct err *e, bool runtime
 	enum err_kind kind = e && e->kind ? e->kind : ERR_SYSTEM;
 
 	*f = (struct failure){.op = s->op, .r = r};
-	if (runtime && (kind == ERR_SYSTEM || kind == ERR_CMD_NOT_FOUND || kind == ERR_CMD_NOT_EXECUTABLE))
+	if (runtime && !s->op->files && (kind == ERR_SYSTEM || kind == ERR_CMD_NOT_FOUND || kind == ERR_CMD_NOT_EXECUTABLE))
 		err_msg(&f->err, kind, r, RUNTIME_PREFIX "%s: unknown", e ? err_text(e) : strerror(-r));
 	else
 		err_msg(&f->err, kind, r, "%s", e ? err_text(e) : strerror(-r));
-	c->exit_code = exit_code_of(kind);
-	str_replace(&c->error, err_text(&f->err));
+	if (!s->op->files) {
+		c->exit_code = exit_code_of(kind);
+		str_replace(&c->error, err_text(&f->err));
+	}
 	start_free(s);
 	sup_abort(c, failed, f);
 }
@@ -413,7 +427,10 @@ static void start_finish(struct start *s)
 	struct op *op = s->op;
 
 	start_free(s);
-	op_finish(op, 0, NULL);
+	if (op->files)
+		op->opened(op, 0, NULL);
+	else
+		op_finish(op, 0, NULL);
 }
 
 static void start_steps(struct start *s)
@@ -448,11 +465,25 @@ static void start_next(struct start *s, int r, const struct err *e)
 	start_steps(s);
 }
 
+static void start_begin(struct op *op)
+{
+	struct start *s = new0(struct start);
+
+	s->op = op;
+	s->c = op->c;
+	op->step = 0;
+	start_steps(s);
+}
+
+void start_files(struct op *op)
+{
+	start_begin(op);
+}
+
 void start_run_op(struct op *op)
 {
 	struct container *c = op->c;
 	_cleanup_err_ struct err err = ERR_INIT;
-	struct start *s;
 
 	if (c->status == CTR_RUNNING) {
 		op_finish(op, err_msg(&err, ERR_NOT_MODIFIED, 0, "container %s is running already", c->id),
@@ -460,13 +491,10 @@ void start_run_op(struct op *op)
 		return;
 	}
 	restart_cancel(c);
+	files_close(c);
 	c->exit_pending = false;
 	c->stopped_by_user = false;
-	s = new0(struct start);
-	s->op = op;
-	s->c = c;
-	op->step = 0;
-	start_steps(s);
+	start_begin(op);
 }
 
 void container_start(struct container *c, engine_done_fn done, void *ud)

@@ -44,7 +44,23 @@ enum task_state { TASK_CREATED = 1, TASK_RUNNING = 2, TASK_EXITED = 3 };
 enum {
 	TASK_TTY = 1,
 	TASK_STDIN = 2 /* keep stdin open */,
-	TASK_STDIN_ONCE = 4 /* close it when the first client's ends */
+	TASK_STDIN_ONCE = 4 /* close it when the first client's ends */,
+	TASK_FILES = 8 /* the root file system alone, without a process: START is refused */
 };
 /* ATTACH flags */
 enum { ATTACH_STDIN = 1, ATTACH_STDOUT = 2, ATTACH_STDERR = 4, ATTACH_MUX = 8 /* Docker's 8-byte frames */ };
+/* FILES: what to do. Data is a tar stream, unless said otherwise. */
+enum files_op {
+	FILES_STAT = 1,		/* reply payload: FILE_STAT */
+	FILES_GET,		/* out: what stands at path */
+	FILES_PUT,		/* in: unpacked into the directory path */
+	FILES_CHANGES,		/* out: what differs from the image: "A/path", "C/path", "D/path", each with a NUL */
+	FILES_EXPORT,		/* out: the whole root file system, without mounts */
+	FILES_LAYER,		/* out: what differs from the image, as a layer */
+	_FILES_OP_MAX
+};
+/* FILES flags */
+enum {
+	FILES_KEEP_TYPES = 1 /* PUT: a directory does not replace anything else, nor the other way round */,
+	FILES_OWNER = 2 /* PUT: everything belongs to `user` */
+};

@@ -256,3 +256,14 @@ int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgro
 	}
 	return 0;
 }
+
+int rt_mount_binds(const struct oci_spec *s, const char *bundle, int rootfd, struct err *e)
+{
+	struct mount_ctx c = { .spec = s, .bundle = bundle, .rootfd = rootfd };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < s->mounts.n; i++)
+		if (streq(s->mounts.v[i].type, "bind"))
+			r = mount_one(&c, &s->mounts.v[i], e);
+	return r;
+}

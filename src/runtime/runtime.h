@@ -67,3 +67,7 @@ bool rt_oom_killed(struct rt_container *c);
 /* After the init has exited: kills what is left, removes the cgroup. Frees nothing. */
 int rt_destroy(struct rt_container *c, struct err *e);
 void rt_free(struct rt_container *c);
+
+/* The bind mounts of the configuration alone, attached in the root file system rootfd, in the caller's mount
+ * namespace: what a container that does not run would see of its volumes. */
+int rt_mount_binds(const struct oci_spec *s, const char *bundle, int rootfd, struct err *e);

@@ -20,25 +20,66 @@
 struct shim {
 	struct local_hooks hooks;
 	char *ifname;		/* the host's end of the sandbox's veth */
-	struct hmap bundles;	/* container -> bundle */
+	struct hmap roots;	/* container -> struct root */
 };
+
+/* What a mounted root file system was made of. */
+struct root { char *bundle, *upper, **lower; };
+
+static void root_free(struct root *r)
+{
+	if (!r)
+		return;
+	free(r->bundle);
+	free(r->upper);
+	strv_free(r->lower);
+	free(r);
+}
 
 static int hook_rootfs_mount(void *ud, const struct msg_create *m, struct err *e)
 {
 	struct shim *s = ud;
-	int r = rootfs_mount(m, e);
+	_cleanup_free_ char *target = path_join(m->bundle, "rootfs");
+	struct root *root;
+	int r = rootfs_mount(m, target, e);
 
-	if (r == 0)
-		hmap_set(&s->bundles, m->ctr, xstrdup(m->bundle));
-	return r;
+	if (r < 0)
+		return r;
+	root = new0(struct root);
+	*root = (struct root){ xstrdup(m->bundle), xstrdup(m->upper), strv_copy(m->lower) };
+	root_free(hmap_remove(&s->roots, m->ctr));
+	hmap_set(&s->roots, m->ctr, root);
+	return 0;
 }
 
 static int hook_rootfs_umount(void *ud, const char *ctr, struct err *e)
 {
 	struct shim *s = ud;
-	_cleanup_free_ char *bundle = hmap_remove(&s->bundles, ctr);
+	struct root *root = hmap_remove(&s->roots, ctr);
+	int r = root ? rootfs_umount(root->bundle, e) : 0;
 
-	return bundle ? rootfs_umount(bundle, e) : 0;
+	root_free(root);
+	return r;
+}
+
+static int hook_lower_mount(void *ud, const char *ctr, const char *target, struct err *e)
+{
+	struct shim *s = ud;
+	const struct root *root = hmap_get(&s->roots, ctr);
+	char none[] = "";
+
+	if (!root)
+		return err_msg(e, ERR_NOT_FOUND, -ENOENT, "No such container: %s", ctr);
+	return rootfs_mount(&(struct msg_create){ .ctr = (char *)ctr, .lower = root->lower, .upper = none },
+			    target, e);
+}
+
+static char *hook_upper(void *ud, const char *ctr)
+{
+	struct shim *s = ud;
+	const struct root *root = hmap_get(&s->roots, ctr);
+
+	return xstrdup(root ? root->upper : "");
 }
 
 static char *hook_bundle(void *ud, const struct msg_create *m)
@@ -67,9 +108,9 @@ static void shim_done(struct shim *s)
 {
 	struct hmap_iter it = { 0 };
 
-	while (hmap_next(&s->bundles, &it))
-		free(it.entry->value);
-	hmap_done(&s->bundles);
+	while (hmap_next(&s->roots, &it))
+		root_free(it.entry->value);
+	hmap_done(&s->roots);
 	free(s->ifname);
 }
 
@@ -98,6 +139,7 @@ int main(int argc, char **argv)
 	_cleanup_(super_args_done) struct super_args args = { .listen_fd = -EBADF };
 	struct shim shim = { .hooks = {
 		.rootfs_mount = hook_rootfs_mount, .rootfs_umount = hook_rootfs_umount, .bundle = hook_bundle,
+		.lower_mount = hook_lower_mount, .upper = hook_upper,
 		.sandbox = hook_sandbox, .shutdown = hook_shutdown, .net_ns_fd = -EBADF, .ipc_ns_fd = -EBADF,
 	} };
 	int r, protect = rt_protect_self(argv);

@@ -136,9 +136,8 @@ static int single_new(const char *dir, bool writable)
 	return TAKE_FD(mnt);
 }
 
-int rootfs_mount(const struct msg_create *m, struct err *e)
+int rootfs_mount(const struct msg_create *m, const char *target, struct err *e)
 {
-	_cleanup_free_ char *target = path_join(m->bundle, "rootfs");
 	_cleanup_close_ int mnt = -EBADF;
 	char log[256] = "";
 	size_t n = strv_len(m->lower);

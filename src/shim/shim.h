@@ -14,6 +14,7 @@ void sandbox_end(struct local_hooks *hooks, const char *ifname);
 
 /* rootfs.c: gives the shim a mount namespace of its own: nothing mounted later reaches the host. */
 int rootfs_private_mounts(void);
-/* Mounts the overlay of m->lower, upper, work on <bundle>/rootfs. Without upper it is read-only. */
-int rootfs_mount(const struct msg_create *m, struct err *e);
+/* Mounts the overlay of m->lower, upper, work on target, which is made if need be. Without upper it is
+ * read-only. */
+int rootfs_mount(const struct msg_create *m, const char *target, struct err *e);
 int rootfs_umount(const char *bundle, struct err *e);

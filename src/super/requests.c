@@ -247,6 +247,21 @@ static int req_ps(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 	return 0;
 }
 
+static int req_files(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
+{
+	struct backend *b = p->super->backend;
+	struct msg_files m;
+	int r = msg_files_decode(f->payload, f->len, &m);
+
+	if (r < 0)
+		return r;
+	if (find_or_refuse(p, f->seq, m.ctr, ""))
+		b->ops->files(b, &m, n_fds ? TAKE_FD(fds[0]) : -EBADF, on_done,
+			      call_new(p, f->seq, m.ctr, ""));
+	msg_files_done(&m);
+	return 0;
+}
+
 static void on_deleted(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	struct call *c = ud;
@@ -303,6 +318,7 @@ int request(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 		[MSG_RESIZE] = req_resize,
 		[MSG_ATTACH] = req_attach,
 		[MSG_PS] = req_ps,
+		[MSG_FILES] = req_files,
 		[MSG_DELETE] = req_delete,
 		[MSG_SHUTDOWN] = req_shutdown,
 	};

@@ -68,6 +68,7 @@ static void ltask_free(struct ltask *t)
 	rt_free(t->rt);
 	free(t->ctr);
 	free(t->exec);
+	free(t->bundle);
 	free(t);
 }
 
@@ -214,7 +215,8 @@ static int create_container(struct local *l, const struct msg_create *m, struct 
 	if (r < 0)
 		return r;
 	t = ltask_new(l, m);
-	r = make_container(t, m, bundle, e);
+	t->bundle = TAKE_PTR(bundle);
+	r = m->flags & TASK_FILES ? 0 : make_container(t, m, t->bundle, e);
 	if (r < 0) {
 		if (t->rt) {
 			(void)rt_kill(t->rt, SIGKILL, true, NULL);
@@ -232,7 +234,7 @@ static int create_exec(struct local *l, const struct msg_create *m, struct err *
 	struct oci_process *p = NULL;
 	int r;
 
-	if (!init || init->exited)
+	if (!init || init->exited || !init->rt)
 		return err_msg(e, ERR_CONFLICT, -ESRCH, "container %s is not running", m->ctr);
 	r = oci_process_parse((char *)m->spec.p, m->spec.n, &p, e);
 	if (r < 0)
@@ -336,6 +338,8 @@ static void op_start(struct backend *b, const char *ctr, const char *exec, backe
 
 	if (!t)
 		r = no_task(ctr, exec, &e);
+	else if (t->flags & TASK_FILES)
+		r = err_msg(&e, ERR_CONFLICT, -EBUSY, "start '%s': only its files are here", ctr);
 	else
 		r = *exec ? start_exec(l, t, &e) : rt_start(t->rt, &e);
 	if (r == 0) {
@@ -367,7 +371,7 @@ static void op_kill(struct backend *b, const char *ctr, const char *exec, int si
 
 	if (!t)
 		r = no_task(ctr, exec, &e);
-	else if (t->exited)
+	else if (t->exited || (!*exec && !t->rt))
 		r = err_msg(&e, ERR_CONFLICT, -ESRCH, "container %s is not running", ctr);
 	else
 		r = *exec ? proc_kill(&t->proc, signo) : rt_kill(t->rt, signo, all, &e);
@@ -400,7 +404,7 @@ static void op_ps(struct backend *b, const char *ctr, backend_done_fn done, void
 	size_t n = 0;
 	int r;
 
-	if (!t || t->exited)
+	if (!t || t->exited || !t->rt)
 		r = err_msg(&e, ERR_CONFLICT, -ESRCH, "container %s is not running", ctr);
 	else
 		r = rt_pids(t->rt, &pids, &n, &e);
@@ -417,7 +421,7 @@ static int del_container(struct local *l, struct ltask *init, struct err *e)
 {
 	_cleanup_free_ char *ctr = xstrdup(init->ctr);
 
-	if (!init->exited) {
+	if (!init->exited && init->rt) {
 		/* It was never started: its init still waits. */
 		(void)rt_kill(init->rt, SIGKILL, true, NULL);
 		(void)proc_wait(&init->proc, NULL);
@@ -505,6 +509,7 @@ static const struct backend_ops local_ops = {
 	.kill = op_kill,
 	.resize = op_resize,
 	.ps = op_ps,
+	.files = op_files,
 	.del = op_del,
 	.shutdown = op_shutdown,
 	.stdin_write = op_stdin_write,

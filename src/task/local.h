@@ -8,6 +8,10 @@ struct local_hooks {
 	 * namespace (overlay of m->lower/upper/work). The host and the guest differ only here. */
 	int (*rootfs_mount)(void *userdata, const struct msg_create *m, struct err *e);
 	int (*rootfs_umount)(void *userdata, const char *ctr, struct err *e);
+	/* Mounts what is below the container's writable layer, the image, read-only at target (exists). */
+	int (*lower_mount)(void *userdata, const char *ctr, const char *target, struct err *e);
+	/* The directory of the writable layer (heap). */
+	char *(*upper)(void *userdata, const char *ctr);
 	/* The directory that holds rootfs/, hosts, ... of m->ctr (heap). Host: m->bundle. */
 	char *(*bundle)(void *userdata, const struct msg_create *m);
 	/* Optional: the sandbox request (namespaces, veth); NULL = succeed at once. */

@@ -12,7 +12,7 @@ struct local;
 struct ltask {
 	struct local *local;
 	struct list link;
-	char *ctr, *exec;
+	char *ctr, *exec, *bundle;
 	uint32_t flags, rows, cols;
 	struct rt_container *rt;	/* the init's; execs use their container's */
 	struct oci_process *process;	/* exec: until it is started */
@@ -49,6 +49,9 @@ void stdio_close(struct ltask *t);
 size_t stdio_in_write(struct ltask *t, const void *p, size_t n);
 void stdio_in_close(struct ltask *t);
 void stdio_pause(struct ltask *t, bool paused);
+
+/* local_files.c */
+void op_files(struct backend *b, const struct msg_files *m, int fd, backend_done_fn done, void *ud);
 
 /* ps.c: rows of a ps_table for these processes, in order of pid; those gone meanwhile are left out. */
 char **ps_rows(const pid_t *pids, size_t n);

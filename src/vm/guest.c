@@ -81,6 +81,11 @@ void forward_after(struct forward *f,
 	f->after = after;
 }
 
+void forward_check(struct forward *f, bool (*valid)(const void *p, size_t n))
+{
+	f->valid = valid;
+}
+
 void forwarded(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	_cleanup_err_ struct err clean = ERR_INIT;
@@ -182,6 +187,11 @@ static void op_resize(struct backend *b, const char *ctr, const char *exec, unsi
 static void op_ps(struct backend *b, const char *ctr, backend_done_fn done, void *ud)
 {
 	FORWARD(PS, ps, is_table, );
+}
+
+static void op_files(struct backend *b, const struct msg_files *m, int fd, backend_done_fn done, void *ud)
+{
+	guest_files(guest_of(b), m, fd, done, ud);
 }
 
 static void after_del(struct guest *g, const char *ctr, const char *exec, int r)
@@ -300,6 +310,7 @@ static const struct backend_ops guest_ops = {
     .kill = op_kill,
     .resize = op_resize,
     .ps = op_ps,
+    .files = op_files,
     .del = op_del,
     .shutdown = op_shutdown,
     .stdin_write = op_stdin_write,
@@ -320,6 +331,7 @@ int guest_new(struct loop *l, const char *sandbox, bool debug, struct backend **
 			    .next_stream = 1};
 	list_init(&g->tasks);
 	list_init(&g->disks);
+	list_init(&g->transfers);
 	list_init(&g->forwards);
 	list_init(&g->waiting);
 	*ret = &g->b;

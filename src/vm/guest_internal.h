@@ -65,6 +65,7 @@ struct guest {
 	char *words;			/* why it ended, as the monitor knows it: set when it has */
 	struct loop_source *deadline;	/* of the boot, later of the shutdown */
 	struct list tasks, disks;
+	struct list transfers;		/* data of FILES requests (files.c) */
 	struct list forwards;		/* requests that the agent has not answered */
 	struct list waiting; /* struct waiter: creations whose devices the agent has not been told of */
 	unsigned next_layer, next_scratch;
@@ -89,6 +90,13 @@ void refuse_gone(backend_done_fn done, void *ud);
 
 /* create.c */
 void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn done, void *ud);
+
+void forward_check(struct forward *f, bool (*valid)(const void *p, size_t n));
+
+/* files.c */
+void guest_files(struct guest *g, const struct msg_files *m, int fd, backend_done_fn done, void *ud);
+/* The link is closed: what is under way ends. */
+void transfers_close(struct guest *g);
 
 /* link.c */
 /* Takes fd over and says HELLO as soon as somebody listens. */

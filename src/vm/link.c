@@ -162,6 +162,7 @@ void link_close(struct guest *g)
 			stream_free(t->s[i]);
 			t->s[i] = NULL;
 		}
+	transfers_close(g);
 	streams_free(g->streams);
 	g->streams = NULL;
 	conn_free(g->conn);

@@ -1,10 +1,11 @@
-/* A worker is a forked copy of the daemon that runs one function and reports through a pipe:
+/* A worker is a forked copy of the program that runs one function and reports through a pipe:
  *
  *   struct report | message bytes | result bytes
  *
- * The copy keeps ordinary descriptors (a caller passes its own in arg) but none of the daemon's sockets, so
- * that a client sees its connection end when the daemon ends it, and none of its locks. */
-#include "engine/worker.h"
+ * The copy keeps ordinary descriptors (a caller passes its own in arg) but none of the program's sockets, so
+ * that a client sees its connection end when the program ends it, and none of its locks; or one descriptor
+ * alone. */
+#include "base/worker.h"
 
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -45,7 +46,7 @@ void worker_guard_fd(int fd)
 }
 
 /* Closes sockets and guarded descriptors. */
-static void drop_daemon_fds(void)
+static void drop_sockets(void)
 {
 	DIR *d = opendir("/proc/self/fd");
 	struct dirent *de;
@@ -64,20 +65,40 @@ static void drop_daemon_fds(void)
 	closedir(d);
 }
 
-static _noreturn_ void child_main(int out_fd, pid_t parent, worker_fn fn, void *arg)
+#define KEEP_FILES (-1000)
+
+/* Closes all but 0..2 and these two. */
+static void keep_only(int a, int b)
+{
+	int low = MIN(a, b), high = MAX(a, b);
+
+	if (low < 3) {
+		low = high;
+		high = 0;
+	}
+	if (low > 3)
+		(void)close_range(3, (unsigned)low - 1, 0);
+	if (high > low + 1)
+		(void)close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+	(void)close_range((unsigned)MAX(low, high) + 1, ~0u, 0);
+}
+
+static _noreturn_ void child_main(int out_fd, pid_t parent, int keep_fd, worker_fn fn, void *arg)
 {
 	struct err e = ERR_INIT;
 	struct sbuf out = SBUF_INIT_MAX(WORKER_OUT_MAX);
 	struct report rep = {0};
 	const char *msg;
 
-	/* the work of a dead daemon is cleaned up by the next one: it must not go on beside that */
+	/* the work of a dead program is cleaned up by the next one: it must not go on beside that */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
 	signal(SIGPIPE, SIG_IGN);
-	drop_daemon_fds();
-
+	if (keep_fd == KEEP_FILES)
+		drop_sockets();
+	else
+		keep_only(out_fd, keep_fd);
 	rep.r = fn(arg, &out, &e);
 	if (rep.r >= 0 && !sbuf_ok(&out))
 		rep.r = err_set(&e, ERR_SYSTEM, -EFBIG, "worker result");
@@ -156,7 +177,7 @@ static void on_exit_of_worker(struct loop_source *s, const siginfo_t *si, void *
 	worker_finish(w);
 }
 
-int worker_run(struct loop *l, worker_fn fn, void *arg, worker_done_fn done, void *userdata)
+static int start(struct loop *l, worker_fn fn, void *arg, int keep_fd, worker_done_fn done, void *userdata)
 {
 	struct worker *w = new0(struct worker);
 	pid_t self = getpid();
@@ -172,7 +193,7 @@ int worker_run(struct loop *l, worker_fn fn, void *arg, worker_done_fn done, voi
 	r = proc_fork(&w->proc);
 	if (r == 0) {
 		close(p[0]);
-		child_main(p[1], self, fn, arg);
+		child_main(p[1], self, keep_fd, fn, arg);
 	}
 	close(p[1]);
 	w->fd = p[0];
@@ -191,4 +212,15 @@ int worker_run(struct loop *l, worker_fn fn, void *arg, worker_done_fn done, voi
 		return r;
 	}
 	return 0;
+}
+
+int worker_run(struct loop *l, worker_fn fn, void *arg, worker_done_fn done, void *userdata)
+{
+	return start(l, fn, arg, KEEP_FILES, done, userdata);
+}
+
+int worker_run_alone(struct loop *l, worker_fn fn, void *arg, int keep_fd, worker_done_fn done,
+		     void *userdata)
+{
+	return start(l, fn, arg, keep_fd, done, userdata);
 }
