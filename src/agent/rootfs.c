@@ -183,7 +183,8 @@ static int root_assemble(struct agent *a, const struct msg_create *m, struct roo
 	}
 	r = mount_layers(m->lower, writable ? scratch : NULL, rootfs);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "mount the root file system of '%.12s' in the guest", m->ctr);
+		return err_set(e, ERR_SYSTEM, r, "mount the root file system of '%.12s' in the guest",
+			       m->ctr);
 	root->overlay = true;
 	return 0;
 }

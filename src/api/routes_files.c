@@ -4,6 +4,7 @@
 
 #include "api/transfer.h"
 #include "base/alloc.h"
+#include "base/base64.h"
 #include "base/fd.h"
 #include "base/strv.h"
 #include "base/timefmt.h"
@@ -42,23 +43,6 @@ static uint32_t go_mode(mode_t m)
 	       (m & S_ISVTX ? 1u << 20 : 0);
 }
 
-static char *base64(const char *s)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t n = strlen(s);
-	struct sbuf b = SBUF_INIT;
-
-	for (size_t i = 0; i < n; i += 3) {
-		uint32_t v = 0;
-
-		for (size_t k = 0; k < 3; k++)
-			v = v << 8 | (i + k < n ? (unsigned char)s[i + k] : 0);
-		for (size_t k = 0; k < 4; k++)
-			sbuf_putc(&b, i + k > n ? '=' : digits[v >> (18 - 6 * k) & 63]);
-	}
-	return sbuf_steal(&b);
-}
-
 static void stat_header(struct request *r, const struct msg_file_stat *st)
 {
 	_cleanup_json_ struct json *j = json_object();
@@ -71,7 +55,7 @@ static void stat_header(struct request *r, const struct msg_file_stat *st)
 	json_set_str(j, "mtime", time);
 	json_set_str(j, "linkTarget", st->target);
 	text = json_dump(j);
-	value = base64(text);
+	value = base64_encode(text, strlen(text));
 	resp_header(r, "X-Docker-Container-Path-Stat", value);
 }
 

@@ -59,7 +59,8 @@ static void note_reply(struct transfer *t, int r, const struct err *e)
 	t->replied = true;
 	t->r = r;
 	if (r < 0)
-		err_msg(&t->err, e && e->kind ? e->kind : ERR_SYSTEM, r, "%s", e ? err_text(e) : strerror(-r));
+		err_msg(&t->err, e && e->kind ? e->kind : ERR_SYSTEM, r, "%s",
+			e ? err_text(e) : strerror(-r));
 }
 
 /* ---- out ---- */

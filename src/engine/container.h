@@ -73,9 +73,9 @@ struct attach_args {
 };
 void container_attach(struct container *c, const struct attach_args *a);
 
-/* An operation on the container's files, whether it runs or not (msg files). The operation and its data: what
- * comes out of fd, or goes into it, is as msg.h says. Result of STAT: struct msg_file_stat (borrowed); what is
- * not there is ERR_NOT_FOUND. */
+/* An operation on the container's files, whether it runs or not (msg files); what comes out of fd, or goes
+ * into it, is as msg.h says. Result of STAT: struct msg_file_stat (borrowed); what is not there is
+ * ERR_NOT_FOUND. */
 struct files_args {
 	uint32_t op, flags;		/* FILES_* */
 	const char *path;

@@ -159,6 +159,9 @@ static void op_after_exit(struct op *op)
 		op_finish(op, 0, NULL);
 		return;
 	}
+	/* What is being copied from it still needs its supervisor. */
+	if (files_wait(op))
+		return;
 	sup_release(c);
 	if (json_get_bool(ctr_host(c), "AutoRemove", false)) {
 		c->status = CTR_REMOVING;

@@ -1,9 +1,9 @@
 /* Files of a container: cp, diff, export, commit.
  *
  * The work is the supervisor's, in both isolation modes: the host never mounts what a guest has written. A
- * container that does not run is opened for it: its supervisor is started and mounts the root file system, but
- * makes no process. It stays open for some seconds, since one `cp` asks several times; whatever else is to
- * happen to the container closes it first. */
+ * container that does not run is opened for it: its supervisor is started and mounts the root file system,
+ * but makes no process. It stays open for some seconds, since one `cp` asks several times; whatever else is
+ * to happen to the container closes it first. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -66,6 +66,25 @@ static void keep_open(struct container *c)
 		(void)loop_add_timer(c->engine->loop, OPEN_US, 0, on_idle, c, &c->files_timer);
 }
 
+bool files_wait(struct op *op)
+{
+	if (!op->c->files_calls)
+		return false;
+	op->c->after_files = op;
+	return true;
+}
+
+/* The last one lets what follows an exit go on. */
+static void direct_over(struct container *c)
+{
+	struct op *op = c->after_files;
+
+	if (--c->files_calls || !op)
+		return;
+	c->after_files = NULL;
+	op->run(op);
+}
+
 static void replied(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	struct files_call *k = ud;
@@ -83,6 +102,8 @@ static void replied(void *ud, int r, const struct err *e, const void *p, size_t 
 	if (op) {
 		op->done = NULL;
 		op_finish(op, 0, NULL);
+	} else {
+		direct_over(k->c);
 	}
 	call_end(k, r, e, r < 0 || k->what != FILES_STAT ? NULL : &st);
 	msg_file_stat_done(&st);
@@ -100,7 +121,8 @@ static void call_send(struct files_call *k)
 	_cleanup_json_ struct json *spec = NULL;
 	_cleanup_free_ char *text = NULL;
 	_cleanup_err_ struct err err = ERR_INIT;
-	_cleanup_close_ int fd = TAKE_FD(k->fd);	/* once it is sent, the supervisor's must be the last one */
+	/* Once it is sent, the supervisor's must be the last one. */
+	_cleanup_close_ int fd = TAKE_FD(k->fd);
 	int r = sees_volumes(k->what) ? spec_build(c, &spec, &err) : 0;
 
 	if (r >= 0 && !ctr_conn(c))
@@ -157,6 +179,7 @@ void container_files(struct container *c, const struct files_args *a, engine_don
 				 .path = xstrdup(a->path ? a->path : ""), .fd = a->fd, .done = done,
 				 .userdata = ud};
 	if (!c->gone && c->status == CTR_RUNNING && ctr_conn(c)) {
+		c->files_calls++;
 		call_send(k);
 		return;
 	}

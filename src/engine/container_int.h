@@ -44,6 +44,8 @@ struct container {
 	struct sup *sup;		/* the supervisor we talk to */
 	struct sup *zombie;		/* the previous one, ending */
 	struct loop_source *files_timer;	/* closes what container_fs.c has opened */
+	unsigned files_calls;		/* operations on the files of the running container */
+	struct op *after_files;		/* what follows the exit: it waits for them */
 	struct op *current;
 	struct list ops, waiters, held;	/* held: attached clients of a container that has not started */
 };
@@ -79,7 +81,7 @@ struct op {
 	bool force, volumes, then_start;
 	size_t step;			/* start */
 	struct start *start;
-	/* Files of a container that does not run: a start that stops at its root file system, and who waits. */
+	/* Files of a container that does not run: a start that stops at its root file system. */
 	void (*opened)(struct op *op, int r, const struct err *e);
 	struct files_call *files;
 };
@@ -180,6 +182,8 @@ void start_run_op(struct op *op);		/* op->run of a start */
 void start_files(struct op *op);
 /* container_fs.c: lets go of the supervisor of a container whose files only are open; if they are. */
 void files_close(struct container *c);
+/* Whether op has to wait for operations on files; then it is run again. */
+bool files_wait(struct op *op);
 void attach_send(struct container *c, const char *exec, const struct attach_args *a);
 void held_drop(struct container *c);
 void held_send(struct container *c);

@@ -394,7 +394,9 @@ static void start_fail(struct start *s, int r, const struct err *e, bool runtime
 	enum err_kind kind = e && e->kind ? e->kind : ERR_SYSTEM;
 
 	*f = (struct failure){.op = s->op, .r = r};
-	if (runtime && !s->op->files && (kind == ERR_SYSTEM || kind == ERR_CMD_NOT_FOUND || kind == ERR_CMD_NOT_EXECUTABLE))
+	if (s->op->files)
+		runtime = false;
+	if (runtime && (kind == ERR_SYSTEM || kind == ERR_CMD_NOT_FOUND || kind == ERR_CMD_NOT_EXECUTABLE))
 		err_msg(&f->err, kind, r, RUNTIME_PREFIX "%s: unknown", e ? err_text(e) : strerror(-r));
 	else
 		err_msg(&f->err, kind, r, "%s", e ? err_text(e) : strerror(-r));

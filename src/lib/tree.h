@@ -26,6 +26,7 @@ struct tree_unpack {
 	bool owner;		/* uid, gid instead of those in the archive */
 	bool own_ids;		/* leave owners as they come: we are not root */
 	uint32_t uid, gid;
+	const char *from, *to;	/* names that begin with the component `from` begin with `to` instead; NULL */
 };
 
 /* Unpacks all entries of the archive. An entry replaces what stands there; a directory keeps its content. */

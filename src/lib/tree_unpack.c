@@ -27,10 +27,20 @@ struct state {
 	size_t n_dirs;
 };
 
+/* Docker's way to give what is copied another name: "/" stands for the names of a whole root. */
+static char *renamed(const struct tree_unpack *u, const char *name)
+{
+	size_t n = u->from && !streq(u->from, "/") ? strlen(u->from) : 0;
+
+	if (!u->from || strncmp(name, u->from, n) || (name[n] && name[n] != '/'))
+		return xstrdup(name);
+	return xasprintf("%s%s", u->to, name + n);
+}
+
 /* "dest" and "./a//b/" -> "/dest/a/b". NULL if the name leaves dest. */
 static char *full_name(const struct state *s, const char *name)
 {
-	_cleanup_free_ char *clean = path_clean(name), *all = NULL;
+	_cleanup_free_ char *other = renamed(s->u, name), *clean = path_clean(other), *all = NULL;
 	const char *p = clean;
 
 	while (*p == '/')

@@ -54,7 +54,7 @@ enum files_op {
 	FILES_STAT = 1,		/* reply payload: FILE_STAT */
 	FILES_GET,		/* out: what stands at path */
 	FILES_PUT,		/* in: unpacked into the directory path */
-	FILES_CHANGES,		/* out: what differs from the image: "A/path", "C/path", "D/path", each with a NUL */
+	FILES_CHANGES,		/* out: what differs from the image: "A/path\0", "C/path\0", "D/path\0" */
 	FILES_EXPORT,		/* out: the whole root file system, without mounts */
 	FILES_LAYER,		/* out: what differs from the image, as a layer */
 	_FILES_OP_MAX

@@ -87,8 +87,8 @@ bool task_told(const struct task *t)
 
 bool task_live(const struct task *t)
 {
-	/* An exec that was never started has no process, and cannot outlive its container; nor has a container
-	 * of which only the files are here. */
+	/* An exec that was never started has no process, and cannot outlive its container; nor has a
+	 * container of which only the files are here. */
 	if ((*t->exec || t->flags & TASK_FILES) &&
 	    (t->phase == PHASE_CREATING || t->phase == PHASE_CREATED))
 		return false;

@@ -45,8 +45,8 @@ struct backend_ops {
 	void (*resize)(struct backend *b, const char *ctr, const char *exec, unsigned rows, unsigned cols,
 		       backend_done_fn done, void *ud);
 	void (*ps)(struct backend *b, const char *ctr, backend_done_fn done, void *ud);
-	/* An operation on a container's files (msg files). fd, taken over, carries the data: a socket, or -EBADF
-	 * for those without. done runs when all is read or written. */
+	/* An operation on a container's files (msg files). fd, taken over, carries the data: a socket, or
+	 * -EBADF for those without. done runs when all is read or written. */
 	void (*files)(struct backend *b, const struct msg_files *m, int fd, backend_done_fn done, void *ud);
 	/* Frees what the task holds; deleting a container's init unmounts its rootfs. -EBUSY while it runs.
 	 */

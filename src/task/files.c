@@ -192,7 +192,7 @@ static int check_writable(const struct job *b, int dir, struct err *e)
 
 static int do_put(struct job *b, struct err *e)
 {
-	_cleanup_free_ char *path = xasprintf("/%s", b->m->path);
+	_cleanup_free_ char *given = xasprintf("/%s", b->m->path), *path = path_clean(given);
 	_cleanup_close_ int fd = fs_open_in_root(b->root, path, O_PATH, 0);
 	struct tree_unpack u = { .root = b->root, .dest = path,
 				 .keep_types = b->m->flags & FILES_KEEP_TYPES };

@@ -13,8 +13,8 @@ struct files_job {
 	int fd;			/* the data; -EBADF if the operation has none */
 };
 
-/* Does the work; a STAT's answer goes to out. May leave mounts in the caller's mount namespace, which it makes
- * its own: a worker_fn for a struct files_job. */
+/* A worker_fn for a struct files_job: does the work; a STAT's answer goes to out. Leaves mounts in the mount
+ * namespace that it makes for its process. */
 int files_run(void *job, struct sbuf *out, struct err *e);
 
 /* changes.c: compares a writable layer with what is below it. */

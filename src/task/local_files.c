@@ -1,5 +1,5 @@
-/* The files of a container, whether it runs or only its root file system is here: the work is that of a forked
- * process (files.c), which has nothing of ours but the descriptor of the data. */
+/* The files of a container, whether it runs or only its root file system is here: the work is that of a
+ * forked process (files.c), which has nothing of ours but the descriptor of the data. */
 #include "task/files.h"
 #include "base/alloc.h"
 #include "base/fd.h"

@@ -1,14 +1,18 @@
 """Files of containers: cp both ways, diff, export; of running and stopped containers, alike in both modes."""
 import io
-import json
 import os
+import subprocess
 import tarfile
-import base64
-import urllib.parse
+import time
 
 import pytest
 
 from conftest import wait_for
+
+
+@pytest.fixture
+def cli(both):
+    return both
 
 
 @pytest.fixture(params=["running", "created"])
@@ -30,7 +34,6 @@ def names(tar):
 
 def raw(cli, *args):
     """Standard output as bytes."""
-    import subprocess
     p = subprocess.run(cli.engine.argv(cli.name, *args), env=cli.engine.env(), stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=180)
     assert p.returncode == 0, p.stderr
@@ -193,6 +196,7 @@ def test_archive_api(engine, isolation, request):
 
 
 def test_events(cli, tmp_path):
+    start = int(time.time()) - 1
     cid = make(cli, "running")
     (tmp_path / "f").touch()
     cli("cp", tmp_path / "f", f"{cid}:/tmp/").ok()
@@ -200,8 +204,7 @@ def test_events(cli, tmp_path):
     raw(cli, "export", cid)
 
     def seen():
-        import time
-        got = cli("events", "--since", "0", "--until", int(time.time()) + 1, "--filter", f"container={cid}",
+        got = cli("events", "--since", start, "--until", int(time.time()) + 1, "--filter", f"container={cid}",
                   "--format", "{{.Action}}").ok().splitlines()
         return {"extract-to-dir", "archive-path", "export"} <= set(got)
     wait_for(seen, 5)
