@@ -104,15 +104,18 @@ static int run_process(struct rt_container *c, const struct exec_opts *o, const 
 
 	if (o->preserve < 0 || o->preserve > 1 << 16)
 		return tool_usage(e, "invalid number of descriptors to preserve");
-	if (p->terminal && !o->console)
+	if (p->terminal && !o->console && o->detach)
 		return err_msg(e, ERR_INVALID, 0,
-			       "the process wants a terminal: --console-socket is needed");
+			       "cannot allocate a terminal for a detached process without "
+			       "--console-socket");
 	r = rt_exec(c, &a, &proc, &master, e);
-	if (r == 0 && master >= 0)
+	if (r == 0 && master >= 0 && o->console) {
 		r = console_send(o->console, master, e);
+		fd_close(&master);
+	}
 	if (r == 0)
 		r = tool_write_pid(o->pid_file, proc.pid, e);
-	return r < 0 || o->detach ? r : tool_wait(&proc, e);
+	return r < 0 || o->detach ? r : tool_wait(&proc, master, e);
 }
 
 static int exec_in(const char *id, char **command, const struct exec_opts *o, struct err *e)

@@ -14,20 +14,28 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
-struct make { char *bundle, *config, *pid_file, *console; int64_t preserve; bool no_pivot, detach, keep; };
+struct make {
+	char *bundle, *config, *pid_file, *console;
+	int64_t preserve;
+	bool no_pivot, detach, keep, attached;
+};
 
-static int make_container(const char *id, const struct make *m, struct rt_container **ret, struct proc *init,
+/* Makes the container and what is remembered of it. ret_console: the terminal's master if the process has one
+ * and there is no --console-socket for it. */
+static int make_container(const char *id, const struct make *m, struct proc *init, int *ret_console,
 			  struct err *e)
 {
 	_cleanup_free_ char *bundle = realpath(m->bundle ? m->bundle : ".", NULL), *path = NULL, *text = NULL,
 			    *dir = NULL, *sock = NULL;
 	_cleanup_oci_spec_ struct oci_spec *spec = NULL;
-	_cleanup_close_ int listener = -EBADF;
-	int console, r;
+	_cleanup_close_ int listener = -EBADF, console = -EBADF;
+	struct rt_container *c = NULL;
 	size_t n;
+	int r;
 
 	if (!rt_id_valid(id))
 		return err_msg(e, ERR_INVALID, 0, "invalid container id: '%s'", id);
@@ -63,16 +71,25 @@ static int make_container(const char *id, const struct make *m, struct rt_contai
 	    .start_listen_fd = listener,
 	};
 
-	if (r == 0 && spec->process && spec->process->terminal && !m->console)
-		r = err_msg(e, ERR_INVALID, 0, "the process wants a terminal: --console-socket is needed");
+	if (r == 0 && spec->process && spec->process->terminal && !m->console && !m->attached)
+		r = err_msg(e, ERR_INVALID, 0,
+			    "cannot allocate a terminal for a detached container without --console-socket");
 	if (r == 0)
-		r = rt_create(&a, ret, init, &console, e);
+		r = rt_create(&a, &c, init, &console, e);
 	if (r == 0)
 		r = state_write(id, bundle, init->pid, text, spec, e);
 	if (r == 0)
 		r = tool_write_pid(m->pid_file, init->pid, e);
+	if (r < 0 && c) {
+		(void)proc_kill(init, SIGKILL);
+		(void)proc_wait(init, NULL);
+		(void)rt_destroy(c, NULL);
+	}
+	rt_free(c);
 	if (r < 0)
 		(void)fs_rm_rf(AT_FDCWD, dir);
+	else
+		*ret_console = TAKE_FD(console);
 	return r;
 }
 
@@ -94,12 +111,12 @@ static int cmd_create(int argc, char **argv, struct err *e)
 {
 	struct make m = { 0 };
 	const struct opt opts[] = { MAKE_OPTS(m), OPT_END };
-	struct rt_container *c;
+	_cleanup_close_ int console = -EBADF;
 	struct proc init;
 	char **args;
 	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
-	return r < 0 ? r : make_container(args[0], &m, &c, &init, e);
+	return r < 0 ? r : make_container(args[0], &m, &init, &console, e);
 }
 
 static int start(const char *id, struct err *e)
@@ -186,18 +203,19 @@ static int cmd_run(int argc, char **argv, struct err *e)
 		{ 0, "keep", OPT_BOOL, &m.keep, NULL, "Keep its state when it has ended" }, OPT_END
 	};
 	_cleanup_err_ struct err why = ERR_INIT;
-	struct rt_container *c;
+	_cleanup_close_ int console = -EBADF;
 	struct proc init;
 	char **args;
 	int r = tool_parse(opts, argc, argv, 1, &args, e), code;
 
+	m.attached = !m.detach;
 	if (r == 0)
-		r = make_container(args[0], &m, &c, &init, e);
+		r = make_container(args[0], &m, &init, &console, e);
 	if (r < 0)
 		return r;
 	r = start(args[0], e);
 	if (r < 0 || !m.detach) {
-		code = r < 0 ? r : tool_wait(&init, e);
+		code = r < 0 ? r : tool_wait(&init, console, e);
 		if (!m.keep && delete(args[0], true, &why) < 0)
 			fprintf(stderr, "insula-runtime: %s\n", err_text(&why));
 		return code;
@@ -223,12 +241,13 @@ static int cmd_state(int argc, char **argv, struct err *e)
 	return r;
 }
 
-static const struct { const char *name; int signo;
-} signals[] = {
-    {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ABRT", SIGABRT}, {"KILL", SIGKILL},
-    {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM}, {"TERM", SIGTERM},
-    {"CHLD", SIGCHLD}, {"CONT", SIGCONT}, {"STOP", SIGSTOP}, {"TSTP", SIGTSTP}, {"WINCH", SIGWINCH},
-    {"SEGV", SIGSEGV}, {"TRAP", SIGTRAP}, {"BUS", SIGBUS},
+#define SIGNAL(name) { #name, SIG##name }
+static const struct { const char *name; int signo; } signals[] = {
+	SIGNAL(HUP), SIGNAL(INT), SIGNAL(QUIT), SIGNAL(ILL), SIGNAL(TRAP), SIGNAL(ABRT), SIGNAL(IOT),
+	SIGNAL(BUS), SIGNAL(FPE), SIGNAL(KILL), SIGNAL(USR1), SIGNAL(SEGV), SIGNAL(USR2), SIGNAL(PIPE),
+	SIGNAL(ALRM), SIGNAL(TERM), SIGNAL(STKFLT), SIGNAL(CHLD), SIGNAL(CONT), SIGNAL(STOP), SIGNAL(TSTP),
+	SIGNAL(TTIN), SIGNAL(TTOU), SIGNAL(URG), SIGNAL(XCPU), SIGNAL(XFSZ), SIGNAL(VTALRM), SIGNAL(PROF),
+	SIGNAL(WINCH), SIGNAL(IO), SIGNAL(POLL), SIGNAL(PWR), SIGNAL(SYS),
 };
 
 static int signal_number(const char *s, int *ret, struct err *e)
@@ -239,10 +258,14 @@ static int signal_number(const char *s, int *ret, struct err *e)
 		*ret = (int)n;
 		return 0;
 	}
-	if (str_starts(s, "SIG"))
+	if (!strncasecmp(s, "SIG", 3))
 		s += 3;
+	if (str_starts(s, "RTMIN+") && str_to_u64(s + 6, &n) == 0 && n <= (uint64_t)(SIGRTMAX - SIGRTMIN)) {
+		*ret = SIGRTMIN + (int)n;
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
-		if (streq(s, signals[i].name)) {
+		if (!strcasecmp(s, signals[i].name)) {
 			*ret = signals[i].signo;
 			return 0;
 		}
@@ -259,6 +282,7 @@ static int cmd_kill(int argc, char **argv, struct err *e)
 	struct rt_container *c;
 	int r, signo = 0;
 
+	tool_help(opts, argc, argv);
 	if (opt_parse(opts, argc, argv, false, &args, &error) < 0)
 		return tool_usage(e, error);
 	if (strv_len(args) < 1 || strv_len(args) > 2)

@@ -14,8 +14,6 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define SECCOMP_CACHE "/run/insula-runtime/seccomp"
-
 static const uint64_t clone_flags[_OCI_NS_MAX] = {
     [OCI_NS_MNT] = CLONE_NEWNS,  [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET,
     [OCI_NS_IPC] = CLONE_NEWIPC, [OCI_NS_UTS] = CLONE_NEWUTS, /* the cgroup namespace comes later, from inside

@@ -28,6 +28,8 @@ static int open_log(const char *path, const char *format)
 {
 	int fd;
 
+	if (format && !streq(format, "json") && !streq(format, "text"))
+		return -EINVAL;
 	if (streq(format, "json"))
 		log_set_json(true);
 	if (!path)
@@ -92,8 +94,14 @@ int main(int argc, char **argv)
 	if (!runtime_root)
 		runtime_root = xstrdup(RUNTIME_ROOT);
 	r = open_log(log, format);
+	if (r == -EINVAL) {
+		fprintf(stderr, "insula-runtime: unknown log-format '%s'\n", format);
+		return 1;
+	}
 	if (r < 0)
 		fprintf(stderr, "insula-runtime: open log '%s': %s\n", log, strerror(-r));
+	if (debug || streq(level, "debug"))
+		log_init("insula-runtime", LOG_LVL_DEBUG);
 	if (fs_check_kernel() < 0) {
 		fprintf(stderr, "insula-runtime: this kernel is too old: needs openat2 (Linux 5.6)\n");
 		return 1;

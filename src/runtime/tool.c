@@ -6,12 +6,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 int tool_usage(struct err *e, const char *text)
 {
 	return err_msg(e, ERR_INVALID, 0, "%s", text);
+}
+
+void tool_help(const struct opt *opts, int argc, char **argv)
+{
+	if (argc < 2 || (!streq(argv[1], "--help") && !streq(argv[1], "-h")))
+		return;
+	for (const struct command *c = commands; c->name; c++)
+		if (streq(c->name, argv[0]))
+			printf("Usage:  insula-runtime %s %s\n\n%s\n\n", c->name, c->usage, c->help);
+	opt_print_help(opts);
+	exit(0);
 }
 
 int tool_parse(const struct opt *opts, int argc, char **argv, size_t want, char ***ret, struct err *e)
@@ -19,6 +30,7 @@ int tool_parse(const struct opt *opts, int argc, char **argv, size_t want, char 
 	_cleanup_free_ char *error = NULL, **args = NULL;
 	size_t n;
 
+	tool_help(opts, argc, argv);
 	if (opt_parse(opts, argc, argv, want == SIZE_MAX, &args, &error) < 0)
 		return tool_usage(e, error);
 	n = strv_len(args);
@@ -37,26 +49,6 @@ int tool_write_pid(const char *path, pid_t pid, struct err *e)
 		return 0;
 	r = fs_write_atomic(AT_FDCWD, path, text, (size_t)n, 0644, false);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write pid file '%s'", path) : 0;
-}
-
-static pid_t forwarded_to;
-
-static void forward(int signo)
-{
-	if (forwarded_to > 0)
-		(void)kill(forwarded_to, signo);
-}
-
-int tool_wait(struct proc *p, struct err *e)
-{
-	static const int passed[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
-	int code, r;
-
-	forwarded_to = p->pid;
-	for (size_t i = 0; i < ARRAY_SIZE(passed); i++)
-		signal(passed[i], forward);
-	r = proc_wait(p, &code);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "wait") : code;
 }
 
 int tool_open(const char *id, struct state *s, struct rt_container **ret, struct oci_spec **ret_spec,

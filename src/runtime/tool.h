@@ -41,9 +41,11 @@ int tool_usage(struct err *e, const char *text);
 /* Parses options; exactly `want` arguments must remain (SIZE_MAX: at least one, and what follows the first is
  * not looked at). ret: free the vector only. */
 int tool_parse(const struct opt *opts, int argc, char **argv, size_t want, char ***ret, struct err *e);
+void tool_help(const struct opt *opts, int argc, char **argv);	/* exits if --help is the first argument */
 int tool_write_pid(const char *path, pid_t pid, struct err *e);	/* path NULL = nothing to do */
-/* Waits for a child and passes signals on to it meanwhile. Its exit code. */
-int tool_wait(struct proc *p, struct err *e);
+/* Waits for a child and passes signals on to it meanwhile, and what comes and goes between our standard
+ * streams and its terminal (master; -EBADF = it has none). Its exit code. */
+int tool_wait(struct proc *p, int master, struct err *e);
 /* state_read and state_container. *s must be zero; ret_spec may be NULL. */
 int tool_open(const char *id, struct state *s, struct rt_container **ret, struct oci_spec **ret_spec,
 	      struct err *e);

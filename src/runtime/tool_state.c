@@ -161,8 +161,9 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 		(void)proc_open(s->pid, &c->init);
 	cgroup_path_default(spec, s->id);
 	r = cgroup_new(spec->cgroups_path, json_get_str(s->doc, "ownCgroup"), &c->cg, e);
-	if (r == 0 && spec->seccomp)
-		r = seccomp_prog_compile(spec->seccomp, NULL, &c->seccomp, e);
+	/* Only a new process needs the filter. */
+	if (r == 0 && ret_spec && spec->seccomp)
+		r = seccomp_prog_compile(spec->seccomp, SECCOMP_CACHE, &c->seccomp, e);
 	hooks_copy(&c->poststart, &spec->hooks[OCI_HOOK_POSTSTART]);
 	hooks_copy(&c->poststop, &spec->hooks[OCI_HOOK_POSTSTOP]);
 	c->annotations = json_ref(spec->annotations);
