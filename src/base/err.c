@@ -86,6 +86,14 @@ int err_wrap(struct err *e, int r, const char *fmt, ...)
 	return r;
 }
 
+int err_one_line(struct err *e, int r)
+{
+	for (char *c = e ? e->msg : NULL; c && *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = '?';
+	return r;
+}
+
 void err_move(struct err *dst, struct err *src)
 {
 	if (dst) {

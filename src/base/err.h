@@ -46,6 +46,9 @@ int err_msg(struct err *e, enum err_kind kind, int r, const char *fmt, ...) _pri
 /* Prefixes the message with "<fmt>: "; if no error is set yet, makes it ERR_SYSTEM from r. Returns r. */
 int err_wrap(struct err *e, int r, const char *fmt, ...) _printf_(3, 4);
 
+/* Makes control characters in the message '?': for one that quotes foreign text. Returns r. */
+int err_one_line(struct err *e, int r);
+
 /* Moves src into dst (dst may be NULL). */
 void err_move(struct err *dst, struct err *src);
 

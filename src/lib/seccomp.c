@@ -357,7 +357,7 @@ static int export_prog(const struct compiler *c, struct seccomp_prog *ret, struc
 	return 0;
 }
 
-static int compile_here(const struct json *profile, struct seccomp_prog *ret, struct err *e)
+int seccomp_prog_compile_here(const struct json *profile, struct seccomp_prog *ret, struct err *e)
 {
 	_cleanup_(raw_profile_done) struct raw_profile raw = { 0 };
 	struct compiler c = { 0 };
@@ -373,7 +373,7 @@ static int compile_here(const struct json *profile, struct seccomp_prog *ret, st
 		r = err_msg(e, ERR_INVALID, -EOPNOTSUPP,
 			    PROFILE_PATH ".listenerPath: not supported by insula-runtime");
 	if (r < 0)
-		return r;
+		return err_one_line(e, r);
 	c.ctx = seccomp_init(c.def);
 	if (!c.ctx)
 		return err_msg(e, ERR_INVALID, 0, PROFILE_PATH ".defaultAction: refused by libseccomp");
@@ -388,7 +388,7 @@ static int compile_here(const struct json *profile, struct seccomp_prog *ret, st
 	if (r == 0)
 		r = export_prog(&c, ret, e);
 	seccomp_release(c.ctx);
-	return r;
+	return err_one_line(e, r);
 }
 
 /* What the compiling child hands back through a memfd: this, then the program or the error text. */
@@ -398,7 +398,7 @@ static _noreturn_ void compile_child(const struct json *profile, int fd)
 {
 	_cleanup_err_ struct err err = ERR_INIT;
 	struct seccomp_prog p = { 0 };
-	struct outcome o = { .r = compile_here(profile, &p, &err) };
+	struct outcome o = { .r = seccomp_prog_compile_here(profile, &p, &err) };
 
 	o.kind = err.kind;
 	o.flags = p.flags;

@@ -24,6 +24,8 @@ void seccomp_prog_done(struct seccomp_prog *p);
  * profile. */
 int seccomp_prog_compile(const struct json *profile, const char *cache_dir, struct seccomp_prog *ret,
 			 struct err *e);
+/* Compiles it in this process, without a cache. */
+int seccomp_prog_compile_here(const struct json *profile, struct seccomp_prog *ret, struct err *e);
 /* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. */
 int seccomp_prog_load(const struct seccomp_prog *p);
 /* What a profile may say: name number i of a list, NULL past its end. */

@@ -282,7 +282,7 @@ int oci_resources_parse(const char *p, size_t n, struct oci_resources *ret, stru
 		r = json_dispatch(j, oci_resources_fields, &res, "", e);
 	if (r < 0) {
 		oci_resources_done(&res);
-		return r;
+		return err_one_line(e, r);
 	}
 	*ret = res;
 	return 0;

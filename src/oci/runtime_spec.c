@@ -368,7 +368,7 @@ int oci_spec_parse(const char *p, size_t n, struct oci_spec **ret, struct err *e
 	if (r == 0)
 		r = json_dispatch(j, spec_fields, s, "", e);
 	if (r < 0)
-		return r;
+		return err_one_line(e, r);
 	*ret = TAKE_PTR(s);
 	return 0;
 }
@@ -383,7 +383,7 @@ int oci_process_parse(const char *p, size_t n, struct oci_process **ret, struct 
 	if (r == 0)
 		r = read_process(j, &proc, "", e);
 	if (r < 0)
-		return r;
+		return err_one_line(e, r);
 	*ret = TAKE_PTR(proc);
 	return 0;
 }

@@ -38,8 +38,8 @@ static bool move(int from, int to)
 	return n > 0 && fd_write_full(to, buf, (size_t)n) == 0;
 }
 
-/* Until the process has ended and all that it wrote has been passed on. A terminal without readers at the other
- * end tells EIO, or just hangs up. */
+/* Until the process has ended and all that it wrote has been passed on. A terminal without readers at the
+ * other end tells EIO, or just hangs up. */
 static void relay(int master, const struct proc *p)
 {
 	struct pollfd fds[] = {
