@@ -1,4 +1,5 @@
-/* Wrong configurations: every field with a value of the wrong type, and thousands of documents damaged at random. */
+/* Wrong configurations: every field with a value of the wrong type, and thousands of documents damaged at
+ * random. */
 #include "test.h"
 #include "base/alloc.h"
 #include "base/strv.h"
@@ -24,10 +25,13 @@ static const char document[] =
     "\"mounts\":[{\"destination\":\"/m\",\"type\":\"tmpfs\",\"source\":\"s\",\"options\":[\"ro\"]}],"
     "\"hooks\":{\"prestart\":[{\"path\":\"/p\",\"args\":[\"p\"],\"env\":[\"A=b\"],\"timeout\":3}],"
     "\"createRuntime\":[{\"path\":\"/p\"}],\"createContainer\":[{\"path\":\"/p\"}],"
-    "\"startContainer\":[{\"path\":\"/p\"}],\"poststart\":[{\"path\":\"/p\"}],\"poststop\":[{\"path\":\"/p\"}]},"
+    "\"startContainer\":[{\"path\":\"/p\"}],\"poststart\":[{\"path\":\"/p\"}],"
+    "\"poststop\":[{\"path\":\"/p\"}]},"
     "\"linux\":{\"namespaces\":[{\"type\":\"pid\",\"path\":\"/p\"},{\"type\":\"mount\"}],"
-    "\"devices\":[{\"path\":\"/dev/x\",\"type\":\"c\",\"major\":1,\"minor\":3,\"fileMode\":438,\"uid\":0,\"gid\":0}],"
-    "\"cgroupsPath\":\"/x\",\"maskedPaths\":[\"/m\"],\"readonlyPaths\":[\"/r\"],\"rootfsPropagation\":\"private\","
+    "\"devices\":[{\"path\":\"/dev/x\",\"type\":\"c\",\"major\":1,\"minor\":3,\"fileMode\":438,\"uid\":0,"
+    "\"gid\":0}],"
+    "\"cgroupsPath\":\"/x\",\"maskedPaths\":[\"/m\"],\"readonlyPaths\":[\"/r\"],"
+    "\"rootfsPropagation\":\"private\","
     "\"sysctl\":{\"net.core.somaxconn\":\"5\"},\"personality\":{\"domain\":\"LINUX\"},"
     "\"resources\":{\"devices\":[{\"allow\":true,\"type\":\"c\",\"major\":1,\"minor\":2,\"access\":\"rwm\"}],"
     "\"memory\":{\"limit\":1,\"reservation\":2,\"swap\":3,\"kernel\":4,\"kernelTCP\":5,\"swappiness\":6,"
@@ -120,7 +124,8 @@ typedef int (*parse_fn)(const char *p, size_t n, struct err *e);
 /* The path of the value that is wrong, or of the one that holds it, comes first. */
 static void every_field(const char *text, const char *prefix, parse_fn parse)
 {
-	static const char *const values[] = { "{\"x\":[]}", "[[7]]", "\"\\u0001 no\"", "-12345678901", "true", "1.5" };
+	static const char *const values[] = { "{\"x\":[]}", "[[7]]", "\"\\u0001 no\"", "-12345678901",
+		"true", "1.5" };
 	_cleanup_json_ struct json *doc = parsed(text);
 	size_t n = count(doc), refused = 0;
 
@@ -170,8 +175,10 @@ static uint32_t rnd(uint32_t n)
 /* Bytes: changed, taken out, doubled, put in. */
 static char *damage(const char *text, size_t *ret_n)
 {
-	static const char *const tokens[] = { "\"", "{", "}", "[", "]", ",", ":", "null", "-1", "9223372036854775808",
-					      "1e999", "\\u0000", "\xff", "\"x\":", "[[[[[[", "18446744073709551615" };
+	static const char *const tokens[] = { "\"", "{", "}", "[", "]", ",", ":", "null", "-1",
+		"9223372036854775808",
+					      "1e999", "\\u0000", "\xff", "\"x\":", "[[[[[[",
+					      	"18446744073709551615" };
 	size_t n = strlen(text);
 	char *b = xmalloc(2 * n + 64);
 
@@ -223,8 +230,10 @@ static void clean(const char *p, size_t n, parse_fn parse, size_t *refused)
 
 static void at_random(const char *text, parse_fn parse)
 {
-	static const char *const values[] = { "{}", "[]", "\"\"", "\"/\"", "0", "-1", "1", "9223372036854775807",
-					      "18446744073709551615", "true", "null", "1e300", "[null]", "[\"\"]",
+	static const char *const values[] = { "{}", "[]", "\"\"", "\"/\"", "0", "-1", "1",
+		"9223372036854775807",
+					      "18446744073709551615", "true", "null", "1e300", "[null]",
+					      	"[\"\"]",
 					      "{\"\":\"\"}", "[{}]", "\"a\\u0000b\"", "\"line\\nline\"" };
 	_cleanup_json_ struct json *doc = parsed(text);
 	size_t nodes = count(doc), refused = 0;
