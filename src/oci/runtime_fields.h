@@ -31,3 +31,6 @@ int field_vec(const struct json *v, void *target, size_t size, const struct json
 
 /* runtime_resources.c: linux.resources, based on struct oci_resources. */
 extern const struct json_field oci_resources_fields[];
+/* struct oci_rdt */
+int field_rdt(const struct json *v, void *target, const char *path, struct err *e);
+void oci_rdt_done(struct oci_rdt *r);

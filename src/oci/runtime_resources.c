@@ -272,6 +272,56 @@ const struct json_field oci_resources_fields[] = {
 	JSON_FIELD_END,
 };
 
+/* --- linux.intelRdt --- */
+
+/* One line of a schemata file; what it means is for the kernel to judge. */
+static int read_schema(const struct json *v, void *target, const char *path, struct err *e)
+{
+	const char *s = json_str(v);
+
+	if (!s)
+		return json_expected(e, path, "string");
+	if (s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:;=_ \n")])
+		return err_msg(e, ERR_INVALID, 0, "%s: invalid schema '%s'", path, s);
+	str_replace(target, s);
+	return 0;
+}
+
+static const struct json_field rdt_fields[] = {
+	{ "closID", JK_STR, offsetof(struct oci_rdt, clos_id) },
+	{ "l3CacheSchema", JK_CALL, offsetof(struct oci_rdt, l3), .call = read_schema },
+	{ "memBwSchema", JK_CALL, offsetof(struct oci_rdt, mb), .call = read_schema },
+	{ "schemata", JK_STRV, offsetof(struct oci_rdt, schemata) },
+	JSON_FIELD_END,
+};
+
+/* Each of the three asks for a monitoring group. */
+static const struct json_field monitor_fields[] = {
+	{ "enableCMT", JK_BOOL, 0 }, { "enableMBM", JK_BOOL, 1 }, { "enableMonitoring", JK_BOOL, 2 },
+	JSON_FIELD_END,
+};
+
+int field_rdt(const struct json *v, void *target, const char *path, struct err *e)
+{
+	struct oci_rdt *to = target;
+	bool monitor[3] = { false };
+	int r = json_dispatch(v, rdt_fields, to, path, e);
+
+	if (r == 0)
+		r = json_dispatch(v, monitor_fields, monitor, path, e);
+	to->monitoring = monitor[0] || monitor[1] || monitor[2];
+	to->given = true;
+	return r;
+}
+
+void oci_rdt_done(struct oci_rdt *r)
+{
+	free(r->clos_id);
+	free(r->l3);
+	free(r->mb);
+	strv_free(r->schemata);
+}
+
 int oci_resources_parse(const char *p, size_t n, struct oci_resources *ret, struct err *e)
 {
 	_cleanup_json_ struct json *j = NULL;

@@ -327,7 +327,7 @@ static const struct json_field linux_fields[] = {
 	{ "gidMappings", JK_CALL, .call = field_refuse },
 	{ "timeOffsets", JK_CALL, .call = field_refuse },
 	{ "mountLabel", JK_CALL, .call = field_refuse },
-	{ "intelRdt", JK_CALL, .call = field_refuse },
+	{ "intelRdt", JK_CALL, SPEC(rdt), .call = field_rdt },
 	{ "memoryPolicy", JK_CALL, .call = field_refuse },
 	{ "netDevices", JK_CALL, .call = field_refuse },
 	JSON_FIELD_END,
@@ -451,6 +451,7 @@ void oci_spec_free(struct oci_spec *s)
 	free(s->devices.v);
 	free(s->cgroups_path);
 	oci_resources_done(&s->resources);
+	oci_rdt_done(&s->rdt);
 	strv_free(s->masked_paths);
 	strv_free(s->readonly_paths);
 	free(s->rootfs_propagation);

@@ -97,6 +97,9 @@ struct oci_resources {
 	struct oci_kvs unified;
 };
 
+/* linux.intelRdt: lines for the schemata of a class of service. */
+struct oci_rdt { bool given, monitoring; char *clos_id, *l3, *mb, **schemata; };
+
 enum oci_hook_kind {
 	OCI_HOOK_PRESTART, OCI_HOOK_CREATE_RUNTIME, OCI_HOOK_CREATE_CONTAINER, OCI_HOOK_START_CONTAINER,
 	OCI_HOOK_POSTSTART, OCI_HOOK_POSTSTOP, _OCI_HOOK_MAX
@@ -118,6 +121,7 @@ struct oci_spec {
 	struct oci_devices devices;
 	char *cgroups_path;
 	struct oci_resources resources;
+	struct oci_rdt rdt;
 	char **masked_paths, **readonly_paths;
 	char *rootfs_propagation;
 	struct oci_kvs sysctl;

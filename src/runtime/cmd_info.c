@@ -169,7 +169,7 @@ static struct json *linux_features(void)
 	add_seccomp(lin);
 	enabled(lin, "apparmor", false);
 	enabled(lin, "selinux", false);
-	enabled(lin, "intelRdt", false);
+	enabled(lin, "intelRdt", true);
 	enabled(json_set(lin, "mountExtensions", json_object()), "idmap", false);
 	enabled(lin, "netDevices", false);
 	return lin;

@@ -118,6 +118,12 @@ static int update(const char *id, const struct update *u, struct err *e)
 		r = oci_resources_parse(text, n, &res, e);
 	if (r == 0)
 		r = rt_update(c, &res, e);
+	if (r == 0 && (u->l3 || u->mb)) {
+		const struct oci_rdt rdt = { .l3 = u->l3, .mb = u->mb };
+
+		r = c->rdt ? rdt_update(c->rdt, &rdt, e)
+			   : err_msg(e, ERR_INVALID, -EOPNOTSUPP, "container %s has no Intel RDT class", id);
+	}
 	rt_free(c);
 	return r;
 }
@@ -129,6 +135,8 @@ int cmd_update(int argc, char **argv, struct err *e)
 	const struct opt fixed[] = {
 		{ 'r', "resources", OPT_STR, &u.file, "file", "linux.resources as JSON; \"-\" = stdin" },
 		{ 0, "cpuset-cpus", OPT_STR, &u.cpus, "list", "CPUs to use" },
+		{ 0, "l3-cache-schema", OPT_STR, &u.l3, "text", "Cache allocation (Intel RDT)" },
+		{ 0, "mem-bw-schema", OPT_STR, &u.mb, "text", "Memory bandwidth (Intel RDT)" },
 		{ 0, "cpuset-mems", OPT_STR, &u.mems, "list", "Memory nodes to use" },
 		OPT_END
 	};

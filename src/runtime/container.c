@@ -37,6 +37,7 @@ void rt_free(struct rt_container *c)
 		return;
 	proc_done(&c->init);
 	cgroup_free(c->cg);
+	rdt_free(c->rdt);
 	fd_close(&c->gate);
 	seccomp_prog_done(&c->seccomp);
 	hooks_free(&c->poststart);
@@ -151,6 +152,15 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 			c->cg = NULL;
 		}
 	}
+	if (r == 0 && s->rdt.given)
+		r = rdt_new(&s->rdt, a->id, NULL, &c->rdt, e);
+	if (r == 0 && c->rdt) {
+		r = rdt_create(c->rdt, &s->rdt, e);
+		if (r < 0) {
+			rdt_free(c->rdt);
+			c->rdt = NULL;
+		}
+	}
 	pp->p = s->process;
 	pp->personality = s->personality;
 	pp->seccomp = &c->seccomp;
@@ -225,9 +235,18 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 		r = launch(c, a, &ip, &init, &console, e);
 	if (r == 0)
 		r = dup_proc(&init, &c->init);
+	if (r == 0 && c->rdt)
+		r = rdt_join(c->rdt, init.pid, e);
 	if (r < 0) {
+		if (init.pidfd >= 0) {
+			(void)proc_kill(&init, SIGKILL);
+			(void)proc_wait(&init, NULL);
+			proc_done(&init);
+		}
 		if (c->cg)
 			(void)cgroup_remove(c->cg, NULL);
+		if (c->rdt)
+			rdt_remove(c->rdt);
 		rt_free(c);
 		return r;
 	}
@@ -296,8 +315,13 @@ static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n
 
 /* Opens the gate of an exec that is ready. What only the caller may write to /proc is written before: the
  * container's own /proc cannot be trusted. */
-static int let_go(const struct oci_process *p, const struct proc *proc, int sync, struct err *e)
+static int let_go(const struct rt_container *c, const struct oci_process *p, const struct proc *proc,
+		  int sync, struct err *e)
 {
+	int joined = c->rdt ? rdt_join(c->rdt, proc->pid, e) : 0;
+
+	if (joined < 0)
+		return joined;
 	if (p->oom_score_adj) {
 		_cleanup_free_ char *path = xasprintf("/proc/%d/oom_score_adj", proc->pid),
 				    *text = xasprintf("%lld", (long long)*p->oom_score_adj);
@@ -381,7 +405,7 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 		return err_set(e, ERR_SYSTEM, r, "join container %s", c->id);
 	r = await_ready(NULL, &proc, parent, &console, e);
 	if (r == 0)
-		r = let_go(a->process, &proc, parent, e);
+		r = let_go(c, a->process, &proc, parent, e);
 	if (r < 0) {
 		(void)proc_kill(&proc, SIGKILL);
 		(void)proc_wait(&proc, NULL);
@@ -493,6 +517,8 @@ int rt_destroy(struct rt_container *c, struct err *e)
 		c->oom = c->oom || cgroup_oom_kills(c->cg) > 0;
 		r = cgroup_remove(c->cg, e);
 	}
+	if (c->rdt)
+		rdt_remove(c->rdt);
 	/* The specification: a poststop hook's failure is logged, the rest goes on. */
 	_cleanup_err_ struct err why = ERR_INIT;
 

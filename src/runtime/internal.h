@@ -34,7 +34,23 @@ struct rt_container {
 	struct seccomp_prog seccomp;	/* len 0 = none */
 	struct oci_hooks poststart, poststop;
 	struct json *annotations;
+	struct rdt *rdt;		/* NULL = none */
 };
+
+/* --- rdt.c --- */
+
+struct rdt {
+	char *dir, *monitor;	/* the class; its monitoring group, NULL = none */
+	bool shared;		/* named by the configuration: not ours to remove */
+};
+/* mount: where resctrl is, NULL = look. Touches nothing. */
+int rdt_new(const struct oci_rdt *spec, const char *id, const char *mount, struct rdt **ret, struct err *e);
+void rdt_free(struct rdt *x);
+DEFINE_CLEANUP(struct rdt *, rdt_free)
+int rdt_create(struct rdt *x, const struct oci_rdt *spec, struct err *e);
+int rdt_update(const struct rdt *x, const struct oci_rdt *spec, struct err *e);	/* writes the schemata */
+int rdt_join(const struct rdt *x, pid_t pid, struct err *e);
+void rdt_remove(const struct rdt *x);
 
 /* --- sync.c: messages between the caller and a process under construction --- */
 

@@ -161,6 +161,8 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 		(void)proc_open(s->pid, &c->init);
 	cgroup_path_default(spec, s->id);
 	r = cgroup_new(spec->cgroups_path, json_get_str(s->doc, "ownCgroup"), &c->cg, e);
+	if (r == 0 && spec->rdt.given)
+		r = rdt_new(&spec->rdt, s->id, NULL, &c->rdt, e);
 	/* Only a new process needs the filter. */
 	if (r == 0 && ret_spec && spec->seccomp)
 		r = seccomp_prog_compile(spec->seccomp, SECCOMP_CACHE, &c->seccomp, e);

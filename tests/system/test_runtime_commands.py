@@ -331,6 +331,17 @@ def test_limits_that_cannot_be_had(rt, resources, words):
     assert rt("state", "oci-limit").returncode == 1
 
 
+def test_intel_rdt_without_the_hardware(rt):
+    if "resctrl" in pathlib.Path("/proc/self/mounts").read_text():
+        words = "linux.intelRdt.closID: class 'nosuch' does not exist"
+    else:
+        words = "linux.intelRdt: this host has no resctrl file system mounted"
+    rt.config["linux"]["intelRdt"] = {"closID": "nosuch"}
+    rt.write()
+    p = rt("run", "oci-rdt")
+    assert p.returncode == 1 and words in p.stderr
+
+
 # --- messages, documents ---
 
 def test_log(rt, tmp_path):

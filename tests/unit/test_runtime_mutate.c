@@ -30,6 +30,8 @@ static const char document[] =
     "\"linux\":{\"namespaces\":[{\"type\":\"pid\",\"path\":\"/p\"},{\"type\":\"mount\"}],"
     "\"devices\":[{\"path\":\"/dev/x\",\"type\":\"c\",\"major\":1,\"minor\":3,\"fileMode\":438,\"uid\":0,"
     "\"gid\":0}],"
+    "\"intelRdt\":{\"closID\":\"c\",\"l3CacheSchema\":\"L3:0=f\",\"memBwSchema\":\"MB:0=20\","
+    "\"schemata\":[\"L2:0=f\"],\"enableCMT\":true,\"enableMBM\":true,\"enableMonitoring\":true},"
     "\"cgroupsPath\":\"/x\",\"maskedPaths\":[\"/m\"],\"readonlyPaths\":[\"/r\"],"
     "\"rootfsPropagation\":\"private\","
     "\"sysctl\":{\"net.core.somaxconn\":\"5\"},\"personality\":{\"domain\":\"LINUX\"},"

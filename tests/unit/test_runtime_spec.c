@@ -66,7 +66,8 @@ static void test_refuses(void **state)
 	refused("", "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"pid\"}]",
 		"linux.namespaces[1]: namespace 'pid' is given twice");
 	refused("", "\"namespaces\":[{\"type\":\"user\"}]", "not supported");
-	refused("", "\"intelRdt\":{\"closID\":\"a\"}", "linux.intelRdt: not supported");
+	refused("", "\"intelRdt\":{\"l3CacheSchema\":\"L3:0=$x\"}",
+		"linux.intelRdt.l3CacheSchema: invalid schema");
 	refused("", "\"uidMappings\":[{}]", "linux.uidMappings: not supported");
 	refused("\"scheduler\":{\"policy\":\"SCHED_IDLE\"}", "", "process.scheduler: not supported");
 	refused("\"rlimits\":[{\"type\":\"RLIMIT_X\",\"soft\":1,\"hard\":1}]", "",
