@@ -42,6 +42,14 @@ static int do_clone(uint64_t flags, int cgroup_fd, int exit_signal, struct proc 
 	return 1;
 }
 
+static int await_go(int sync)
+{
+	struct sync_msg m;
+	int r = sync_recv(sync, &m, NULL, NULL);
+
+	return r == 0 && m.type != SYNC_GO ? -EPROTO : r;
+}
+
 static int fork_joined(const struct fork_plan *p, struct proc *ret)
 {
 	_cleanup_proc_ struct proc helper = PROC_INIT;
@@ -59,8 +67,11 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 		r = setns(p->join_fd, p->join_flags) < 0 ? -errno : 0;
 		if (r == 0)
 			r = do_clone(p->flags | CLONE_PARENT, -EBADF, 0, &child);
+		/* The process asked for. It says nothing before the caller knows it. */
+		if (r == 0 && await_go(p->sync) < 0)
+			_exit(1);
 		if (r == 0)
-			return 0;	/* the process asked for */
+			return 0;
 		r = r < 0 ? r : sync_send(p->sync, SYNC_FORKED, child.pid, child.pidfd);
 		_exit(r < 0 ? MIN(-r, 255) : 0);
 	}
@@ -75,7 +86,13 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 		return r;
 	}
 	*ret = (struct proc){ m.r, pidfd };
-	return 1;
+	r = sync_send(p->sync_parent, SYNC_GO, 0, -EBADF);
+	if (r < 0) {
+		(void)proc_kill(ret, SIGKILL);
+		(void)proc_wait(ret, NULL);
+		proc_done(ret);
+	}
+	return r < 0 ? r : 1;
 }
 
 int rt_fork(const struct fork_plan *p, struct proc *ret)
