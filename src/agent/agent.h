@@ -79,6 +79,9 @@ void pending_reply(struct pending *p, int r, const struct err *e, const void *pa
 /* guest.c */
 /* The request GUEST: entropy, clock, host name, new devices, network. Answers by itself. */
 void guest_request(struct agent *a, uint32_t seq, const struct frame *f);
+/* Binds the disks that are there at boot, place holders too: once they are other disks, nothing is left to
+ * do. */
+void guest_bind_disks(void);
 /* Virtio devices came: binds added memory, and what a waiting GUEST needs. */
 void guest_poke(struct agent *a);
 

@@ -95,8 +95,8 @@ static void enable_controllers(const char *dir)
 	}
 }
 
-/* Devices are bound to their drivers on the request GUEST only, since what stands behind them in a
- * template is not what the container will find there. The exception is the link itself. */
+/* Most devices are bound to their drivers on the request GUEST only, since what stands behind them in a
+ * template is not what the container will find there. The link itself is an exception. */
 static void module_loaded(const char *name)
 {
 	if (streq(name, "virtio_console.ko"))
@@ -241,5 +241,6 @@ int boot(struct agent *a)
 		return r;
 	enable_controllers("/sys/fs/cgroup/insula");
 	set_net_defaults();
+	guest_bind_disks();
 	return loopback_up();
 }

@@ -1,12 +1,13 @@
 /* The request GUEST: makes this machine a particular one. After a template's restore it is the first
  * that happens; nothing may draw random numbers, look at the clock or touch a device before it.
  *
- * Devices. Those that were there at boot have been left without a driver (boot.c), in a template too,
- * where something else stands behind them than now: they are bound here, in the order of their bus
- * addresses and only as far as the request needs them. What is missing then was added while the
- * machine stood still, and is found by a PCI rescan. The first way is much the faster one under
- * software emulation: enabling a new PCI device makes the kernel interpret the firmware's interrupt
- * routing method, 0.15 s for each. */
+ * Devices. Disks that were there at boot have their driver, in a template too, where something else stands
+ * behind them than now: the size that the kernel knows is then the place holder's, larger than any disk, and
+ * the file system on it knows better. NIC, shares and memory have been left without a driver (boot.c): they
+ * are bound here, only as far as the request needs them, since what they can do is not the same each time.
+ * What is missing then was added while the machine stood still, and is found by a PCI rescan. That is much
+ * the slower way under software emulation: enabling a new PCI device makes the kernel interpret the
+ * firmware's interrupt routing method, 0.15 s for each. */
 #include "agent/agent.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -27,6 +28,7 @@
 #include <unistd.h>
 
 #define DEVICE_DEADLINE_US (10 * 1000000ull)
+#define MEMORY_DELAY_US 200000
 #define ENTROPY_MAX 4096
 #define VIRTIO_DEVICES "/sys/bus/virtio/devices"
 
@@ -161,6 +163,11 @@ static size_t bind_devices(unsigned type, size_t max)
 	return bound;
 }
 
+void guest_bind_disks(void)
+{
+	(void)bind_devices(VIRTIO_ID_BLOCK, SIZE_MAX);
+}
+
 /* True once all that the request names is there. */
 static bool bind_missing(struct agent *a, const struct msg_guest *m)
 {
@@ -228,11 +235,20 @@ static int net_configure(const struct msg_guest *m)
 	return r == -EEXIST ? 0 : r;
 }
 
+static void on_memory(struct loop_source *s, void *userdata)
+{
+	loop_source_free(s);
+	(void)bind_devices(VIRTIO_ID_MEM, SIZE_MAX);
+}
+
 static void wait_end(struct agent *a, int r, struct err *e)
 {
 	struct guest_wait *w = TAKE_PTR(a->wait);
 
 	loop_source_free(w->deadline);
+	/* Not before the container has started: it takes the processor for a while. */
+	if (w->m.memory)
+		(void)loop_add_timer(a->loop, MEMORY_DELAY_US, 0, on_memory, a, NULL);
 	pending_reply(w->p, r, e, NULL, 0);
 	msg_guest_done(&w->m);
 	free(w);
@@ -243,7 +259,6 @@ void guest_poke(struct agent *a)
 	_cleanup_err_ struct err e = ERR_INIT;
 	int r = 0;
 
-	(void)bind_devices(VIRTIO_ID_MEM, SIZE_MAX);
 	if (!a->wait || !bind_missing(a, &a->wait->m))
 		return;
 	if (wants_net(&a->wait->m)) {

@@ -247,7 +247,9 @@ static void vm_size(const struct container *c, struct msg_sandbox *m)
 	if (limit && want > m->memory)
 		m->memory_extra = (want - m->memory + VM_MEMORY_STEP - 1) / VM_MEMORY_STEP * VM_MEMORY_STEP;
 	m->memory_extra = MIN(m->memory_extra, m->memory_region);
+	m->vcpus_max = template_vcpus();
 	m->vcpus = nano > 0 ? (uint32_t)((nano + 999999999) / 1000000000) : cfg->vm_vcpus;
+	m->vcpus = MIN(m->vcpus, m->vcpus_max);
 }
 
 static void replied(void *ud, int r, const struct err *e, const void *p, size_t n)

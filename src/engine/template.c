@@ -19,6 +19,7 @@
 #define TEMPLATE_FD 3
 #define GB (1ull << 30)
 #define TEXT_MAX 4096
+#define VCPUS_MAX 64		/* more than one bus of a `pc` machine is good for */
 
 struct template_waiter { struct list link; engine_done_fn done; void *userdata; };
 
@@ -49,6 +50,13 @@ uint64_t template_region(void)
 	return ((uint64_t)si.totalram * si.mem_unit + GB - 1) / GB * GB;
 }
 
+unsigned template_vcpus(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < 1 ? 1 : n > VCPUS_MAX ? VCPUS_MAX : (unsigned)n;
+}
+
 static void tell(struct template_state *t)
 {
 	struct template_waiter *w;
@@ -58,6 +66,18 @@ static void tell(struct template_state *t)
 		w->done(w->userdata, 0, NULL, t->ready ? &t->fd : NULL);
 		free(w);
 	}
+}
+
+/* What goes before it is the log. */
+static const char *last_line(char *text)
+{
+	size_t n = strlen(text);
+	char *nl;
+
+	while (n && text[n - 1] == '\n')
+		text[--n] = 0;
+	nl = strrchr(text, '\n');
+	return !n ? "vmwp --template failed" : nl ? nl + 1 : text;
 }
 
 /* In the worker: runs vmwp with the memfd, and takes what it says where it fails. */
@@ -84,8 +104,7 @@ static int fill(void *arg, struct sbuf *out, struct err *e)
 	r = proc_wait(&p, &code);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "wait for %s", t->program);
-	text[strcspn(text, "\n")] = 0;
-	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s", *text ? text : "vmwp --template failed") : 0;
+	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s", last_line(text)) : 0;
 }
 
 static void filled(void *ud, int r, const struct err *e, const struct sbuf *out)
@@ -121,6 +140,8 @@ static int begin(struct template_state *t, const char *accel)
 	strv_addf(&t->argv, "%llu", (unsigned long long)cfg->vm_memory);
 	strv_add(&t->argv, "--region");
 	strv_addf(&t->argv, "%llu", (unsigned long long)template_region());
+	strv_add(&t->argv, "--cpus");
+	strv_addf(&t->argv, "%u", template_vcpus());
 	t->busy = true;
 	return worker_run(t->engine->loop, fill, t, filled, t);
 }

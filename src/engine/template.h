@@ -12,4 +12,6 @@ void template_distrust(struct engine *e, const char *why);
 /* Memory that may be added to a machine: as much as the host has. The same for all, since it is part of the
  * template. Bytes. */
 uint64_t template_region(void);
+/* Processors that a machine may have at most: those of the host. */
+unsigned template_vcpus(void);
 void template_close(struct engine *e);

@@ -529,6 +529,30 @@ int seccomp_prog_compile(const struct json *profile, const char *cache_dir, stru
 	return r;
 }
 
+void seccomp_prog_encode(const struct seccomp_prog *p, struct sbuf *b)
+{
+	uint32_t bits = p->flags;
+
+	sbuf_add(b, &bits, sizeof bits);
+	sbuf_add(b, p->insns, p->len * sizeof(struct sock_filter));
+}
+
+int seccomp_prog_decode(const void *bytes, size_t n, struct seccomp_prog *ret)
+{
+	uint32_t bits;
+	size_t body = n - sizeof bits;
+
+	if (n <= sizeof bits || body % sizeof(struct sock_filter) ||
+	    body / sizeof(struct sock_filter) > BPF_MAXINSNS)
+		return -EPROTO;
+	memcpy(&bits, bytes, sizeof bits);
+	*ret = (struct seccomp_prog){.insns = xmalloc(body),
+				     .len = (unsigned short)(body / sizeof(struct sock_filter)),
+				     .flags = bits};
+	memcpy(ret->insns, (const char *)bytes + sizeof bits, body);
+	return 0;
+}
+
 int seccomp_prog_load(const struct seccomp_prog *p)
 {
 	struct sock_fprog prog = { .len = p->len, .filter = p->insns };

@@ -9,7 +9,11 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/sbuf.h"
 #include "lib/json.h"
+
+/* Where the programs of this host keep what they have compiled. */
+#define SECCOMP_CACHE "/run/insula-runtime/.seccomp"
 
 struct seccomp_prog {
 	void *insns;		/* array of struct sock_filter, heap */
@@ -26,6 +30,10 @@ int seccomp_prog_compile(const struct json *profile, const char *cache_dir, stru
 			 struct err *e);
 /* Compiles it in this process, without a cache. */
 int seccomp_prog_compile_here(const struct json *profile, struct seccomp_prog *ret, struct err *e);
+/* A compiled program as bytes, for another process of this architecture, and back. What is decoded is checked
+ * for its shape only; the kernel checks the rest when it is loaded. -EPROTO. */
+void seccomp_prog_encode(const struct seccomp_prog *p, struct sbuf *b);
+int seccomp_prog_decode(const void *bytes, size_t n, struct seccomp_prog *ret);
 /* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. */
 int seccomp_prog_load(const struct seccomp_prog *p);
 /* What a profile may say: name number i of a list, NULL past its end. */

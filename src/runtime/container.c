@@ -139,7 +139,9 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 
 	if (r == 0)
 		r = caps_from_spec(&s->process->caps, &pp->caps);
-	if (r == 0 && s->seccomp)
+	if (r == 0 && a->filter_len)
+		r = seccomp_prog_decode(a->filter, a->filter_len, &c->seccomp);
+	else if (r == 0 && s->seccomp)
 		r = seccomp_prog_compile(s->seccomp, a->seccomp_cache ? a->seccomp_cache : SECCOMP_CACHE,
 					 &c->seccomp, e);
 	if (r == 0 && s->cgroups_path)

@@ -24,7 +24,10 @@ struct rt_create_args {
 	int preserve_fds;		/* runtime CLI: fds 3..3+n-1 are kept open in the container */
 	bool no_pivot;
 	const char *console_socket;	/* runtime CLI: master is sent there; else returned */
-	const char *seccomp_cache; /* directory of compiled filters; NULL = /run/insula-runtime/.seccomp */
+	const char *seccomp_cache;	/* directory of compiled filters; NULL = SECCOMP_CACHE */
+	/* A compiled program (seccomp_prog_encode) instead of the spec's profile; NULL, 0 = none. */
+	const void *filter;
+	size_t filter_len;
 	int start_listen_fd; /* runtime CLI: if > 0, the init waits for a connection on this listening socket,
 			      * and survives the caller; else it waits for rt_start and dies with the caller
 			      */

@@ -185,6 +185,7 @@ static int make_container(struct ltask *t, const struct msg_create *m, const cha
 	struct rt_create_args a = {
 		.id = m->ctr, .bundle = bundle, .spec = spec,
 		.stdio = { t->child_fd[0], t->child_fd[1], t->child_fd[2] },
+		.filter = m->filter.p, .filter_len = m->filter.n,
 		.net_ns_fd = l->hooks->net_ns_fd, .ipc_ns_fd = l->hooks->ipc_ns_fd,
 	};
 

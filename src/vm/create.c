@@ -5,11 +5,14 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/strv.h"
+#include "lib/json.h"
+#include "lib/seccomp.h"
 #include "vm/guest_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 struct creating {
@@ -161,10 +164,41 @@ static void attach(struct creating *c, char **path, bool read_only)
 	g->vmm->ops->add_disk(g->vmm, fd, read_only, a->disk->serial, on_attached, a);
 }
 
+/* The container's seccomp profile is compiled here, where most often it lies in a cache: under software
+ * emulation that would be the longest part of a start. */
+static int compile_filter(struct msg_create *m, struct err *e)
+{
+	_cleanup_json_ struct json *spec = NULL;
+	_cleanup_seccomp_ struct seccomp_prog prog = {0};
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+	struct json *linux_part, *profile;
+	int r = json_parse((const char *)m->spec.p, m->spec.n, &spec, e);
+
+	if (r < 0)
+		return r;
+	linux_part = json_get(spec, "linux");
+	profile = json_get(linux_part, "seccomp");
+	if (!profile || json_type(profile) == JSON_NULL)
+		return 0;
+	r = seccomp_prog_compile(profile, SECCOMP_CACHE, &prog, e);
+	if (r < 0)
+		return r;
+	json_del(linux_part, "seccomp");
+	seccomp_prog_encode(&prog, &b);
+	free(m->filter.p);
+	m->filter = (struct bytes){.n = b.len};
+	m->filter.p = (uint8_t *)sbuf_steal(&b);
+	free(m->spec.p);
+	m->spec.p = (uint8_t *)json_dump(spec);
+	m->spec.n = strlen((char *)m->spec.p);
+	return 0;
+}
+
 void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn done, void *ud)
 {
 	_cleanup_sbuf_ struct sbuf copy = SBUF_INIT;
 	struct creating *c;
+	int r;
 
 	if (*m->exec ? g->phase != GUEST_UP : g->phase < GUEST_STOPPED || g->phase > GUEST_UP) {
 		refuse_gone(done, ud);
@@ -176,6 +210,11 @@ void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn d
 	(void)msg_create_decode(copy.buf, copy.len, &c->m);
 	if (*m->exec) {
 		send_create(c, 0, NULL, NULL, 0);
+		return;
+	}
+	r = compile_filter(&c->m, &c->err);
+	if (r < 0) {
+		one_less(c);
 		return;
 	}
 	for (char **l = c->m.lower; l && *l; l++)

@@ -33,6 +33,8 @@
 static const char *const binds[] = {
     "/usr/lib",           "/usr/lib64",       "/lib",      "/lib64",       "/usr/share/qemu",
     "/usr/share/seabios", "/etc/ld.so.cache", "/dev/null", "/dev/urandom",
+    /* The size of a huge page, which QEMU complains not to find. */
+    "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
 };
 
 int drop_capabilities(uint64_t keep)

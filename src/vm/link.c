@@ -243,6 +243,7 @@ static void send_guest(struct guest *g)
 	list_for_each(d, &g->disks, struct disk, link)
 		strv_add(&serials, d->serial);
 	struct msg_guest m = {
+	    .memory = s->memory_extra > 0,
 	    .sandbox = g->sandbox,
 	    .entropy = {entropy, sizeof entropy},
 	    .time_ns = now_real_ns(),

@@ -238,6 +238,8 @@ static void copy_conf(struct guest *g, const struct msg_sandbox *m)
 	(void)msg_sandbox_decode(b.buf, b.len, &g->conf);
 	if (!g->conf.vcpus)
 		g->conf.vcpus = 1;
+	if (g->conf.vcpus_max < g->conf.vcpus)
+		g->conf.vcpus_max = g->conf.vcpus;
 }
 
 static void start(struct guest *g, int link, int ram, int state, struct starting *s)
@@ -260,6 +262,7 @@ static void start(struct guest *g, int link, int ram, int state, struct starting
 	    .ram_private = ram >= 0 && !g->n_shares,
 	    .state_fd = state,
 	    .vcpus = g->conf.vcpus,
+	    .vcpus_max = g->conf.vcpus_max,
 	    .cgroup = g->cgroup,
 	    .tap_fd = g->tap,
 	    .mac = g->conf.mac,

@@ -75,9 +75,10 @@ static void hash_cpu(uint64_t *h)
 
 static int key_of(const struct template_config *c, char **ret)
 {
-	_cleanup_free_ char *sizes = xasprintf("%d %d %s %llu %llu %s\n", PROTO_VERSION, VMM_TEMPLATE_DISKS,
-					       c->accel, (unsigned long long)c->memory,
-					       (unsigned long long)c->region, INSULA_VERSION);
+	_cleanup_free_ char *sizes =
+	    xasprintf("%d %d %s %llu %llu %llu %s\n", PROTO_VERSION, VMM_TEMPLATE_DISKS, c->accel,
+		      (unsigned long long)c->memory, (unsigned long long)c->region,
+		      (unsigned long long)c->vcpus_max, INSULA_VERSION);
 	const char *files[] = {c->kernel, c->initrd, qemu_program()};
 	uint64_t h = 0xcbf29ce484222325ull;
 
@@ -301,6 +302,7 @@ static int boot(struct builder *b, const struct template_config *c, int memfd, i
 	    .ram_fd = memfd,
 	    .state_fd = -EBADF,
 	    .vcpus = 1,
+	    .vcpus_max = (unsigned)c->vcpus_max,
 	    .tap_fd = -EBADF,
 	    .link_fd = pair[1],
 	    .template = true,

@@ -13,7 +13,7 @@
 struct template_config {
 	const char *dir;		/* template-KEY lies here */
 	const char *kernel, *initrd, *accel;
-	uint64_t memory, region;	/* bytes, as vmm_config's */
+	uint64_t memory, region, vcpus_max;	/* as vmm_config's */
 };
 
 /* Fills and seals the memfd: from dir, if what lies there was made from the same kernel, initramfs, QEMU,

@@ -13,8 +13,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Disks that a machine can have without a rescan, in the order they are added. */
-#define VMM_TEMPLATE_DISKS 6
+/* Disks that a machine can have without a rescan of its bus: read-only ones, in the order they are added, and
+ * one that is not. */
+#define VMM_TEMPLATE_LAYERS 5
+#define VMM_TEMPLATE_DISKS (VMM_TEMPLATE_LAYERS + 1)
 
 struct vmm;
 
@@ -31,7 +33,8 @@ struct vmm_config {
 	bool ram_private;		/* written pages are the machine's own, the file stays as it is */
 	int state_fd; /* what save() wrote, at its offset: restored in place of a boot; -EBADF */
 	bool template;			/* goes with place holders for devices, to be saved */
-	unsigned vcpus;
+	unsigned vcpus; /* the first is there from the first moment on, the others come with go() */
+	unsigned vcpus_max;		/* like memory_region the same for all that share a template */
 	const char *cgroup; /* for the machine's process: path below each hierarchy, made already */
 	int tap_fd;			/* -EBADF = no NIC */
 	const char *mac;

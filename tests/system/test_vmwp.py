@@ -215,7 +215,7 @@ def test_the_jail(vm, up):
     for ns in ("mnt", "pid", "net", "ipc", "uts"):
         assert os.readlink(f"/proc/{qemu}/ns/{ns}") != os.readlink(f"/proc/self/ns/{ns}")
     root = pathlib.Path(f"/proc/{qemu}/root")
-    assert {p.name for p in root.iterdir()} <= {"usr", "lib", "lib64", "etc", "dev", "boot"}
+    assert {p.name for p in root.iterdir()} <= {"usr", "lib", "lib64", "etc", "dev", "boot", "sys"}
     assert {p.name for p in (root / "dev").iterdir()} == {"null", "urandom"}
     assert {p.name for p in (root / "usr").iterdir()} <= {"bin", "lib", "lib64", "share", "libexec"}
     assert [p.name for p in (root / "usr/bin").iterdir()] == ["qemu-system-x86_64"]

@@ -302,7 +302,8 @@ static void create(struct fixture *f, const char *ctr, const char *exec, const c
 	_cleanup_free_ char *l0 = file(f, "top"), *l1 = file(f, "low"), *up = file(f, scratch);
 	char *lower[] = { l0, l1, NULL };
 	struct msg_create m = { .ctr = (char *)ctr, .exec = (char *)exec, .lower = *exec ? NULL : lower,
-				.upper = *exec ? (char *)"" : up, .flags = flags };
+				.upper = *exec ? (char *)"" : up, .flags = flags,
+				.spec = { (uint8_t *)"{}", 2 } };
 
 	f->b->ops->create(f->b, &m, done, f);
 }

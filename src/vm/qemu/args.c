@@ -7,14 +7,24 @@ static const char *const fixed[] = {
 	"-name", "insula", "-no-user-config", "-nodefaults", "-nographic", "-no-reboot", "-S",
 	"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 	"-machine", "pc,memory-backend=ram,usb=off,vmport=off",
+	"-global", "virtio-pci.disable-legacy=on",
+	"-global", "virtio-blk-device.werror=report", "-global", "virtio-blk-device.rerror=report",
 };
 
 /* The translation buffer of TCG would be 1 GiB. Under TCG the fast string features cost more than they give.
  */
-static const struct { const char *name; const char *const args[4]; } accels[] = {
-	{ "kvm", { "-accel", "kvm", "-cpu", "host" } },
-	{ "tcg", { "-accel", "tcg,tb-size=64", "-cpu", "max,-erms,-fsrm" } },
+static const struct { const char *name, *cpu; const char *const args[4]; } accels[] = {
+	{ "kvm", "host-x86_64-cpu", { "-accel", "kvm", "-cpu", "host" } },
+	{ "tcg", "max-x86_64-cpu", { "-accel", "tcg,tb-size=64", "-cpu", "max,-erms,-fsrm" } },
 };
+
+const char *qemu_cpu_type(const char *accel)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(accels); i++)
+		if (streq(accels[i].name, accel))
+			return accels[i].cpu;
+	return NULL;
+}
 
 static void add_chardev(char ***v, const char *id, int fd)
 {
@@ -41,6 +51,44 @@ static void add_memory(char ***v, const struct vmm_config *c)
 		strv_addf(v, "memory-backend-memfd,id=ram,size=%lluk,share=on", kib);
 }
 
+/* A region that the guest sees as memory which may come: how much of it does is set later, at any time. Its
+ * size belongs to the saved state, so it is the same for all machines of a host. */
+static void add_region(char ***v, const struct vmm_config *c)
+{
+	if (!c->memory_region)
+		return;
+	strv_add(v, "-object");
+	strv_addf(v, "memory-backend-memfd,id=extra,size=%llu,share=on,reserve=off",
+		  (unsigned long long)c->memory_region);
+	strv_add(v, "-device");
+	strv_addf(v, "virtio-mem-pci,id=memory,memdev=extra,requested-size=0,block-size=2M,addr=0x%x",
+		  SLOT_MEMORY);
+}
+
+static void add_nic(char ***v, const struct vmm_config *c)
+{
+	if (c->tap_fd < 0)
+		return;
+	strv_add(v, "-netdev");
+	strv_addf(v, "tap,id=net,fd=%d,vhost=off", FD_TAP);
+	strv_add(v, "-device");
+	strv_addf(v, "virtio-net-pci,id=nic,netdev=net,mac=%s,romfile=,addr=0x%x", c->mac, SLOT_NIC);
+}
+
+/* Larger than any disk that takes their place: the guest's drivers know them by this size, and no more of a
+ * disk is read than its file system says. */
+static void add_placeholders(char ***v, const struct vmm_config *c)
+{
+	if (!c->template && c->state_fd < 0)
+		return;
+	for (unsigned i = 0; i < VMM_TEMPLATE_DISKS; i++) {
+		strv_add(v, "-blockdev");
+		strv_addf(v,
+			  "null-co,node-name=" PLACEHOLDER ",size=1099511627776,read-zeroes=on,read-only=%s",
+			  i, i < VMM_TEMPLATE_LAYERS ? "on" : "off");
+	}
+}
+
 char **qemu_arguments(const char *program, const struct vmm_config *c)
 {
 	char **v = NULL;
@@ -57,7 +105,7 @@ char **qemu_arguments(const char *program, const struct vmm_config *c)
 	else
 		strv_adds(&v, "-kernel", JAIL_KERNEL, "-initrd", JAIL_INITRD, "-append", c->cmdline, NULL);
 	strv_add(&v, "-smp");
-	strv_addf(&v, "%u", c->vcpus);
+	strv_addf(&v, "1,maxcpus=%u,sockets=%u,cores=1,threads=1", c->vcpus_max, c->vcpus_max);
 	add_memory(&v, c);
 
 	add_chardev(&v, "qmp", FD_QMP);
@@ -66,8 +114,11 @@ char **qemu_arguments(const char *program, const struct vmm_config *c)
 	strv_adds(&v, "-serial", "chardev:console", NULL);
 	add_chardev(&v, "link", FD_LINK);
 	strv_add(&v, "-device");
-	strv_addf(&v, "virtio-serial-pci,id=vser,max_ports=2,disable-legacy=on,addr=0x%x", SLOT_LINK);
+	strv_addf(&v, "virtio-serial-pci,id=vser,max_ports=2,addr=0x%x", SLOT_LINK);
 	strv_adds(&v, "-device", "virtserialport,bus=vser.0,nr=1,chardev=link,name=insula.agent", NULL);
+	add_region(&v, c);
+	add_nic(&v, c);
+	add_placeholders(&v, c);
 	for (size_t i = 0; i < c->n_shares; i++) {
 		char id[32];
 

@@ -3,7 +3,7 @@
 
 #include "vm/vmm.h"
 
-enum { FD_QMP = 10, FD_LINK, FD_CONSOLE, FD_RAM, FD_SHARES = 20 };
+enum { FD_QMP = 10, FD_LINK, FD_CONSOLE, FD_RAM, FD_TAP, FD_SHARES = 20 };
 #define SHARES_MAX 8
 
 /* What the jail calls them: QEMU opens these by name. */
@@ -22,5 +22,10 @@ enum {
 	SLOT_LAST = 31
 };
 
+/* Nodes of disks that are none, one for each place of a template. */
+#define PLACEHOLDER "place%u"
+
+/* The device that a further processor is. */
+const char *qemu_cpu_type(const char *accel);
 /* NULL-terminated, heap. program: argv[0]. */
 char **qemu_arguments(const char *program, const struct vmm_config *c);

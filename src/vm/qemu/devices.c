@@ -18,7 +18,8 @@ static struct json *device(const char *driver, const char *id, unsigned slot)
 
 	snprintf(addr, sizeof addr, "0x%x", slot);
 	json_set_str(a, "driver", driver);
-	json_set_str(a, "id", id);
+	if (id)
+		json_set_str(a, "id", id);
 	json_set_str(a, "addr", addr);
 	return a;
 }
@@ -45,15 +46,12 @@ static void device_added(void *ud, int r, const struct err *e, const struct json
 	free(p);
 }
 
-static struct json *disk_device(const char *id, unsigned slot, const char *serial)
+static struct json *disk_device(const char *node, unsigned slot, const char *serial)
 {
-	struct json *a = device("virtio-blk-pci", id, slot);
+	struct json *a = device("virtio-blk-pci", NULL, slot);
 
-	json_set_str(a, "disable-legacy", "on");
-	json_set_str(a, "drive", id);
+	json_set_str(a, "drive", node);
 	json_set_str(a, "serial", serial);
-	json_set_str(a, "werror", "report");
-	json_set_str(a, "rerror", "report");
 	return a;
 }
 
@@ -93,18 +91,25 @@ static void disk_fd_added(void *ud, int r, const struct err *e, const struct jso
 	qmp_command(p->q->qmp, "blockdev-add", a, -EBADF, disk_node_added, p);
 }
 
-/* A place that a template has, while the machine has not run, else a free one. 0: none is left. */
-static unsigned disk_slot(struct qemu *q)
+/* A place that a template has, while the machine has not run, else a free slot. 0: none is left. */
+static unsigned disk_slot(struct qemu *q, bool read_only)
 {
-	if (q->next_disk < VMM_TEMPLATE_DISKS && !q->ran)
-		return SLOT_DISKS + q->next_disk;
+	unsigned first = read_only ? 0 : VMM_TEMPLATE_LAYERS;
+	unsigned end = read_only ? VMM_TEMPLATE_LAYERS : VMM_TEMPLATE_DISKS;
+
+	for (unsigned i = first; i < end && !q->ran; i++) {
+		if (q->taken[i])
+			continue;
+		q->taken[i] = true;
+		return SLOT_DISKS + i;
+	}
 	return q->next_slot <= SLOT_LAST ? q->next_slot++ : 0;
 }
 
 void devices_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud)
 {
 	struct qemu *q = qemu_of(v);
-	unsigned slot = q->gone ? 0 : disk_slot(q);
+	unsigned slot = q->gone ? 0 : disk_slot(q, read_only);
 	struct adding *p;
 
 	if (!slot || strlen(serial) > 20) {
@@ -124,25 +129,6 @@ void devices_add_disk(struct vmm *v, int fd, bool read_only, const char *serial,
 
 /* --- the rest --- */
 
-/* A region that the guest sees as memory which may come: how much of it does is set later, at any time. Its
- * size belongs to the saved state, so it is the same for all machines of a host. */
-void devices_add_memory(struct batch *b, uint64_t region)
-{
-	struct json *a = json_object();
-
-	json_set_str(a, "qom-type", "memory-backend-memfd");
-	json_set_str(a, "id", "extra");
-	json_set_int(a, "size", (int64_t)region);
-	json_set_bool(a, "share", true);
-	json_set_bool(a, "reserve", false);
-	batch_command(b, "object-add", a, -EBADF);
-	a = device("virtio-mem-pci", "memory", SLOT_MEMORY);
-	json_set_str(a, "memdev", "extra");
-	json_set_int(a, "requested-size", 0);
-	json_set_int(a, "block-size", 2 << 20);	/* it would look in /sys, which the jail has not */
-	batch_command(b, "device_add", a, -EBADF);
-}
-
 void devices_set_memory(struct batch *b)
 {
 	struct json *a;
@@ -156,32 +142,17 @@ void devices_set_memory(struct batch *b)
 	batch_command(b, "qom-set", a, -EBADF);
 }
 
-/* The tap's descriptor gets a name, by which the back end takes it. Without one the guest has a NIC that
- * leads nowhere, and leaves it alone. */
-void devices_add_nic(struct batch *b, int tap_fd, const char *mac)
+void devices_add_processors(struct batch *b)
 {
-	struct json *a;
+	for (unsigned i = 1; i < b->q->vcpus; i++) {
+		struct json *a = json_object();
 
-	if (tap_fd >= 0) {
-		a = json_object();
-		json_set_str(a, "fdname", "tap");
-		batch_command(b, "getfd", a, tap_fd);
-		a = json_object();
-		json_set_str(a, "type", "tap");
-		json_set_str(a, "id", "net");
-		json_set_str(a, "fd", "tap");
-		json_set_bool(a, "vhost", false);
-		batch_command(b, "netdev_add", a, -EBADF);
+		json_set_str(a, "driver", b->q->cpu_type);
+		json_set_int(a, "socket-id", i);
+		json_set_int(a, "core-id", 0);
+		json_set_int(a, "thread-id", 0);
+		batch_command(b, "device_add", a, -EBADF);
 	}
-	a = device("virtio-net-pci", "nic", SLOT_NIC);
-	json_set_str(a, "disable-legacy", "on");
-	json_set_str(a, "romfile", "");
-	if (tap_fd >= 0) {
-		json_set_str(a, "netdev", "net");
-		json_set_str(a, "mac", mac);
-	}
-	batch_command(b, "device_add", a, -EBADF);
-	b->q->has_nic = true;
 }
 
 void devices_add_shares(struct batch *b)
@@ -198,19 +169,21 @@ void devices_add_shares(struct batch *b)
 
 void devices_add_placeholders(struct batch *b)
 {
-	for (unsigned i = b->q->next_disk; i < VMM_TEMPLATE_DISKS; i++) {
-		_cleanup_free_ char *id = xasprintf("disk%u", i);
-		struct json *a = json_object();
+	struct qemu *q = b->q;
 
-		json_set_str(a, "driver", "null-co");
-		json_set_str(a, "node-name", id);
-		json_set_bool(a, "read-zeroes", true);
-		batch_command(b, "blockdev-add", a, -EBADF);
-		batch_command(b, "device_add", disk_device(id, SLOT_DISKS + i, ""), -EBADF);
+	for (unsigned i = 0; i < VMM_TEMPLATE_DISKS; i++) {
+		char node[32];
+
+		if (q->taken[i])
+			continue;
+		snprintf(node, sizeof node, PLACEHOLDER, i);
+		batch_command(b, "device_add", disk_device(node, SLOT_DISKS + i, NULL), -EBADF);
 	}
-	/* Disks that come later find no place among these. */
-	if (b->q->next_disk < VMM_TEMPLATE_DISKS)
-		b->q->next_disk = VMM_TEMPLATE_DISKS;
-	if (!b->q->has_nic)
-		devices_add_nic(b, -EBADF, NULL);
+	if (!q->has_nic) {
+		/* It leads nowhere, and the guest leaves it alone. */
+		struct json *a = device("virtio-net-pci", NULL, SLOT_NIC);
+
+		json_set_str(a, "romfile", "");
+		batch_command(b, "device_add", a, -EBADF);
+	}
 }

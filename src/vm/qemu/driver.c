@@ -182,6 +182,8 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 	map[n++] = (struct fd_map){ qmp, FD_QMP };
 	map[n++] = (struct fd_map){ console, FD_CONSOLE };
 	map[n++] = (struct fd_map){ c->link_fd, FD_LINK };
+	if (c->tap_fd >= 0)
+		map[n++] = (struct fd_map){ c->tap_fd, FD_TAP };
 	if (c->ram_fd >= 0)
 		map[n++] = (struct fd_map){ c->ram_fd, FD_RAM };
 	for (size_t i = 0; i < c->n_shares; i++)
@@ -203,6 +205,9 @@ static void remember(struct qemu *q, const struct vmm_config *c)
 {
 	q->template = c->template;
 	q->extra = c->memory_extra;
+	q->vcpus = c->vcpus;
+	q->cpu_type = qemu_cpu_type(c->accel);
+	q->has_nic = c->tap_fd >= 0;
 	q->n_shares = c->n_shares;
 	for (size_t i = 0; i < c->n_shares; i++)
 		strv_add(&q->share_tags, c->share_tags[i]);
@@ -229,10 +234,6 @@ static void op_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn done
 	/* Commands are answered in order, by a QEMU that has come up. */
 	b = batch_begin(q, done, ud);
 	batch_command(b, "query-status", NULL, -EBADF);
-	if (c->memory_region)
-		devices_add_memory(b, c->memory_region);
-	if (c->tap_fd >= 0)
-		devices_add_nic(b, c->tap_fd, c->mac);
 	batch_end(b);
 }
 
@@ -255,6 +256,7 @@ static void loaded(void *ud, int r, const struct err *e)
 		q->ran = true;
 		devices_add_shares(b);
 		devices_set_memory(b);
+		devices_add_processors(b);
 		batch_command(b, "cont", NULL, -EBADF);
 		batch_end(b);
 	}

@@ -27,12 +27,14 @@ struct qemu {
 	struct output console, errors;
 	bool gone, stopped_itself, ran;
 	unsigned next_disk, next_slot;
-	bool has_nic;
+	bool taken[VMM_TEMPLATE_DISKS], has_nic;
 	bool template;			/* a device is needed in each of a template's places */
 	int state_fd;			/* to be loaded before the processors run */
 	char **share_tags;
 	size_t n_shares;
 	uint64_t extra;			/* bytes of memory beside the base */
+	const char *cpu_type;
+	unsigned vcpus;
 	struct list batches;
 	struct batch *migration;	/* the one that waits for the end of a migration */
 };
@@ -56,11 +58,11 @@ static inline void batch_end(struct batch *b)
 
 /* devices.c */
 void devices_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud);
-void devices_add_memory(struct batch *b, uint64_t region);
-void devices_add_nic(struct batch *b, int tap_fd, const char *mac);
 void devices_add_shares(struct batch *b);
 /* A device for each place of a template that nothing has taken. */
 void devices_add_placeholders(struct batch *b);
+/* The processors beside the first. */
+void devices_add_processors(struct batch *b);
 /* Tells the guest how much of the memory region it may use. */
 void devices_set_memory(struct batch *b);
 
