@@ -12,7 +12,8 @@
 #include "base/sbuf.h"
 #include "lib/json.h"
 
-/* Where the programs of this host keep what they have compiled. */
+/* Where the programs of this host keep what they have compiled. No container's name: ids do not begin with a
+ * dot. */
 #define SECCOMP_CACHE "/run/insula-runtime/.seccomp"
 
 struct seccomp_prog {

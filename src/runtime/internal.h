@@ -17,8 +17,6 @@
 
 #include <sys/types.h>
 
-/* No container's name: ids do not begin with a dot. */
-
 /* Only the descriptors named here may be used after the container's mounts are in place. */
 struct cap_sets { uint64_t bounding, effective, inheritable, permitted, ambient; };
 
