@@ -40,6 +40,7 @@ int http_status_of(enum err_kind k)
 	    [ERR_SYSTEM] = 500,
 	    [ERR_INVALID] = 400,
 	    [ERR_FORBIDDEN] = 403,
+	    [ERR_UNAUTHORIZED] = 401,
 	    [ERR_NOT_FOUND] = 404,
 	    [ERR_CONFLICT] = 409,
 	    [ERR_NOT_MODIFIED] = 304,

@@ -1,3 +1,4 @@
+#include "api/registry_auth.h"
 #include "api/server.h"
 #include "base/alloc.h"
 #include "base/id.h"
@@ -16,7 +17,7 @@
 
 static bool dangling(const struct image *i)
 {
-	return !i->tags;
+	return !i->tags && !i->digests;
 }
 
 /* before=/since=: an image named by reference bounds the time of creation. */
@@ -160,7 +161,7 @@ static void inspect_image(struct request *r, struct engine *e)
 	o = json_object();
 	json_set_str(o, "Id", i->id);
 	json_set_strv(o, "RepoTags", i->tags);
-	json_set(o, "RepoDigests", json_array());
+	json_set_strv(o, "RepoDigests", i->digests);
 	json_set_str(o, "Parent", "");
 	copy(o, "Comment", i->config, "comment");
 	json_set_str(o, "Created", created);
@@ -360,7 +361,7 @@ static void upload_room(void *ud)
 		req_body_resume(u->r);
 }
 
-static const struct image_load_ops upload_ops = { upload_room, upload_done };
+static const struct image_load_ops upload_ops = { upload_room, NULL, upload_done };
 
 static bool upload_bytes(struct request *r, const void *p, ssize_t n)
 {
@@ -444,13 +445,7 @@ static void create_image(struct request *r, struct engine *e)
 	_cleanup_ref_ struct ref ref = { 0 };
 
 	if (!str_empty(image)) {
-		_cleanup_ref_ struct ref from = { 0 };
-		_cleanup_free_ char *shown =
-		    ref_parse(image, &from, NULL) == 0 ? ref_familiar_name(&from) : xstrdup(image);
-
-		resp_errorf(r, ERR_NOT_IMPLEMENTED,
-			    "cannot pull %s%s%s: this version has no registry client; use load or import",
-			    shown, str_empty(tag) ? "" : ":", str_empty(tag) ? "" : tag);
+		pull_image(r, e);
 		return;
 	}
 	if (!str_empty(platform) && !streq(platform, "linux") && !streq(platform, here)) {

@@ -55,3 +55,22 @@ int base64_decode(const char *s, char **ret, size_t *ret_len)
 		*ret_len = len;
 	return 0;
 }
+
+char *base64_url_encode(const void *p, size_t n)
+{
+	char *out = base64_encode(p, n);
+
+	for (char *c = out; *c; c++)
+		*c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+	return out;
+}
+
+int base64_url_decode(const char *s, char **ret, size_t *ret_len)
+{
+	size_t n = strlen(s);
+	_cleanup_free_ char *padded = xasprintf("%s%.*s", s, (int)(-n & 3), "===");
+
+	for (char *c = padded; *c; c++)
+		*c = *c == '-' ? '+' : *c == '_' ? '/' : *c;
+	return base64_decode(padded, ret, ret_len);
+}

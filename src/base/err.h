@@ -21,6 +21,7 @@ enum err_kind {
 	ERR_UNAVAILABLE,	/* 503 */
 	ERR_CMD_NOT_FOUND,	/* the container's command does not exist: 400, exit code 127 */
 	ERR_CMD_NOT_EXECUTABLE,	/* it exists but cannot be executed: 400, exit code 126 */
+	ERR_UNAUTHORIZED,	/* 401 */
 	_ERR_KIND_MAX
 };
 

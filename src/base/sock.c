@@ -73,6 +73,11 @@ int sock_pair(int ret[2])
 	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret) < 0 ? -errno : 0;
 }
 
+int sock_pair_packets(int ret[2])
+{
+	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0 ? -errno : 0;
+}
+
 ssize_t sock_send_fds(int fd, const void *p, size_t n, const int *fds, size_t n_fds)
 {
 	union { struct cmsghdr align; char buf[CMSG_SPACE(sizeof(int) * SOCK_MAX_FDS)]; } ctl = { 0 };

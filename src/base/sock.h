@@ -11,6 +11,7 @@
 int sock_listen_unix(const char *path, mode_t mode);
 int sock_connect_unix(const char *path);	/* blocking connect, CLOEXEC */
 int sock_pair(int ret[2]);			/* SOCK_STREAM, CLOEXEC */
+int sock_pair_packets(int ret[2]);		/* SOCK_SEQPACKET, CLOEXEC: messages keep their borders */
 /* sendmsg/recvmsg with SCM_RIGHTS. Counts as for send/recv; -errno. Received fds are CLOEXEC.
  * *n_fds is in: room, out: received. More fds than room are closed. */
 ssize_t sock_send_fds(int fd, const void *p, size_t n, const int *fds, size_t n_fds);

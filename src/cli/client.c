@@ -148,6 +148,7 @@ static enum err_kind kind_of(int status)
 	switch (status) {
 	case 304: return ERR_NOT_MODIFIED;
 	case 400: return ERR_INVALID;
+	case 401: return ERR_UNAUTHORIZED;
 	case 403: return ERR_FORBIDDEN;
 	case 404: return ERR_NOT_FOUND;
 	case 409: return ERR_CONFLICT;

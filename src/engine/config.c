@@ -34,10 +34,12 @@ void daemon_config_init(struct daemon_config *c)
 void engine_config_done(struct engine_config *c)
 {
 	char *strings[] = {c->data_root, c->exec_root, c->socket, c->instance, c->bridge,
-			   c->subnet,	 c->libexec,   c->vm_dir, c->accel};
+			   c->subnet,	 c->libexec,   c->vm_dir, c->accel,    c->registry_certs};
 
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
 		free(strings[i]);
+	strv_free(c->registry_mirrors);
+	strv_free(c->insecure_registries);
 	*c = (struct engine_config){0};
 }
 
@@ -63,6 +65,9 @@ void engine_config_copy(const struct engine_config *from, struct engine_config *
 	ret->libexec = xstrdup(from->libexec);
 	ret->vm_dir = xstrdup(from->vm_dir);
 	ret->accel = xstrdup(from->accel);
+	ret->registry_mirrors = strv_copy(from->registry_mirrors);
+	ret->insecure_registries = strv_copy(from->insecure_registries);
+	ret->registry_certs = xstrdup(from->registry_certs);
 }
 
 /* ---- single settings ---- */
@@ -179,6 +184,27 @@ static int add_host(struct daemon_config *c, const char *value, struct err *e)
 	return 0;
 }
 
+static int add_mirror(struct daemon_config *c, const char *value, struct err *e)
+{
+	const char *host = strstr(value, "://");
+
+	if ((!str_starts(value, "https://") && !str_starts(value, "http://")) || !host[3] ||
+	    strchr(host + 3, '@'))
+		return err_set(e, ERR_INVALID, 0, "invalid mirror: \"%s\" is not an http or https URL",
+			       value);
+	strv_add(&c->engine.registry_mirrors, value);
+	return 0;
+}
+
+static int add_insecure(struct daemon_config *c, const char *value, struct err *e)
+{
+	if (str_empty(value) || strchr(value, '/'))
+		return err_set(e, ERR_INVALID, 0, "insecure registry %s is not valid: expected HOST[:PORT]",
+			       value);
+	strv_add(&c->engine.insecure_registries, value);
+	return 0;
+}
+
 #define OFF(member) offsetof(struct daemon_config, member)
 static const struct key keys[] = {
 	{"data-root", "data-root", KEY_STR, OFF(engine.data_root)},
@@ -196,6 +222,9 @@ static const struct key keys[] = {
 	{"bridge", "bridge", KEY_CALL, 0, set_bridge},
 	{"bip", "bip", KEY_CALL, 0, set_bip},
 	{"hosts", "host", KEY_CALLV, 0, add_host},
+	{"registry-mirrors", "registry-mirror", KEY_CALLV, 0, add_mirror},
+	{"insecure-registries", "insecure-registry", KEY_CALLV, 0, add_insecure},
+	{"registry-certs", "registry-certs", KEY_STR, OFF(engine.registry_certs)},
 	{"exec-opts", "exec-opt", KEY_CALLV, 0, daemon_config_exec_opt},
 };
 

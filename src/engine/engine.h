@@ -35,6 +35,9 @@ struct engine_config {
 	uint64_t vm_memory; /* bytes that every VM has from the first moment on; more comes by its limit */
 	bool vm_cold_boot;	/* VMs boot instead of being clones of a template */
 	unsigned vm_vcpus;
+	char **registry_mirrors;	/* URLs, of Docker Hub */
+	char **insecure_registries;	/* HOST[:PORT] that may be spoken to without TLS */
+	char *registry_certs;		/* directory with HOST[:PORT]/ca.crt; NULL = the usual ones */
 };
 
 struct engine {

@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define PARTIAL_AGE_S (7u * 24 * 3600)
+
 const char *digest_hex(const char *digest)
 {
 	const char *colon = strchr(digest, ':');
@@ -29,6 +31,7 @@ static void image_free(struct image *i)
 	json_free(i->config);
 	strv_free(i->chain_ids);
 	strv_free(i->tags);
+	strv_free(i->digests);
 	free(i);
 }
 
@@ -84,7 +87,7 @@ struct json *image_summary(const struct image *i)
 	json_set_str(o, "Id", i->id);
 	json_set_str(o, "ParentId", "");
 	json_set_strv(o, "RepoTags", i->tags);
-	json_set(o, "RepoDigests", json_array());
+	json_set_strv(o, "RepoDigests", i->digests);
 	json_set_int(o, "Created", (int64_t)(i->created_ns / 1000000000));
 	json_set_int(o, "Size", (int64_t)i->size);
 	json_set_int(o, "SharedSize", -1);
@@ -110,14 +113,13 @@ size_t images_count(struct engine *e)
 
 /* --- opening --- */
 
-static int load_tags(struct engine *e, struct image *i, struct err *err)
+static int load_names(struct engine *e, struct image *i, const char *sql, char ***to, struct err *err)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
-	int r = db_query(e->db, &s, err, "SELECT ref FROM image_tags WHERE image_id = ? ORDER BY ref", "s",
-			 i->id);
+	int r = db_query(e->db, &s, err, sql, "s", i->id);
 
 	while (r == 0 && (r = stmt_step(s, err)) > 0) {
-		strv_add(&i->tags, stmt_str(s, 0));
+		strv_add(to, stmt_str(s, 0));
 		r = 0;
 	}
 	return r;
@@ -150,8 +152,15 @@ static int load_images(struct engine *e, struct err *err)
 		i->chain_ids = json_get_strv(chains, "ids");
 		image_insert(e->images, i);
 	}
-	for (size_t k = 0; r == 0 && k < e->images->n; k++)
-		r = load_tags(e, e->images->v[k], err);
+	for (size_t k = 0; r == 0 && k < e->images->n; k++) {
+		struct image *i = e->images->v[k];
+
+		r = load_names(e, i, "SELECT ref FROM image_tags WHERE image_id = ? ORDER BY ref", &i->tags,
+			       err);
+		if (r == 0)
+			r = load_names(e, i, "SELECT ref FROM image_digests WHERE image_id = ? ORDER BY ref",
+				       &i->digests, err);
+	}
 	return r;
 }
 
@@ -161,7 +170,7 @@ static bool chain_used(struct images *im, const char *hex)
 		for (char **c = im->v[k]->chain_ids; c && *c; c++)
 			if (streq(digest_hex(*c), hex))
 				return true;
-	return image_load_holds(im, hex);
+	return image_load_holds(im, hex) || image_pull_holds(im, hex);
 }
 
 /* What a crash or a removal has left without an image: layers and disks that no chain names. Merged disks
@@ -209,12 +218,15 @@ int images_open(struct engine *e, struct err *err)
 	e->images = new0(struct images);
 	e->images->engine = e;
 	list_init(&e->images->loads);
+	list_init(&e->images->pulls);
 	list_init(&e->images->disk_jobs);
 	r = load_images(e, err);
 	if (r < 0)
 		return r;
 	collect(e, "layers", "");
 	collect(e, "disks", ".erofs");
+	image_blobs_collect(e);
+	image_pull_collect(e, PARTIAL_AGE_S);
 	collect_staging(e);
 	return 0;
 }
@@ -230,12 +242,21 @@ void images_close(struct engine *e)
 
 /* --- finding --- */
 
-static struct image *by_tag(struct engine *e, const char *familiar)
+/* By a tag or by NAME@DIGEST. */
+static struct image *by_name(struct engine *e, const char *familiar)
 {
 	for (size_t k = 0; k < e->images->n; k++)
-		if (strv_has(e->images->v[k]->tags, familiar))
+		if (strv_has(e->images->v[k]->tags, familiar) || strv_has(e->images->v[k]->digests, familiar))
 			return e->images->v[k];
 	return NULL;
+}
+
+/* A digest says all; a tag beside it is only for people. */
+static char *name_of(const struct ref *ref)
+{
+	_cleanup_free_ char *name = ref->digest ? ref_familiar_name(ref) : NULL;
+
+	return name ? xasprintf("%s@%s", name, ref->digest) : ref_familiar(ref);
 }
 
 /* ID, or the beginning of just one. */
@@ -266,8 +287,8 @@ int image_find(struct engine *e, const char *s, struct image **ret, struct err *
 	int r = ref_parse(s, &ref, &bad);
 
 	if (r == 0) {
-		familiar = ref_familiar(&ref);
-		i = by_tag(e, familiar);
+		familiar = name_of(&ref);
+		i = by_name(e, familiar);
 	}
 	if (!i) {
 		int p = by_prefix(e, s, &i, err);
@@ -297,24 +318,39 @@ char **image_layer_dirs(struct engine *e, const struct image *i)
 
 /* --- tags and removal --- */
 
-static void tag_remove(struct image *i, const char *familiar)
+static void drop_name(char ***names, const char *familiar)
 {
 	char **keep = NULL;
 
-	for (char **t = i->tags; t && *t; t++)
+	for (char **t = *names; t && *t; t++)
 		if (!streq(*t, familiar))
 			strv_add(&keep, *t);
-	strv_free(i->tags);
-	i->tags = keep;
+	strv_free(*names);
+	*names = keep;
+}
+
+static void name_remove(struct image *i, const char *familiar)
+{
+	drop_name(&i->tags, familiar);
+	drop_name(&i->digests, familiar);
 }
 
 void image_name(struct engine *e, struct image *i, const char *familiar)
 {
-	struct image *old = by_tag(e, familiar);
+	struct image *old = by_name(e, familiar);
 
 	if (old)
-		tag_remove(old, familiar);
+		name_remove(old, familiar);
 	strv_add(&i->tags, familiar);
+}
+
+void image_add_digest(struct engine *e, struct image *i, const char *familiar)
+{
+	struct image *old = by_name(e, familiar);
+
+	if (old)
+		name_remove(old, familiar);
+	strv_add(&i->digests, familiar);
 }
 
 uint64_t image_layer_size(struct engine *e, const char *chain_id)
@@ -357,11 +393,13 @@ static int untag(struct engine *e, struct image *i, const char *familiar, struct
 {
 	int r = db_run(e->db, err, "DELETE FROM image_tags WHERE ref = ?", "s", familiar);
 
+	if (r == 0)
+		r = db_run(e->db, err, "DELETE FROM image_digests WHERE ref = ?", "s", familiar);
 	if (r < 0)
 		return r;
 	remember(list, "Untagged", familiar);
 	image_event(e, i, "untag", familiar);
-	tag_remove(i, familiar);
+	name_remove(i, familiar);
 	return 0;
 }
 
@@ -370,6 +408,7 @@ static int untag_all(struct engine *e, struct image *i, struct json *list, struc
 	_cleanup_strv_ char **tags = strv_copy(i->tags);
 	int r = 0;
 
+	strv_extend(&tags, i->digests);
 	for (char **t = tags; r == 0 && t && *t; t++)
 		r = untag(e, i, *t, list, err);
 	return r;
@@ -378,7 +417,6 @@ static int untag_all(struct engine *e, struct image *i, struct json *list, struc
 static int delete_image(struct engine *e, struct image *i, struct json *list, struct err *err)
 {
 	_cleanup_strv_ char **chains = strv_copy(i->chain_ids);
-	_cleanup_free_ char *blob = xasprintf("%s/blobs/sha256/%s", e->cfg.data_root, digest_hex(i->id));
 	int r = untag_all(e, i, list, err);
 
 	if (r == 0)
@@ -387,15 +425,17 @@ static int delete_image(struct engine *e, struct image *i, struct json *list, st
 		return r;
 	image_event(e, i, "delete", i->id);
 	remember(list, "Deleted", i->id);
-	(void)unlink(blob);
 	image_drop(e->images, i);
 	for (size_t k = strv_len(chains); k-- > 0;)
 		if (!chain_used(e->images, digest_hex(chains[k]))) {
 			remember(list, "Deleted", chains[k]);
 			(void)db_run(e->db, NULL, "DELETE FROM layers WHERE chain_id = ?", "s", chains[k]);
+			(void)db_run(e->db, NULL, "DELETE FROM layer_blobs WHERE chain_id = ?", "s",
+				     chains[k]);
 		}
 	collect(e, "layers", "");
 	collect(e, "disks", ".erofs");
+	image_blobs_collect(e);
 	return 0;
 }
 
@@ -403,7 +443,7 @@ static int remove_by_name(struct engine *e, struct image *i, const char *s, cons
 			  struct json *list, struct err *err)
 {
 	const struct container *user = containers_use_image(e, i->id);
-	bool last = strv_len(i->tags) == 1;
+	bool last = strv_len(i->tags) + (strv_has(i->digests, familiar) ? strv_len(i->digests) : 0) == 1;
 
 	if (user && last && !force)
 		return err_msg(err, ERR_CONFLICT, 0,
@@ -447,7 +487,8 @@ int image_remove(struct engine *e, const char *s, bool force, struct json **ret,
 
 	if (r < 0)
 		return r;
-	if (ref_parse(s, &ref, NULL) == 0 && strv_has(i->tags, familiar = ref_familiar(&ref)))
+	if (ref_parse(s, &ref, NULL) == 0 && (familiar = name_of(&ref)) &&
+	    (strv_has(i->tags, familiar) || strv_has(i->digests, familiar)))
 		r = remove_by_name(e, i, s, familiar, force, list, err);
 	else
 		r = remove_by_id(e, i, force, list, err);

@@ -8,6 +8,7 @@ struct image {
 	struct json *config;	/* the OCI/Docker image config document */
 	char **chain_ids;	/* bottom layer first, "sha256:<hex>" */
 	char **tags;		/* "busybox:latest" (familiar form, docker.io/library/ cut) */
+	char **digests;		/* "busybox@sha256:<hex>": by which registries know it */
 	uint64_t created_ns;
 	uint64_t size;		/* sum of unpacked layer sizes */
 };
@@ -38,6 +39,8 @@ int image_remove(struct engine *e, const char *ref, bool force, struct json **re
 struct image_load;
 struct image_load_ops {
 	void (*room)(void *ud);			/* the puller takes bytes again */
+	/* Of a pull: what is done with which layer ({"id", "status"}). */
+	void (*progress)(void *ud, const struct json *status);
 	/* Ends it, once. images: ids of what was loaded; said: what to tell ("Loaded image: x:y"). */
 	void (*done)(void *ud, int r, const struct err *e, char *const *ids, char *const *said);
 };
@@ -47,6 +50,32 @@ int image_load_begin(struct engine *e, const struct json *config, const char *ta
 size_t image_load_write(struct image_load *l, const void *p, size_t n);	/* bytes taken */
 void image_load_eof(struct image_load *l);
 void image_load_cancel(struct image_load *l);		/* done does not run; the store is as before */
+
+/* pull: from a registry, through insula-registry and insula-puller. Several clients that ask for the same
+ * share one pull. */
+struct image_pull_watch;
+struct image_pull_ops {
+	/* One line of Docker's progress stream; a client that comes late gets first what it has missed. */
+	void (*line)(void *ud, const struct json *line);
+	/* Ends it, once. image: borrowed. */
+	void (*done)(void *ud, int r, const struct err *e, const struct image *image);
+};
+/* ref: name with tag or digest. auth: the client's credentials (X-Registry-Auth decoded), may be NULL. */
+int image_pull(struct engine *e, const char *ref, const char *platform, const struct json *auth,
+	       const struct image_pull_ops *ops, void *ud, struct image_pull_watch **ret, struct err *err);
+/* The client has left: done does not run. The last one's leaving ends the pull; the next one goes on there.
+ */
+void image_pull_cancel(struct image_pull_watch *w);
+
+/* What is known of an image's layer or manifest as registries have it. */
+struct image_blob { char *digest, *media_type; int64_t size; };
+void image_blob_done(struct image_blob *b);
+#define _cleanup_image_blob_ __attribute__((cleanup(image_blob_done)))
+/* The archive that a layer came as; ERR_NOT_FOUND if it was not kept. */
+int image_layer_blob(struct engine *e, const char *chain_id, struct image_blob *ret, struct err *err);
+/* The manifest that the image came with, while all it names is there; -ENOENT. */
+int image_manifest_blob(struct engine *e, const struct image *i, struct image_blob *ret);
+char *image_blob_path(struct engine *e, const char *digest);
 
 /* hyperv: makes sure every layer has its erofs disk (mkfs.erofs in workers, once per layer; more than 16
  * layers: the lower ones merged into one), then calls done; result = char ** of paths, top first (borrowed).

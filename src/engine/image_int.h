@@ -9,6 +9,7 @@ struct images {
 	struct image **v;
 	size_t n;
 	struct list loads;		/* image_load.c: those whose layers are on their way into the store */
+	struct list pulls;		/* image_pull.c: at work */
 	struct list disk_jobs;		/* requests for disks; the first one is at work */
 	bool disk_busy;
 };
@@ -23,6 +24,27 @@ void image_event(struct engine *e, const struct image *i, const char *action, co
 /* HEX part of "sha256:HEX". */
 const char *digest_hex(const char *digest);
 
+/* Gives i the name NAME@DIGEST, taking it from whoever has it: in memory only. */
+void image_add_digest(struct engine *e, struct image *i, const char *familiar);
+
+/* image_blobs.c: what is kept for save and push */
+int image_blobs_store(struct engine *e, const struct json *layers, struct err *err);
+int image_blobs_store_manifest(struct engine *e, const char *id, const struct json *manifest,
+			       struct err *err);
+/* Removes blobs that nothing names. */
+void image_blobs_collect(struct engine *e);
+
+/* image_pull.c */
+/* Whether a pull that is at work counts on this layer. */
+bool image_pull_holds(const struct images *im, const char *hex);
+/* Partial downloads: those older than the age. */
+void image_pull_collect(struct engine *e, uint64_t older_than_s);
+
 /* image_load.c */
+/* Unpacks what lies in staging/archive as an OCI layout. staging is taken over. what: see insula-puller's
+ * load_layout; digest_ref: "NAME@DIGEST" that the image gets, or NULL. */
+int image_load_layout(struct engine *e, const char *staging, const struct json *what, const char *digest_ref,
+		      const struct image_load_ops *ops, void *ud, struct image_load **ret, struct err *err);
+bool image_load_holds_blob(const struct images *im, const char *digest);
 /* Whether a load that is not committed yet counts on this layer. */
 bool image_load_holds(const struct images *im, const char *hex);

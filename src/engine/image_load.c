@@ -37,8 +37,9 @@ struct image_load {
 	struct engine *engine;
 	const struct image_load_ops *ops;
 	void *ud;
-	char *staging, *tag;
-	bool import, eof, cancelled, short_write;
+	char *staging, *tag, *digest_ref;
+	const char *mode;		/* of insula-puller */
+	bool eof, cancelled, short_write;
 	struct proc proc;
 	struct loop_source *child, *in_io, *out_io;
 	int in, out;			/* to its stdin, from its stdout */
@@ -62,6 +63,22 @@ bool image_load_holds(const struct images *im, const char *hex)
 	return false;
 }
 
+bool image_load_holds_blob(const struct images *im, const char *digest)
+{
+	list_for_each(l, &im->loads, struct image_load, link) {
+		const struct json *layers = json_get(l->doc, "layers"), *list = json_get(l->doc, "images");
+
+		for (size_t i = 0; i < json_len(layers); i++)
+			if (streq(json_get_str(json_get(json_at(layers, i), "blob"), "digest"), digest))
+				return true;
+		for (size_t i = 0; i < json_len(list); i++)
+			if (streq(json_get_str(json_at(list, i), "id"), digest) ||
+			    streq(json_get_str(json_get(json_at(list, i), "manifest"), "digest"), digest))
+				return true;
+	}
+	return false;
+}
+
 static void load_free(struct image_load *l)
 {
 	list_remove(&l->link);
@@ -81,6 +98,7 @@ static void load_free(struct image_load *l)
 	json_free(l->doc);
 	free(l->staging);
 	free(l->tag);
+	free(l->digest_ref);
 	free(l);
 }
 
@@ -151,6 +169,11 @@ static int store_image(struct image_load *l, const struct json *desc, struct err
 	for (char **n = names; r == 0 && n && *n; n++)
 		r = db_run(db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss", *n,
 			   id);
+	if (r == 0 && l->digest_ref)
+		r = db_run(db, err, "INSERT OR REPLACE INTO image_digests(ref, image_id) VALUES(?, ?)", "ss",
+			   l->digest_ref, id);
+	if (r == 0 && json_get(desc, "manifest"))
+		r = image_blobs_store_manifest(l->engine, id, json_get(desc, "manifest"), err);
 	return r;
 }
 
@@ -167,6 +190,8 @@ static int store(struct image_load *l, struct err *err)
 		r = db_run(db, err, "INSERT OR REPLACE INTO layers(chain_id, size) VALUES(?, ?)", "si",
 			   json_get_str(json_at(layers, k), "chain"),
 			   json_get_int(json_at(layers, k), "size", 0));
+	if (r == 0)
+		r = image_blobs_store(l->engine, layers, err);
 	for (size_t k = 0; r == 0 && k < json_len(images); k++)
 		r = store_image(l, json_at(images, k), err);
 	if (r < 0) {
@@ -199,7 +224,15 @@ static struct image *publish(struct image_load *l, const struct json *desc, char
 	}
 	if (!names)
 		strv_addf(said, "Loaded image ID: %s", i->id);
+	if (l->digest_ref)
+		image_add_digest(e, i, l->digest_ref);
 	return i;
+}
+
+/* A pull is known by its reference, the others by the image. */
+static const char *image_event_name(const struct image_load *l, const struct image *i)
+{
+	return !l->digest_ref ? i->id : i->tags ? i->tags[strv_len(i->tags) - 1] : l->digest_ref;
 }
 
 static void committed(void *ud, int r, const struct err *we, const struct sbuf *out)
@@ -218,7 +251,7 @@ static void committed(void *ud, int r, const struct err *we, const struct sbuf *
 		struct image *i = publish(l, json_at(images, k), &said);
 
 		strv_add(&ids, i->id);
-		image_event(l->engine, i, l->import ? "import" : "load", i->id);
+		image_event(l->engine, i, l->mode, image_event_name(l, i));
 	}
 	load_finish(l, r, &e, ids, said);
 }
@@ -273,6 +306,25 @@ static int place_layer(const struct commit *c, const struct json *layer, struct 
 	return 0;
 }
 
+/* A blob that is kept: the same name has the same content. */
+static int place_blob(const struct commit *c, const struct json *blob, struct err *e)
+{
+	const char *digest = json_get_str(blob, "digest");
+	_cleanup_free_ char *from = NULL, *to = NULL;
+
+	if (!blob)
+		return 0;
+	if (!digest || !digest_valid(digest))
+		return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named a blob '%s'",
+			       digest ? digest : "");
+	from = xasprintf("%s/blobs/%s", c->staging, digest_hex(digest));
+	to = xasprintf("%s/blobs/sha256/%s", c->data_root, digest_hex(digest));
+	/* Two layers of the same content share it. */
+	if (rename(from, to) < 0 && (errno != ENOENT || !fs_exists(to)))
+		return err_set(e, ERR_SYSTEM, -errno, "place blob '%s'", to);
+	return 0;
+}
+
 static int place_config(const struct commit *c, const struct json *image, struct err *e)
 {
 	const char *id = json_get_str(image, "id"), *text = json_get_str(image, "config");
@@ -300,6 +352,10 @@ static int commit_worker(void *arg, struct sbuf *out, struct err *e)
 		r = finish_layer(c, json_at(layers, i), e);
 	for (size_t i = 0; r == 0 && i < json_len(images); i++)
 		r = place_config(c, json_at(images, i), e);
+	for (size_t i = 0; r == 0 && i < json_len(layers); i++)
+		r = place_blob(c, json_get(json_at(layers, i), "blob"), e);
+	for (size_t i = 0; r == 0 && i < json_len(images); i++)
+		r = place_blob(c, json_get(json_at(images, i), "manifest"), e);
 	if (r == 0 && syncfs(fd) < 0)
 		r = err_set(e, ERR_SYSTEM, -errno, "write the image's layers");
 	for (size_t i = 0; r == 0 && i < json_len(layers); i++)
@@ -324,7 +380,7 @@ static void puller_ended(struct image_load *l)
 	r = json_parse(sbuf_str(&l->result), l->result.len, &l->doc, &e);
 	if (r < 0) {
 		r = err_msg(&e, ERR_SYSTEM, -EIO, "%s: insula-puller died (see the daemon's log)",
-			    l->import ? "import" : "load");
+			    l->mode);
 	} else if (json_get_str(l->doc, "error")) {
 		int64_t kind = json_get_int(l->doc, "kind", ERR_SYSTEM);
 
@@ -362,6 +418,21 @@ static void on_child(struct loop_source *s, const siginfo_t *si, void *ud)
 	puller_ended(l);
 }
 
+/* Whole lines are progress; what ends without one is the result. */
+static void take_progress(struct image_load *l)
+{
+	char *end;
+
+	while (l->ops->progress && (end = memchr(l->result.buf, '\n', l->result.len))) {
+		_cleanup_json_ struct json *line = NULL;
+		size_t n = (size_t)(end - l->result.buf);
+
+		if (!l->cancelled && json_parse(l->result.buf, n, &line, NULL) == 0)
+			l->ops->progress(l->ud, line);
+		sbuf_consume(&l->result, n + 1);
+	}
+}
+
 static void on_result(struct loop_source *s, int fd, uint32_t events, void *ud)
 {
 	struct image_load *l = ud;
@@ -370,6 +441,7 @@ static void on_result(struct loop_source *s, int fd, uint32_t events, void *ud)
 
 	if (n > 0) {
 		sbuf_add(&l->result, buf, (size_t)n);
+		take_progress(l);
 		return;
 	}
 	loop_source_free(l->out_io);
@@ -452,7 +524,7 @@ static int spawn(struct image_load *l, const struct json *config, struct err *er
 {
 	_cleanup_free_ char *program = engine_program(l->engine, "insula-puller"), *text = NULL;
 	_cleanup_close_ int dir = -EBADF, conf = -EBADF, in_r = -EBADF, out_w = -EBADF;
-	char *argv[] = { (char *)"insula-puller", (char *)(config ? "import" : "load"), NULL };
+	char *argv[] = { (char *)"insula-puller", (char *)l->mode, NULL };
 	struct fd_map map[5];
 	int p[2], r;
 	size_t n = 0;
@@ -496,25 +568,33 @@ static int spawn(struct image_load *l, const struct json *config, struct err *er
 	return r < 0 ? err_set(err, ERR_SYSTEM, r, "start insula-puller") : 0;
 }
 
-int image_load_begin(struct engine *e, const struct json *config, const char *tag,
-		     const struct image_load_ops *ops, void *ud, struct image_load **ret, struct err *err)
+static struct image_load *load_new(struct engine *e, const char *mode, const struct image_load_ops *ops,
+				   void *ud)
 {
 	struct image_load *l = new0(struct image_load);
-	struct id name = id_new();
-	int r;
 
 	*l = (struct image_load){
 	    .engine = e,
 	    .ops = ops,
 	    .ud = ud,
-	    .tag = xstrdup(tag ? tag : ""),
-	    .import = config != NULL,
+	    .mode = mode,
 	    .proc = PROC_INIT,
 	    .in = -EBADF,
 	    .out = -EBADF,
 	    .result = SBUF_INIT_MAX(RESULT_MAX),
-	    .staging = xasprintf("%s/tmp/%.16s", e->cfg.data_root, name.s),
 	};
+	return l;
+}
+
+int image_load_begin(struct engine *e, const struct json *config, const char *tag,
+		     const struct image_load_ops *ops, void *ud, struct image_load **ret, struct err *err)
+{
+	struct image_load *l = load_new(e, config ? "import" : "load", ops, ud);
+	struct id name = id_new();
+	int r;
+
+	l->tag = xstrdup(tag ? tag : "");
+	l->staging = xasprintf("%s/tmp/%.16s", e->cfg.data_root, name.s);
 	r = mkdir(l->staging, 0700) < 0 ? err_set(err, ERR_SYSTEM, -errno, "create '%s'", l->staging) : 0;
 	if (r == 0)
 		r = spawn(l, config, err);
@@ -522,6 +602,25 @@ int image_load_begin(struct engine *e, const struct json *config, const char *ta
 		load_free(l);
 		return r;
 	}
+	*ret = l;
+	return 0;
+}
+
+int image_load_layout(struct engine *e, const char *staging, const struct json *what, const char *digest_ref,
+		      const struct image_load_ops *ops, void *ud, struct image_load **ret, struct err *err)
+{
+	struct image_load *l = load_new(e, "pull", ops, ud);
+	int r;
+
+	l->tag = xstrdup("");
+	l->staging = xstrdup(staging);
+	l->digest_ref = xstrdup(digest_ref);
+	r = spawn(l, what, err);
+	if (r < 0) {
+		load_free(l);
+		return r;
+	}
+	image_load_eof(l);
 	*ret = l;
 	return 0;
 }

@@ -11,7 +11,7 @@ static const struct { const char *program, *place; } build_places[] = {
 	{"insula-shim", "shim/insula-shim"},	{"vmwp", "vm/vmwp"},
 	{"insula-puller", "puller/insula-puller"}, {"insula-agent", "agent/insula-agent"},
 	{"insula-runtime", "runtime/insula-runtime"}, {"insula-init", "init/insula-init"},
-	{"insula-resolver", "resolver/insula-resolver"},
+	{"insula-resolver", "resolver/insula-resolver"}, {"insula-registry", "registry/insula-registry"},
 };
 
 static char *dir_of(const char *path)

@@ -56,4 +56,27 @@ const char *const db_migrations[] = {
     "  size INTEGER NOT NULL"      /* bytes of the unpacked files */
     ") STRICT, WITHOUT ROWID;",
 
+    /* 3 */
+    "CREATE TABLE layer_blobs ("
+    "  chain_id TEXT PRIMARY KEY,"
+    "  digest TEXT NOT NULL," /* of the archive that the layer came as */
+    "  size INTEGER NOT NULL,"
+    "  media_type TEXT NOT NULL"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX layer_blobs_digest ON layer_blobs (digest);"
+
+    "CREATE TABLE image_manifests ("
+    "  image_id TEXT PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,"
+    "  digest TEXT NOT NULL," /* the manifest that the image came with */
+    "  size INTEGER NOT NULL,"
+    "  media_type TEXT NOT NULL"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX image_manifests_digest ON image_manifests (digest);"
+
+    "CREATE TABLE image_digests ("
+    "  ref TEXT PRIMARY KEY," /* familiar form: busybox@sha256:HEX */
+    "  image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX image_digests_image ON image_digests (image_id);",
+
     NULL};

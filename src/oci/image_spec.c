@@ -54,20 +54,6 @@ int image_config_check_host(const struct json *config, struct err *e)
 	return 0;
 }
 
-const struct json *image_index_select(const struct json *index)
-{
-	const struct json *list = json_get(index, "manifests");
-
-	for (size_t i = 0; i < json_len(list); i++) {
-		const struct json *m = json_at(list, i), *p = json_get(m, "platform");
-
-		if (!p || (streq(json_get_str(p, "os"), "linux") &&
-			   streq(json_get_str(p, "architecture"), image_architecture())))
-			return m;
-	}
-	return NULL;
-}
-
 /* --- Dockerfile instructions --- */
 
 /* ["a", "b"] as it stands, else a shell command. */

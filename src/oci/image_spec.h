@@ -10,8 +10,6 @@ int image_config_diff_ids(const struct json *config, char ***ret, struct err *e)
 int image_config_check_host(const struct json *config, struct err *e);
 /* The processor as images name it: "amd64". */
 const char *image_architecture(void);
-/* The manifest in an OCI index that fits this host; attestations are skipped. NULL if none does. */
-const struct json *image_index_select(const struct json *index);
 /* Applies one Dockerfile instruction (`import -c`, `commit -c`) to a Config object: CMD ENTRYPOINT ENV EXPOSE
  * LABEL USER VOLUME WORKDIR STOPSIGNAL. */
 int image_change_apply(struct json *config, const char *instruction, struct err *e);

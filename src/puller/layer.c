@@ -3,26 +3,14 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "lib/digest.h"
+#include "oci/chain.h"
+#include "oci/manifest.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-/* ChainID(n) = sha256(ChainID(n-1) + " " + DiffID(n)); the first layer's is its diff id (OCI image spec,
- * config). */
-static char *chain_id(const char *parent, const char *diff_id)
-{
-	_cleanup_free_ char *text = NULL;
-	char hex[65];
-
-	if (!parent)
-		return xstrdup(diff_id);
-	text = xasprintf("%s %s", parent, diff_id);
-	sha256_hex(text, strlen(text), hex);
-	return xasprintf("sha256:%s", hex);
-}
 
 static bool staged(const struct json *layers, const char *chain)
 {
@@ -32,32 +20,124 @@ static bool staged(const struct json *layers, const char *chain)
 	return false;
 }
 
-static void describe(struct json *layers, const char *chain, const struct unpack *u)
+struct blob { char digest[72], media[80]; int64_t size; int fd; };
+
+static void describe(struct json *layers, const char *chain, const struct unpack *u, const struct blob *b)
 {
 	struct json *o = json_add(layers, json_object());
 
 	json_set_str(o, "chain", chain);
 	json_set_int(o, "size", (int64_t)u->size);
 	json_set_strv(o, "opaque", u->opaque);
+	json_set(o, "blob", descriptor_json(b->media, b->digest, b->size));
 }
 
-int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
-		struct err *e)
+/* --- the blob that is kept --- */
+
+/* What registries take, by the first bytes; NULL for anything else. Plain archives are told by their digest.
+ */
+static const char *media_type(int fd)
+{
+	unsigned char m[4] = { 0 };
+
+	if (pread(fd, m, sizeof m, 0) != sizeof m)
+		return NULL;
+	if (m[0] == 0x1f && m[1] == 0x8b)
+		return MEDIA_DOCKER_LAYER_GZIP;
+	/* a frame, or one to be skipped */
+	if ((m[0] == 0x28 && m[1] == 0xb5 && m[2] == 0x2f && m[3] == 0xfd) ||
+	    ((m[0] & 0xf0) == 0x50 && m[1] == 0x2a && m[2] == 0x4d && m[3] == 0x18))
+		return MEDIA_OCI_LAYER "+zstd";
+	return NULL;
+}
+
+static int make_dir(int staging, const char *name, struct err *e)
+{
+	if (mkdirat(staging, name, 0700) < 0 && errno != EEXIST)
+		return err_set(e, ERR_SYSTEM, -errno, "make '%s' in the staging directory", name);
+	return 0;
+}
+
+/* A second name for the file, if it is the one that fd is: links in archives may lead elsewhere. */
+static bool link_file(int staging, int archive, const char *name, int fd, const char *digest)
+{
+	_cleanup_free_ char *to = xasprintf("blobs/%s", digest + strlen("sha256:"));
+	struct stat a, b;
+
+	if (fstatat(staging, to, &a, AT_SYMLINK_NOFOLLOW) == 0)
+		return true;
+	if (linkat(archive, name, staging, to, AT_SYMLINK_FOLLOW) < 0)
+		return false;
+	if (fstatat(staging, to, &a, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &b) == 0 &&
+	    a.st_ino == b.st_ino && a.st_dev == b.st_dev)
+		return true;
+	(void)unlinkat(staging, to, 0);
+	return false;
+}
+
+int keep_file(int staging, int archive, const char *name, int fd, const char *digest, struct err *e)
+{
+	int r = make_dir(staging, "blobs", e);
+
+	if (r == 0 && !link_file(staging, archive, name, fd, digest))
+		r = err_msg(e, ERR_INVALID, -EINVAL, "invalid archive: %s is no file of its own", name);
+	return r;
+}
+
+static int keep_compressed(int staging, int archive, const char *name, int fd, const char *digest,
+			   struct blob *b)
+{
+	const char *media = media_type(fd);
+	struct stat st;
+	char hex[65];
+
+	if (!media || fstat(fd, &st) < 0)
+		return 0;
+	if (digest)
+		snprintf(b->digest, sizeof b->digest, "%s", digest);
+	else if (sha256_fd(fd, hex) == 0)
+		snprintf(b->digest, sizeof b->digest, "sha256:%s", hex);
+	else
+		return 0;
+	b->size = st.st_size;
+	snprintf(b->media, sizeof b->media, "%s", media);
+	return link_file(staging, archive, name, fd, b->digest);
+}
+
+static int keep_begin(int staging, struct blob *b, struct err *e)
+{
+	b->fd = openat(staging, "blobs/new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	return b->fd < 0 ? err_set(e, ERR_SYSTEM, -errno, "keep the layer's archive") : 0;
+}
+
+static int keep_end(int staging, struct blob *b, const char *diff_id, struct err *e)
+{
+	_cleanup_free_ char *to = xasprintf("blobs/%s", diff_id + strlen("sha256:"));
+	struct stat st;
+
+	if (fstat(b->fd, &st) < 0 || renameat(staging, "blobs/new", staging, to) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "keep the layer's archive");
+	fd_close(&b->fd);
+	b->size = st.st_size;
+	snprintf(b->digest, sizeof b->digest, "%s", diff_id);
+	snprintf(b->media, sizeof b->media, "%s", MEDIA_DOCKER_LAYER);
+	return 0;
+}
+
+/* --- unpacking --- */
+
+/* b->fd >= 0: the plain archive is to be kept. */
+static int stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
+		 struct blob *b, struct err *e)
 {
 	_cleanup_close_ int dir = -EBADF;
-	_cleanup_free_ char *id = NULL, *path = NULL;
-	struct unpack u = { .layer = true };
-	int r;
+	_cleanup_free_ char *id = want ? chain_id(*chain, want) : NULL, *path = NULL;
+	struct unpack u = { .layer = true, .keep_fd = b->fd };
+	int r = make_dir(staging, "layers", e);
 
-	if (want) {
-		id = chain_id(*chain, want);
-		if (staged(layers, id)) {
-			str_replace(chain, id);
-			return 0;
-		}
-	}
-	if ((mkdirat(staging, "layers", 0700) < 0 && errno != EEXIST) ||
-	    mkdirat(staging, "layers/new", 0755) < 0)
+	if (r < 0)
+		return r;
+	if (mkdirat(staging, "layers/new", 0755) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "make the layer's directory");
 	dir = openat(staging, "layers/new", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
@@ -68,6 +148,8 @@ int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_
 		r = err_msg(e, ERR_INVALID, -EBADMSG,
 			    "invalid diffID for layer %zu: expected \"%s\", got \"%s\"", json_len(layers),
 			    want, u.diff_id);
+	if (r == 0 && b->fd >= 0)
+		r = keep_end(staging, b, u.diff_id, e);
 	if (r == 0) {
 		if (!id)
 			id = chain_id(*chain, u.diff_id);
@@ -76,11 +158,56 @@ int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_
 			r = err_set(e, ERR_SYSTEM, -errno, "name the layer's directory");
 	}
 	if (r == 0) {
-		describe(layers, id, &u);
+		describe(layers, id, &u, b);
 		str_replace(chain, id);
 		if (ret_diff_id)
 			*ret_diff_id = xstrdup(u.diff_id);
 	}
 	unpack_done(&u);
+	return r;
+}
+
+/* True, and *chain goes on, if this layer is there already. */
+static bool take_staged(const char *want, char **chain, const struct json *layers)
+{
+	_cleanup_free_ char *id = chain_id(*chain, want);
+
+	if (!staged(layers, id))
+		return false;
+	str_replace(chain, id);
+	return true;
+}
+
+int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
+		struct err *e)
+{
+	struct blob b = { .fd = -EBADF };
+	int r;
+
+	if (want && take_staged(want, chain, layers))
+		return 0;
+	r = make_dir(staging, "blobs", e);
+	if (r == 0)
+		r = keep_begin(staging, &b, e);
+	if (r == 0)
+		r = stage(staging, fd, want, chain, ret_diff_id, layers, &b, e);
+	fd_close(&b.fd);
+	return r;
+}
+
+int layer_stage_file(int staging, int archive, const char *name, int fd, const char *digest, const char *want,
+		     char **chain, struct json *layers, struct err *e)
+{
+	struct blob b = { .fd = -EBADF };
+	int r;
+
+	if (take_staged(want, chain, layers))
+		return 0;
+	r = make_dir(staging, "blobs", e);
+	if (r == 0 && !keep_compressed(staging, archive, name, fd, digest, &b))
+		r = keep_begin(staging, &b, e);
+	if (r == 0)
+		r = stage(staging, fd, want, chain, NULL, layers, &b, e);
+	fd_close(&b.fd);
 	return r;
 }

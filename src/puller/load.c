@@ -4,12 +4,15 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "lib/digest.h"
+#include "oci/chain.h"
 #include "oci/image_spec.h"
+#include "oci/manifest.h"
 #include "oci/ref.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/stat.h>
 
 #define DOCUMENT_MAX (8u << 20)
@@ -17,6 +20,10 @@
 struct loading {
 	int staging, archive;
 	struct json *images, *layers;
+	struct platform platform;
+	char **have;			/* chains that the store has */
+	bool verified;			/* members are called by their digests, which were checked */
+	bool tell;			/* which layer is at work */
 };
 
 /* A regular file of the archive; links inside it are followed inside it. */
@@ -83,38 +90,83 @@ static int check_tags(char *const *tags, struct err *e)
 	return 0;
 }
 
-/* One image: its config file and its layers' files, bottom first. */
-static int load_image(struct loading *l, const char *config_name, char *const *layers, char *const *tags,
-		      struct err *e)
+static void tell(const struct loading *l, const char *name, const char *status)
+{
+	_cleanup_json_ struct json *o = json_object();
+	_cleanup_free_ char *id = xstrndup(path_basename(name), 12), *text = NULL, *line = NULL;
+
+	if (!l->tell)
+		return;
+	json_set_str(o, "id", id);
+	json_set_str(o, "status", status);
+	text = json_dump(o);
+	line = xasprintf("%s\n", text);
+	(void)fd_write_full(STDOUT_FILENO, line, strlen(line));
+}
+
+static int load_layer(struct loading *l, const char *name, const char *diff_id, char **chain, struct err *e)
+{
+	_cleanup_free_ char *id = chain_id(*chain, diff_id), *digest = NULL;
+	_cleanup_close_ int fd = -EBADF;
+	int r;
+
+	if (strv_has(l->have, id)) {
+		str_replace(chain, id);
+		return 0;
+	}
+	fd = open_member(l, name, e);
+	if (fd < 0)
+		return fd;
+	/* Files of an OCI layout have been verified. */
+	if (str_starts(name, "blobs/sha256/"))
+		digest = xasprintf("sha256:%s", path_basename(name));
+	tell(l, name, "Extracting");
+	r = layer_stage_file(l->staging, l->archive, name, fd, l->verified ? digest : NULL, diff_id, chain,
+			     l->layers, e);
+	if (r == 0)
+		tell(l, name, "Pull complete");
+	return r;
+}
+
+static int read_config(struct loading *l, const char *name, char **ret_text, size_t *ret_n, char ***ret_ids,
+		       struct err *e)
 {
 	_cleanup_json_ struct json *config = NULL;
+	_cleanup_free_ char *text = NULL;
+	int r = read_member(l, name, &text, ret_n, e);
+
+	if (r == 0)
+		r = json_parse(text, *ret_n, &config, e);
+	if (r == 0)
+		r = image_config_check_host(config, e);
+	if (r == 0)
+		r = image_config_diff_ids(config, ret_ids, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", name);
+	*ret_text = TAKE_PTR(text);
+	return 0;
+}
+
+/* One image: its config file and its layers' files, bottom first. manifest: its descriptor, or NULL. */
+static int load_image(struct loading *l, const char *config_name, char *const *layers, char *const *tags,
+		      struct json *manifest, struct err *e)
+{
 	_cleanup_free_ char *text = NULL, *chain = NULL;
 	_cleanup_strv_ char **diff_ids = NULL, **chains = NULL;
 	char hex[65];
 	size_t n;
 	int r = check_tags(tags, e);
 
+	if (r == 0)
+		r = read_config(l, config_name, &text, &n, &diff_ids, e);
 	if (r < 0)
 		return r;
-	r = read_member(l, config_name, &text, &n, e);
-	if (r == 0)
-		r = json_parse(text, n, &config, e);
-	if (r == 0)
-		r = image_config_check_host(config, e);
-	if (r == 0)
-		r = image_config_diff_ids(config, &diff_ids, e);
-	if (r < 0)
-		return err_wrap(e, r, "%s", config_name);
 	if (strv_len(diff_ids) != strv_len(layers))
 		return err_msg(e, ERR_INVALID, -EBADMSG,
 			       "invalid manifest, layers length mismatch: expected %zu, got %zu",
 			       strv_len(layers), strv_len(diff_ids));
 	for (size_t i = 0; layers && layers[i]; i++) {
-		_cleanup_close_ int fd = open_member(l, layers[i], e);
-
-		if (fd < 0)
-			return fd;
-		r = layer_stage(l->staging, fd, diff_ids[i], &chain, NULL, l->layers, e);
+		r = load_layer(l, layers[i], diff_ids[i], &chain, e);
 		if (r < 0)
 			return r;
 		strv_add(&chains, chain);
@@ -127,6 +179,8 @@ static int load_image(struct loading *l, const char *config_name, char *const *l
 	json_set(o, "config", json_new_strn(text, n));
 	json_set_strv(o, "chains", chains);
 	json_set_strv(o, "tags", tags);
+	if (manifest)
+		json_set(o, "manifest", json_ref(manifest));
 	return 0;
 }
 
@@ -145,7 +199,7 @@ static int load_docker(struct loading *l, struct err *e)
 		if (!json_get_str(m, "Config"))
 			return err_msg(e, ERR_INVALID, -EBADMSG, "invalid manifest: image %zu has no Config",
 				       i);
-		r = load_image(l, json_get_str(m, "Config"), layers, tags, e);
+		r = load_image(l, json_get_str(m, "Config"), layers, tags, NULL, e);
 	}
 	return r;
 }
@@ -175,11 +229,40 @@ static int blob_path(struct loading *l, const struct json *descriptor, char **re
 	return 0;
 }
 
+/* Layers that the store has need not be there. */
+static int layer_path(struct loading *l, const struct json *descriptor, char **ret, struct err *e)
+{
+	const char *digest = json_get_str(descriptor, "digest");
+	_cleanup_free_ char *path =
+	    digest && digest_valid(digest) ? xasprintf("blobs/sha256/%s", digest + 7) : NULL;
+
+	if (!l->have || !path || has_member(l, path))
+		return blob_path(l, descriptor, ret, e);
+	*ret = TAKE_PTR(path);
+	return 0;
+}
+
+static int keep_manifest(struct loading *l, const char *path, const struct json *doc, struct json **ret,
+			 struct err *e)
+{
+	_cleanup_close_ int fd = open_member(l, path, e);
+	_cleanup_free_ char *digest = xasprintf("sha256:%s", path_basename(path));
+	struct stat st;
+	int r = fd < 0 ? fd : keep_file(l->staging, l->archive, path, fd, digest, e);
+
+	if (r == 0 && fstat(fd, &st) < 0)
+		r = err_set(e, ERR_SYSTEM, -errno, "read %s", path);
+	if (r == 0)
+		*ret =
+		    descriptor_json(json_get_str(doc, "mediaType") ?: MEDIA_OCI_MANIFEST, digest, st.st_size);
+	return r;
+}
+
 static int load_oci_manifest(struct loading *l, const struct json *descriptor, char *const *tags,
 			     unsigned depth, struct err *e)
 {
 	_cleanup_free_ char *path = NULL, *config = NULL;
-	_cleanup_json_ struct json *doc = NULL;
+	_cleanup_json_ struct json *doc = NULL, *kept = NULL;
 	_cleanup_strv_ char **layers = NULL;
 	int r = blob_path(l, descriptor, &path, e);
 
@@ -188,23 +271,27 @@ static int load_oci_manifest(struct loading *l, const struct json *descriptor, c
 	if (r < 0)
 		return r;
 	if (json_get(doc, "manifests")) {
-		const struct json *one = depth < 4 ? image_index_select(doc) : NULL;
+		const struct json *one = depth < 4 ? index_select(doc, &l->platform) : NULL;
 
-		if (!one)
+		if (!one) {
+			_cleanup_free_ char *name = platform_format(&l->platform);
+
 			return err_msg(e, ERR_INVALID, -ENOENT,
-				       "no matching manifest for linux/%s in the manifest list entries",
-				       image_architecture());
+				       "no matching manifest for %s in the manifest list entries", name);
+		}
 		return load_oci_manifest(l, one, tags, depth + 1, e);
 	}
 	r = blob_path(l, json_get(doc, "config"), &config, e);
 	for (size_t i = 0; r == 0 && i < json_len(json_get(doc, "layers")); i++) {
 		char *layer;
 
-		r = blob_path(l, json_at(json_get(doc, "layers"), i), &layer, e);
+		r = layer_path(l, json_at(json_get(doc, "layers"), i), &layer, e);
 		if (r == 0)
 			strv_take(&layers, layer);
 	}
-	return r < 0 ? r : load_image(l, config, layers, tags, e);
+	if (r == 0)
+		r = keep_manifest(l, path, doc, &kept, e);
+	return r < 0 ? r : load_image(l, config, layers, tags, kept, e);
 }
 
 static int load_oci(struct loading *l, struct err *e)
@@ -213,6 +300,7 @@ static int load_oci(struct loading *l, struct err *e)
 	int r = read_document(l, "index.json", &index, e);
 	const struct json *list = json_get(index, "manifests");
 
+	l->verified = true;
 	for (size_t i = 0; r == 0 && i < json_len(list); i++) {
 		const struct json *d = json_at(list, i), *a = json_get(d, "annotations");
 		const char *name = json_get_str(a, "io.containerd.image.name");
@@ -229,22 +317,37 @@ static int load_oci(struct loading *l, struct err *e)
 	return r;
 }
 
+static int open_staging(struct loading *l, struct json *result, struct err *e)
+{
+	l->images = json_set(result, "images", json_array());
+	l->layers = json_set(result, "layers", json_array());
+	l->archive = openat(l->staging, "archive", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return l->archive < 0 ? err_set(e, ERR_SYSTEM, -errno, "open the staging directory") : 0;
+}
+
+static void loading_done(struct loading *l)
+{
+	platform_done(&l->platform);
+	strv_free(l->have);
+	fd_close(&l->archive);
+}
+
 int load_archive(int staging, int fd, struct json *result, struct err *e)
 {
 	struct loading l = { .staging = staging, .archive = -EBADF };
 	struct unpack u = { .files_only = true };
 	int r;
 
-	l.images = json_set(result, "images", json_array());
-	l.layers = json_set(result, "layers", json_array());
 	if (mkdirat(staging, "archive", 0700) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "make the staging directory");
-	l.archive = openat(staging, "archive", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (l.archive < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "open the staging directory");
-	u.root = l.archive;
-	r = unpack(&u, fd, e);
-	unpack_done(&u);
+	r = platform_parse("", &l.platform, e);
+	if (r == 0)
+		r = open_staging(&l, result, e);
+	if (r == 0) {
+		u.root = l.archive;
+		r = unpack(&u, fd, e);
+		unpack_done(&u);
+	}
 	if (r == 0 && has_member(&l, "manifest.json"))
 		r = load_docker(&l, e);
 	else if (r == 0 && has_member(&l, "index.json"))
@@ -254,6 +357,22 @@ int load_archive(int staging, int fd, struct json *result, struct err *e)
 			    "invalid archive: it contains no image (neither manifest.json nor index.json)");
 	if (r == 0 && !json_len(l.images))
 		r = err_msg(e, ERR_INVALID, -ENOENT, "invalid archive: it contains no image");
-	fd_close(&l.archive);
+	loading_done(&l);
+	return r;
+}
+
+int load_layout(int staging, const struct json *what, struct json *result, struct err *e)
+{
+	struct loading l = { .staging = staging, .archive = -EBADF, .tell = true };
+	int r = platform_parse(json_get_str(what, "platform"), &l.platform, e);
+
+	l.have = json_get_strv(what, "have");
+	if (r == 0)
+		r = open_staging(&l, result, e);
+	if (r == 0)
+		r = load_oci(&l, e);
+	if (r == 0 && !json_len(l.images))
+		r = err_msg(e, ERR_INVALID, -ENOENT, "invalid archive: it contains no image");
+	loading_done(&l);
 	return r;
 }

@@ -25,18 +25,47 @@ static int read_config(struct json **ret, struct err *e)
 	return json_parse(sbuf_str(&b), b.len, ret, e);
 }
 
-static int run(const char *mode, struct json *result, struct err *e)
+static int run_load(const struct json *config, struct json *result, struct err *e)
+{
+	return load_archive(FD_STAGING, STDIN_FILENO, result, e);
+}
+
+static int run_import(const struct json *config, struct json *result, struct err *e)
+{
+	return import_archive(FD_STAGING, STDIN_FILENO, config, result, e);
+}
+
+static int run_pull(const struct json *config, struct json *result, struct err *e)
+{
+	return load_layout(FD_STAGING, config, result, e);
+}
+
+static const struct mode {
+	const char *name;
+	bool config;		/* reads a document from FD_CONFIG */
+	int (*run)(const struct json *config, struct json *result, struct err *e);
+} modes[] = {
+    {"load", false, run_load},
+    {"import", true, run_import},
+    {"pull", true, run_pull},
+};
+
+static const struct mode *mode_find(const char *name)
+{
+	for (size_t i = 0; name && i < ARRAY_SIZE(modes); i++)
+		if (streq(modes[i].name, name))
+			return &modes[i];
+	return NULL;
+}
+
+static int run(const struct mode *mode, struct json *result, struct err *e)
 {
 	_cleanup_json_ struct json *config = NULL;
-	bool import = streq(mode, "import");
-	int r = import ? read_config(&config, e) : 0;
+	int r = mode->config ? read_config(&config, e) : 0;
 
 	if (r == 0)
 		r = sandbox_enter(FD_STAGING, e);
-	if (r < 0)
-		return r;
-	return import ? import_archive(FD_STAGING, STDIN_FILENO, config, result, e)
-		      : load_archive(FD_STAGING, STDIN_FILENO, result, e);
+	return r < 0 ? r : mode->run(config, result, e);
 }
 
 int main(int argc, char **argv)
@@ -44,16 +73,18 @@ int main(int argc, char **argv)
 	_cleanup_json_ struct json *result = json_object();
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_free_ char *text = NULL;
+	const struct mode *mode;
 	int r;
 
 	log_init("insula-puller", LOG_LVL_INFO);
-	if (argc != 2 || (!streq(argv[1], "load") && !streq(argv[1], "import"))) {
-		fprintf(stderr, "usage: insula-puller load|import (started by insulad only)\n");
+	mode = argc == 2 ? mode_find(argv[1]) : NULL;
+	if (!mode) {
+		fprintf(stderr, "usage: insula-puller load|import|pull (started by insulad only)\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
 	umask(0);
-	r = run(argv[1], result, &e);
+	r = run(mode, result, &e);
 	if (r < 0) {
 		json_set_str(result, "error", err_text(&e));
 		json_set_int(result, "kind", e.kind);

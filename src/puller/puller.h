@@ -1,10 +1,11 @@
 /* insula-puller: the only program that parses the bytes of images.
  *
  * Started by insulad with: 0 the archive, 1 the result (one JSON document), 2 the daemon's log, 3 an
- * empty staging directory, and for `import` 4 the image's config. It shuts itself in before the first byte
- * is read (sandbox.c) and leaves in the staging directory: archive/ (what `load` was given, taken apart) and
- * layers/CHAINHEX/ (unpacked, whiteouts as overlayfs has them). Opaque directories are only reported:
- * marking them takes rights it does not have. */
+ * staging directory, and for `import` 4 the image's config, for `pull` 4 what is known. It shuts itself in
+ * before the first byte is read (sandbox.c) and leaves in the staging directory: archive/ (what `load` was
+ * given, taken apart), layers/CHAINHEX/ (unpacked, whiteouts as overlayfs has them) and blobs/HEX (layers and
+ * manifests as they came, for save and push). Opaque directories are only reported: marking them takes rights
+ * it does not have. */
 #pragma once
 
 #include "base/err.h"
@@ -20,6 +21,7 @@ struct unpack {
 	int root;		/* where to: borrowed */
 	bool layer;		/* whiteouts have their meaning; else every name is an ordinary one */
 	bool files_only;	/* regular files, directories and symlinks; devices and fifos are refused */
+	int keep_fd;		/* > 0: a copy of the uncompressed archive goes there */
 	/* results */
 	char **opaque;		/* directories, relative to root */
 	uint64_t size;		/* bytes of regular files */
@@ -34,7 +36,17 @@ void unpack_done(struct unpack *u);
  * description to layers. */
 int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
 		struct err *e);
+/* The same for a file of an archive: archive is its directory, name the file's in it, digest what the file is
+ * known to have (NULL = not known). The file itself becomes the layer's blob if registries take such. */
+int layer_stage_file(int staging, int archive, const char *name, int fd, const char *digest, const char *want,
+		     char **chain, struct json *layers, struct err *e);
+
+/* Gives a file of the archive the name blobs/HEX too: it is to stay. */
+int keep_file(int staging, int archive, const char *name, int fd, const char *digest, struct err *e);
 
 /* load.c, import.c: fill result. */
 int load_archive(int staging, int fd, struct json *result, struct err *e);
+/* What insula-registry has brought lies in staging/archive as an OCI layout already. what: "platform", and in
+ * "have" the chains that the store has. Tells on standard output, a line each, which layer is at work. */
+int load_layout(int staging, const struct json *what, struct json *result, struct err *e);
 int import_archive(int staging, int fd, const struct json *config, struct json *result, struct err *e);

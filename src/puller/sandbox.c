@@ -1,7 +1,7 @@
 #include "puller/puller.h"
 #include "base/alloc.h"
 #include "base/fd.h"
-#include "lib/seccomp.h"
+#include "lib/confine.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -47,47 +47,15 @@ static const char *const syscalls[] = {
     "umask",        "time",
 };
 
-/* Only with this first argument: these calls reach other processes. */
-static const struct { const char *name; bool self; } of_self[] = {
-	{ "tgkill", true },	/* abort() */
-	{ "prlimit64", false },	/* 0 = the caller */
-};
-
-static struct json *allow(struct json *rules, const char *name)
-{
-	struct json *rule = json_add(rules, json_object());
-
-	json_set(rule, "names", json_array());
-	json_set_str(rule, "action", "SCMP_ACT_ALLOW");
-	if (name)
-		json_add_str(json_get(rule, "names"), name);
-	return rule;
-}
-
+/* These calls reach other processes: on itself only (tgkill is what abort() calls; 0 = the caller). */
 static int load_filter(struct err *e)
 {
-	_cleanup_json_ struct json *profile = json_object();
-	_cleanup_seccomp_ struct seccomp_prog prog = { 0 };
-	struct json *rules = json_set(profile, "syscalls", json_array()), *names;
-	int r;
+	const struct confine_rule of_self[] = {
+	    {"tgkill", 0, UINT64_MAX, (uint64_t)getpid()},
+	    {"prlimit64", 0, UINT64_MAX, 0},
+	};
 
-	json_set_str(profile, "defaultAction", "SCMP_ACT_KILL_PROCESS");
-	names = json_get(allow(rules, NULL), "names");
-	for (size_t i = 0; i < ARRAY_SIZE(syscalls); i++)
-		json_add_str(names, syscalls[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(of_self); i++) {
-		struct json *arg =
-		    json_add(json_set(allow(rules, of_self[i].name), "args", json_array()), json_object());
-
-		json_set_int(arg, "index", 0);
-		json_set_int(arg, "value", of_self[i].self ? getpid() : 0);
-		json_set_str(arg, "op", "SCMP_CMP_EQ");
-	}
-	r = seccomp_prog_compile(profile, NULL, &prog, e);
-	if (r < 0)
-		return r;
-	r = seccomp_prog_load(&prog);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "load the system call filter") : 0;
+	return confine_syscalls(syscalls, ARRAY_SIZE(syscalls), of_self, ARRAY_SIZE(of_self), false, e);
 }
 
 static int drop_capabilities(void)

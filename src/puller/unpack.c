@@ -284,9 +284,15 @@ static int unpack_entry(struct state *s, const struct tar_entry *t, struct err *
 	return r;
 }
 
+struct tee { struct sha256 *hash; int keep_fd, failed; };
+
 static void tee_digest(void *ud, const void *p, size_t n)
 {
-	sha256_update(ud, p, n);
+	struct tee *t = ud;
+
+	sha256_update(t->hash, p, n);
+	if (t->keep_fd > 0 && t->failed == 0)
+		t->failed = fd_write_full(t->keep_fd, p, n);
 }
 
 static int set_dir_times(struct state *s)
@@ -320,14 +326,14 @@ static void drop_replaced(struct unpack *u)
 
 int unpack(struct unpack *u, int fd, struct err *e)
 {
-	struct sha256 *hash = sha256_new();
+	struct tee tee = { sha256_new(), u->keep_fd, 0 };
 	struct state s = { .u = u, .parent = -EBADF };
 	struct tar_entry t;
 	char hex[65];
 	int r;
 
 	list_init(&s.dirs);
-	r = tar_open(fd, tee_digest, hash, &s.tar, e);
+	r = tar_open(fd, tee_digest, &tee, &s.tar, e);
 	while (r == 0 && (r = tar_next(s.tar, &t, e)) > 0) {
 		r = unpack_entry(&s, &t, e);
 		if (r < 0 && (!e || !e->kind))
@@ -336,6 +342,8 @@ int unpack(struct unpack *u, int fd, struct err *e)
 	}
 	if (r == 0)
 		r = tar_drain(s.tar, e);
+	if (r == 0 && tee.failed < 0)
+		r = err_set(e, ERR_SYSTEM, tee.failed, "keep the archive");
 	if (r == 0) {
 		r = set_dir_times(&s);
 		if (r < 0)
@@ -343,7 +351,7 @@ int unpack(struct unpack *u, int fd, struct err *e)
 		drop_replaced(u);
 	}
 	tar_close(s.tar);
-	sha256_final(hash, hex);
+	sha256_final(tee.hash, hex);
 	snprintf(u->diff_id, sizeof u->diff_id, "sha256:%s", hex);
 	list_for_each(d, &s.dirs, struct dir_time, link)
 		free(d);

@@ -24,7 +24,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		return 0;
 	(void)image_config_diff_ids(doc, &ids, &e3);
 	(void)image_config_check_host(doc, NULL);
-	(void)image_index_select(doc);
 	if (json_type(doc) == JSON_OBJECT)
 		(void)image_change_apply(doc, change, NULL);
 	return 0;

@@ -15,11 +15,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("INSULA_BUILD", ROOT / "build"))
 VM_DIR = pathlib.Path(os.environ.get("INSULA_VM_DIR", BUILD / "guest"))
 IMAGES = pathlib.Path(os.environ.get("INSULA_IMAGES", ROOT / "build" / "images"))
-OURS = ("insula-shim", "vmwp", "qemu-system-x86", "virtiofsd", "insula-puller", "insula-agent")
+OURS = ("insula-shim", "vmwp", "qemu-system-x86", "virtiofsd", "insula-puller", "insula-registry", "insula-agent")
 
 
 def program(name):
-    for d in ("api", "cli", "shim", "vm", "runtime", "puller", "agent", "resolver"):
+    for d in ("api", "cli", "shim", "vm", "runtime", "puller", "agent", "resolver", "registry"):
         p = BUILD / "src" / d / name
         if p.exists():
             return str(p)

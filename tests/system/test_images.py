@@ -222,12 +222,6 @@ def test_prune(store):
     assert api(store, "POST", "/images/prune?filters=%7B%22x%22%3A%5B%22y%22%5D%7D")[0] == 400
 
 
-def test_pull_says_what_to_do(store):
-    for cli in ("insula", "docker"):
-        r = store.cli(cli, "run", "--rm", "nosuchimage", "true")
-        assert r.code == 125 and "use load or import" in r.err
-
-
 def test_images_survive_the_daemon(store):
     load(store, docker_archive([small()], tags=["stays:1"]))
     orphan = store.data / "tmp" / "orphan"

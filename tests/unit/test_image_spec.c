@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/strv.h"
 #include "oci/image_spec.h"
+#include "oci/manifest.h"
 
 #include <string.h>
 
@@ -70,7 +71,7 @@ static void host(void **state)
 			    "image operating system \"windows\" cannot be used on this platform");
 }
 
-static void index_select(void **state)
+static void selects_by_platform(void **state)
 {
 	_cleanup_free_ char *text =
 	    xasprintf("{\"manifests\":[{\"digest\":\"a\",\"platform\":{\"os\":\"unknown\",\"architecture\":"
@@ -79,10 +80,29 @@ static void index_select(void **state)
 		      "{\"digest\":\"c\",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}",
 		      image_architecture());
 	_cleanup_json_ struct json *j = parse(text),
-				   *none = parse("{\"manifests\":[{\"platform\":{\"os\":\"plan9\"}}]}");
+				   *none = parse("{\"manifests\":[{\"platform\":{\"os\":\"plan9\"}}]}"),
+				   *arms = parse(
+				       "{\"manifests\":["
+				       "{\"digest\":\"v5\",\"platform\":{\"os\":\"linux\",\"architecture\":"
+				       "\"arm\",\"variant\":\"v5\"}},"
+				       "{\"digest\":\"v7\",\"platform\":{\"os\":\"linux\",\"architecture\":"
+				       "\"arm\",\"variant\":\"v7\"}},"
+				       "{\"digest\":\"v8\",\"platform\":{\"os\":\"linux\",\"architecture\":"
+				       "\"arm64\",\"variant\":\"v8\"}}]}");
+	static const struct { const char *platform, *digest; } want[] = {
+	    {"linux/arm", "v7"}, {"linux/arm/v7", "v7"}, {"linux/arm/v6", "v5"}, {"linux/arm/v5", "v5"},
+	    {"linux/arm64", "v8"}, {"arm64", "v8"}, {"linux/aarch64/v8", "v8"}, {"linux/s390x", NULL}};
+	_cleanup_platform_ struct platform own = { 0 };
 
-	assert_string_equal(json_get_str(image_index_select(j), "digest"), "c");
-	assert_null(image_index_select(none));
+	assert_int_equal(platform_parse("", &own, NULL), 0);
+	assert_string_equal(json_get_str(index_select(j, &own), "digest"), "c");
+	assert_null(index_select(none, &own));
+	for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
+		_cleanup_platform_ struct platform p = { 0 };
+
+		assert_int_equal(platform_parse(want[i].platform, &p, NULL), 0);
+		assert_true(streq(json_get_str(index_select(arms, &p), "digest"), want[i].digest));
+	}
 }
 
 static void changes(void **state)
@@ -136,8 +156,9 @@ static void env_replaces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(diff_ids), cmocka_unit_test(too_many_layers), cmocka_unit_test(host),
-		cmocka_unit_test(index_select), cmocka_unit_test(changes), cmocka_unit_test(env_replaces),
+	    cmocka_unit_test(diff_ids), cmocka_unit_test(too_many_layers),
+	    cmocka_unit_test(host),     cmocka_unit_test(selects_by_platform),
+	    cmocka_unit_test(changes),  cmocka_unit_test(env_replaces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

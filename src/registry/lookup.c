@@ -1,0 +1,115 @@
+/* GET /distribution/NAME/json and POST /auth: questions that move no blob. */
+#include "registry/registry.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void add_platform(struct json *list, const struct json *from)
+{
+	static const char *const keys[] = { "architecture", "os", "os.version", "os.features", "variant" };
+	struct json *p = json_add(list, json_object());
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (json_get(from, keys[i]))
+			json_set(p, keys[i], json_copy(json_get(from, keys[i])));
+}
+
+/* Of a single image the config says what it runs on. */
+static int config_platform(struct endpoint *p, struct web *w, const struct descriptor *d, struct json *list,
+			   struct err *e)
+{
+	_cleanup_free_ char *url = xasprintf("/v2/%s/blobs/%s", p->path, d->digest);
+	_cleanup_web_answer_ struct web_answer a = { 0 };
+	_cleanup_json_ struct json *config = NULL;
+	struct web_request q = { .method = "GET", .url = url, .max = CONFIG_BLOB_MAX };
+	int r = endpoint_call(p, w, &q, true, &a, e);
+
+	if (r == 0)
+		r = json_parse(sbuf_str(&a.body), a.body.len, &config, e);
+	if (r == 0)
+		add_platform(list, config);
+	return r;
+}
+
+static int lookup(struct endpoint *p, struct web *w, const struct json *request, struct err *e)
+{
+	struct fetched f = { 0 };
+	struct json *o, *platforms;
+	const struct json *list;
+	int r = endpoint_probe(p, w, e);
+
+	if (r == 0)
+		r = fetch_manifest(p, w, json_get_str(request, "ref") ?: "latest", &f, e);
+	if (r < 0)
+		return r;
+	o = json_object();
+	json_set_str(o, "op", "result");
+	json_set(o, "descriptor", descriptor_json(f.media_type, f.digest, (int64_t)f.bytes.len));
+	platforms = json_set(o, "platforms", json_array());
+	list = json_get(f.manifest.doc, "manifests");
+	for (size_t i = 0; i < json_len(list); i++)
+		if (json_get(json_at(list, i), "platform"))
+			add_platform(platforms, json_get(json_at(list, i), "platform"));
+	if (!f.manifest.index)
+		r = config_platform(p, w, &f.manifest.config, platforms, e);
+	fetched_done(&f);
+	if (r == 0)
+		link_send(o);
+	else
+		json_free(o);
+	return r;
+}
+
+static int login(struct endpoint *p, struct web *w, const struct json *request, struct err *e)
+{
+	_cleanup_web_answer_ struct web_answer a = { 0 };
+	struct web_request q = { .method = "GET", .url = "/v2/" };
+	struct json *o;
+	int r = endpoint_probe(p, w, e);
+
+	if (r == 0)
+		r = endpoint_call(p, w, &q, true, &a, e);
+	if (r < 0)
+		return a.status == 401 ? err_msg(e, ERR_UNAUTHORIZED, -EACCES,
+						 "login attempt to %s/v2/ failed with status: "
+						 "401 Unauthorized",
+						 p->base)
+				       : r;
+	o = json_object();
+	json_set_str(o, "op", "result");
+	link_send(o);
+	return 0;
+}
+
+static int with_registry(const struct json *request,
+			 int (*fn)(struct endpoint *, struct web *, const struct json *, struct err *),
+			 struct err *e)
+{
+	struct endpoint *v;
+	struct web *w;
+	size_t n;
+	int r = endpoints_read(request, &v, &n, e);
+
+	if (r < 0)
+		return r;
+	r = registry_sandbox(e);
+	w = web_new();
+	if (r == 0)
+		r = fn(&v[n - 1], w, request, e);
+	web_free(w);
+	endpoints_free(v, n);
+	return r;
+}
+
+int registry_lookup(const struct json *request, struct err *e)
+{
+	return with_registry(request, lookup, e);
+}
+
+int registry_login(const struct json *request, struct err *e)
+{
+	return with_registry(request, login, e);
+}
