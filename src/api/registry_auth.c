@@ -12,7 +12,8 @@ struct json *registry_auth(const struct request *r)
 	struct json *auth = NULL;
 	size_t n;
 
-	if (str_empty(header) || base64_url_decode(header, &text, &n) < 0 || json_parse(text, n, &auth, NULL) < 0)
+	if (str_empty(header) || base64_url_decode(header, &text, &n) < 0 ||
+	    json_parse(text, n, &auth, NULL) < 0)
 		return NULL;
 	if (json_type(auth) == JSON_OBJECT && json_len(auth))
 		return auth;

@@ -1,4 +1,5 @@
-/* `cp`: what Docker's command does, step by step, since which name something arrives under is its decision. */
+/* `cp`: what Docker's command does, step by step, since which name something arrives under is its decision.
+ */
 #include "cli/cmds.h"
 
 #include "base/alloc.h"

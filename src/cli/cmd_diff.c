@@ -21,7 +21,8 @@ int cmd_diff(struct cli *c, int argc, char **argv)
 		const struct json *change = json_at(answer, i);
 		int64_t kind = json_get_int(change, "Kind", 0);
 
-		printf("%c %s\n", kind >= 0 && kind < 3 ? kinds[kind] : '?', json_get_str(change, "Path") ?: "");
+		printf("%c %s\n", kind >= 0 && kind < 3 ? kinds[kind] : '?',
+		       json_get_str(change, "Path") ?: "");
 	}
 	return 0;
 }

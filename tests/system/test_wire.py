@@ -22,8 +22,12 @@ LATER = {
     ("POST", "/containers/prune"), ("GET", "/images/get"), ("POST", "/images/{}/push"), ("POST", "/images/prune"),
     ("GET", "/images/search"), ("POST", "/networks/create"), ("POST", "/networks/prune"),
     ("POST", "/networks/{}/connect"), ("POST", "/networks/{}/disconnect"), ("DELETE", "/networks/{}"),
-    ("POST", "/swarm/init"), ("POST", "/volumes/prune"), ("POST", "/images/create"),
+    ("POST", "/swarm/init"), ("POST", "/volumes/prune"),
 }
+
+
+# Endpoints that ask a registry.
+REGISTRY = ("/images/create", "/images/{}/push", "/auth", "/distribution/{}/json")
 
 
 def recorded():
@@ -106,7 +110,8 @@ def test_recorded_request_is_routed(bare, name, request_):
     for h in ("api-version", "ostype", "server", "docker-experimental"):
         assert h in headers, f"no {h} header"
     assert b"page not found" not in body
-    assert status != 500, body
+    # Docker's answer too where there is no network
+    assert status != 500 or (endpoint(request_["u"]) in REGISTRY and re.search(rb"Could not resolve|Failed to connect", body)), body
     if status >= 400:
         assert headers["content-type"] == "application/json"
         assert request_["m"] == "HEAD" or json.loads(body)["message"]
