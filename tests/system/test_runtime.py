@@ -13,7 +13,7 @@ from conftest import program, wait_for
 class Runtime:
     def __init__(self, tmp):
         self.root, self.bundle = tmp / "state", tmp / "bundle"
-        self.ids = set()
+        self.ids, self.prefix = set(), []
         rootfs = self.bundle / "rootfs"
         for d in ("bin", "proc", "sys", "dev", "tmp", "etc"):
             (rootfs / d).mkdir(parents=True)
@@ -40,15 +40,18 @@ class Runtime:
         c["process"].update(process)
         (self.bundle / "config.json").write_text(json.dumps(c))
 
+    def command(self, *args):
+        return [*self.prefix, program("insula-runtime"), "--root", str(self.root), *map(str, args)]
+
     def __call__(self, *args, **kw):
         self.ids.update(a for a in args if isinstance(a, str) and a.startswith("oci-"))
-        return subprocess.run([program("insula-runtime"), "--root", str(self.root), *map(str, args)], capture_output=True,
-                              text=True, timeout=60, cwd=self.bundle, stdin=subprocess.DEVNULL, **kw)
+        return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=60,
+                              cwd=self.bundle, stdin=subprocess.DEVNULL, **kw)
 
     def create(self, cid):
         """create keeps its stdio in the container: not ours."""
-        p = subprocess.run([program("insula-runtime"), "--root", str(self.root), "create", cid], cwd=self.bundle,
-                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+        p = subprocess.run(self.command("create", cid), cwd=self.bundle, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
         self.ids.add(cid)
         return p.returncode
 
