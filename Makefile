@@ -48,11 +48,20 @@ lint:
 	@tools/check-layers
 	@tools/check-columns
 
-install: all
-	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+# A PREFIX that is given here is configured first: it stands in the systemd unit.
+ifneq ($(origin PREFIX),file)
+SET_PREFIX = meson configure $(BUILD) -Dprefix=$(PREFIX)
+endif
 
-uninstall:
-	@tools/uninstall $(BUILD) "$(DESTDIR)"
+install: $(BUILD)/build.ninja
+	@$(SET_PREFIX)
+	@ninja --quiet -C $(BUILD)
+	DESTDIR=$(abspath $(DESTDIR)) meson install -C $(BUILD) --no-rebuild
+
+uninstall: $(BUILD)/build.ninja
+	@$(SET_PREFIX)
+	@ninja --quiet -C $(BUILD) build.ninja
+	@tools/uninstall $(BUILD) "$(abspath $(DESTDIR))"
 
 clean:
 	rm -rf $(BUILD)
