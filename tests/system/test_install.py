@@ -12,7 +12,7 @@ from conftest import BUILD, IMAGES, ROOT, VM_DIR
 
 PROGRAMS = {"usr/bin/insula", "usr/bin/insula-runtime", "usr/sbin/insulad",
             *(f"usr/lib/insula/{n}" for n in ("insula-shim", "vmwp", "insula-agent", "insula-init", "insula-puller",
-                                              "insula-resolver", "insula-guest-image"))}
+                                              "insula-resolver", "insula-registry", "insula-guest-image"))}
 DATA = {"usr/share/man/man1/insula.1",
         *(f"usr/share/man/man8/{n}.8" for n in ("insulad", "insula-shim", "vmwp", "insula-agent", "insula-runtime",
                                                 "insula-puller", "insula-resolver")),
