@@ -58,6 +58,7 @@ class Engine:
 
     def __init__(self, base, extra=()):
         self.base = pathlib.Path(base)
+        self.base.mkdir(parents=True, exist_ok=True)
         self.data, self.run_dir = self.base / "data", self.base / "run"
         self.sock = self.run_dir / "insula.sock"
         self.extra = list(extra)

@@ -18,7 +18,7 @@ FIELDS = {
     "HELLO": "u:version s:sandbox s:kind u:pid",
     "REPLY": "u:kind u:errnum s:message b:payload",
     "SANDBOX": "s:sandbox s:hostname s:net s:bridge s:ifname s:mac s:address u:prefix s:gateway u:mtu s:cgroup "
-               "s:accel s:kernel s:initrd q:memory q:memory_region q:memory_extra u:vcpus u:vcpus_max v:shares",
+               "s:accel s:kernel s:initrd q:memory u:vcpus v:shares q:memory_region q:memory_extra u:vcpus_max",
     "CREATE": "s:sandbox s:ctr s:exec b:spec s:bundle s:log_path u:flags u:rows u:cols v:files v:lower s:upper "
               "s:work u:stream b:filter",
     "START": "s:sandbox s:ctr s:exec",
