@@ -151,7 +151,7 @@ struct json *container_inspect(struct container *c)
 	static const char *const files[][2] = {
 		{"ResolvConfPath", "resolv.conf"}, {"HostnamePath", "hostname"}, {"HostsPath", "hosts"},
 	};
-	struct json *j = json_object();
+	struct json *j = json_object(), *machine = machine_json(c);
 	_cleanup_free_ char *created = time_rfc3339(c->created_ns), *name = xasprintf("/%s", c->name),
 		       *log = container_log_path(c);
 
@@ -177,6 +177,8 @@ struct json *container_inspect(struct container *c)
 	json_set(j, "ExecIDs", execs_of(c));
 	json_set(j, "HostConfig", host_json(c));
 	json_set(j, "GraphDriver", driver_json(c));
+	if (machine)
+		json_set(j, "VirtualMachine", machine);
 	json_set(j, "Mounts", mounts_json(c));
 	json_set(j, "Config", config_json(c));
 	json_set(j, "NetworkSettings", network_settings(c));

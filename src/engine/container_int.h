@@ -172,6 +172,14 @@ void sup_wait_gone(struct container *c, void (*fn)(void *ud), void *ud);
 void sup_kill(struct sup *s);
 void sup_disconnect(struct sup *s);		/* the daemon ends */
 char *sandbox_dir(const struct engine *e, const char *id);
+pid_t sup_pid(const struct container *c);	/* of the supervisor, 0 = there is none */
+
+/* ---- container_machine.c ---- */
+
+/* Keeps what inspect tells of a machine that was asked for with m. */
+void machine_remember(struct container *c, const struct msg_sandbox *m, bool cloned);
+/* The machine of a running hyperv container; NULL for all others. */
+struct json *machine_json(const struct container *c);
 void sandbox_dir_remove(const char *dir);
 /* Kills what is left in the cgroups of a container whose supervisor is gone, in a worker. */
 void cgroup_reap(struct engine *e, const char *id);

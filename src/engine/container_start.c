@@ -274,6 +274,8 @@ static int step_sandbox(struct start *s, struct err *err)
 	}
 	if (!ctr_conn(c))
 		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended at once");
+	if (c->isolation == ISOLATION_HYPERV)
+		machine_remember(c, m, s->template != NULL);
 	CONN_REQUEST(ctr_conn(c), SANDBOX, sandbox, m, s->template ? *s->template : -EBADF, replied, s);
 	return 0;
 }

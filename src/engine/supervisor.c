@@ -38,6 +38,11 @@ struct sup {
 	void *gone_ud;
 };
 
+pid_t sup_pid(const struct container *c)
+{
+	return c->sup ? c->sup->proc.pid : 0;
+}
+
 char *sandbox_dir(const struct engine *e, const char *id)
 {
 	return xasprintf("%s/sandboxes/%s", e->cfg.exec_root, id);
@@ -256,7 +261,8 @@ static int spawn(struct sup *s, struct err *err)
 	_cleanup_free_ char *path = engine_program(e, name), *sock = path_join(s->dir, "sup.sock"),
 		       *log_path = path_join(s->dir, "log");
 	_cleanup_close_ int listen_fd = -EBADF, log_fd = -EBADF;
-	char *argv[] = {(char *)name, (char *)"--sandbox", s->c->id, (char *)"--dir", s->dir, NULL, NULL};
+	char *argv[] = {(char *)name,  (char *)"--sandbox", s->c->id, (char *)"--dir",
+			s->dir,	      (char *)"--name",	   s->c->name, NULL,		 NULL};
 	static char *const envp[] = {
 	    (char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
 	int r;
@@ -266,7 +272,7 @@ static int spawn(struct sup *s, struct err *err)
 			       "%s isolation needs the program '%s', which is not in '%s'",
 			       isolation_name(s->c->isolation), name, e->cfg.libexec);
 	if (log_get_level() >= LOG_LVL_DEBUG)
-		argv[5] = (char *)"--debug";
+		argv[7] = (char *)"--debug";
 	listen_fd = sock_listen_unix(sock, 0600);
 	log_fd = listen_fd < 0 ? -EBADF : open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (listen_fd < 0 || log_fd < 0)

@@ -242,14 +242,15 @@ static void on_term(struct loop_source *src, const struct signalfd_siginfo *si, 
 
 int super_parse_args(int argc, char **argv, struct super_args *ret)
 {
+	_cleanup_free_ char *name = NULL;
 	char *sandbox = NULL, *dir = NULL, *error = NULL;
 	bool debug = false;
 	const struct opt opts[] = {
-		{ 0, "sandbox", OPT_STR, &sandbox, "id", "The sandbox to serve" },
-		{ 0, "dir", OPT_STR, &dir, "path", "Directory of exit records" },
-		{ 0, "debug", OPT_BOOL, &debug, NULL, "Log more" },
-		OPT_END
-	};
+	    {0, "sandbox", OPT_STR, &sandbox, "id", "The sandbox to serve"},
+	    {0, "dir", OPT_STR, &dir, "path", "Directory of exit records"},
+	    {0, "name", OPT_STR, &name, "name", "The container's, for those who look at the process list"},
+	    {0, "debug", OPT_BOOL, &debug, NULL, "Log more"},
+	    OPT_END};
 	_cleanup_free_ char **rest = NULL;
 
 	if (opt_parse(opts, argc, argv, false, &rest, &error) < 0 || !sandbox || !dir || rest[0]) {

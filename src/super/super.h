@@ -17,7 +17,8 @@ struct super_args {
 	struct backend *backend;
 };
 
-/* Parses the command line all supervisors share: --sandbox ID --dir PATH (socket is fd 3), --debug. */
+/* Parses the command line all supervisors share: --sandbox ID --dir PATH (socket is fd 3), --name NAME (for
+ * the process list only), --debug. */
 int super_parse_args(int argc, char **argv, struct super_args *ret);
 void super_args_done(struct super_args *a);	/* frees the backend too, if there is one */
 /* Serves until the sandbox ends; returns the exit code. */

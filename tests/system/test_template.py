@@ -111,6 +111,32 @@ def test_the_template_cannot_be_written(engine, c):
         os.close(fd)
 
 
+def test_inspect_tells_of_the_machine(own):
+    e = own()
+    c = Cli(e, "docker", "hyperv")
+    cid = c("run", "-d", "--name", "walled", "-m", "600m", "-v", "data:/data", "busybox", "sleep", "1000").ok()
+
+    def look():
+        vm = json.loads(c("inspect", cid).ok())[0]["VirtualMachine"]
+        assert vm["Accelerator"] in ("kvm", "tcg") and vm["HardwareIsolation"] == (vm["Accelerator"] == "kvm")
+        assert vm["Start"] == "template" and vm["Monitor"] == "qemu" and vm["Cpus"] == 1 and vm["Memory"] >= 600 * MB
+        assert vm["Kernel"] == c("exec", cid, "uname", "-r").ok()
+        worker = pathlib.Path(f"/proc/{vm['WorkerPid']}")
+        assert (worker / "comm").read_text().strip() == "vmwp"
+        words = (worker / "cmdline").read_text().split("\0")
+        assert cid in words and "walled" in words
+        assert pathlib.Path(f"/proc/{vm['MonitorPid']}/comm").read_text().startswith("qemu-system")
+        return vm
+    before = look()
+    e.kill9()
+    e.start()
+    assert look() == before
+    c("stop", "-t", "0", cid).ok()
+    assert "VirtualMachine" not in json.loads(c("inspect", cid).ok())[0]
+    p = Cli(e, "docker", "process")("run", "-d", "busybox", "sleep", "1000").ok()
+    assert "VirtualMachine" not in json.loads(c("inspect", p).ok())[0]
+
+
 @pytest.mark.parametrize("harm", ["state", "size", "old"])
 def test_a_damaged_template(own, harm):
     e = own()
