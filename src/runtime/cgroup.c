@@ -238,9 +238,9 @@ static int check_unused(const struct cgroup *cg, struct err *e)
 	return 0;
 }
 
-int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err *e)
+int cgroup_create(struct cgroup *cg, const struct oci_resources *res, bool given, struct err *e)
 {
-	int r = check_unused(cg, e);
+	int r = given ? 0 : check_unused(cg, e);
 
 	if (r < 0)
 		return r;
@@ -250,7 +250,7 @@ int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err
 		r = cgroup2_enable(cg);
 	if (r == 0)
 		r = cgroup_apply(cg, res, e);
-	if (r < 0)
+	if (r < 0 && !given)
 		(void)cgroup_remove(cg, NULL);
 	return r;
 }

@@ -35,8 +35,8 @@ int cgroup_read_own(char **ret);
 void cgroup_free(struct cgroup *cg);
 DEFINE_CLEANUP(struct cgroup *, cgroup_free)
 /* Makes the directories and sets the limits. ERR_CONFLICT if the group exists and is frozen or in use. On
- * failure nothing is left. */
-int cgroup_create(struct cgroup *cg, const struct oci_resources *res, struct err *e);
+ * failure nothing is left. given: it is known to be ours, whatever is in it. */
+int cgroup_create(struct cgroup *cg, const struct oci_resources *res, bool given, struct err *e);
 /* The group at a relative path below, without limits of its own; made if missing. It goes with cgroup_remove
  * of the one above. */
 int cgroup_sub(const struct cgroup *cg, const char *path, struct cgroup **ret, struct err *e);

@@ -163,8 +163,8 @@ static struct json *linux_features(void)
 	cg = json_set(lin, "cgroup", json_object());
 	json_set_bool(cg, "v1", true);
 	json_set_bool(cg, "v2", true);
-	json_set_bool(cg, "systemd", false);
-	json_set_bool(cg, "systemdUser", false);
+	json_set_bool(cg, "systemd", true);
+	json_set_bool(cg, "systemdUser", true);
 	json_set_bool(cg, "rdma", true);
 	add_seccomp(lin);
 	enabled(lin, "apparmor", false);

@@ -48,7 +48,8 @@ static int make_container(const char *id, const struct make *m, struct proc *ini
 	r = oci_spec_parse(text, n, &spec, e);
 	if (r < 0)
 		return r;
-	cgroup_path_default(spec, id);
+	if (!runtime_systemd)
+		cgroup_path_default(spec, id);
 	dir = state_path(id, "");
 	if (fs_mkdir_p(runtime_root, 0711) < 0 || mkdir(dir, 0700) < 0)
 		return errno == EEXIST
@@ -67,6 +68,7 @@ static int make_container(const char *id, const struct make *m, struct proc *ini
 	    .ipc_ns_fd = -EBADF,
 	    .preserve_fds = (int)m->preserve,
 	    .no_pivot = m->no_pivot,
+	    .systemd_cgroup = runtime_systemd,
 	    .console_socket = m->console,
 	    .start_listen_fd = listener,
 	};
@@ -77,7 +79,7 @@ static int make_container(const char *id, const struct make *m, struct proc *ini
 	if (r == 0)
 		r = rt_create(&a, &c, init, &console, e);
 	if (r == 0)
-		r = state_write(id, bundle, init->pid, text, spec, e);
+		r = state_write(id, bundle, init->pid, text, spec, c, e);
 	if (r == 0)
 		r = tool_write_pid(m->pid_file, init->pid, e);
 	if (r < 0 && c) {

@@ -45,6 +45,7 @@ void rt_free(struct rt_container *c)
 	json_free(c->annotations);
 	free(c->id);
 	free(c->bundle);
+	free(c->unit);
 	free(c);
 }
 
@@ -132,7 +133,7 @@ static int null_stdio(int out[3], const int in[3], int *null)
 }
 
 static int prepare(struct rt_container *c, const struct rt_create_args *a, struct process_plan *pp,
-		   struct err *e)
+		   struct proc *holder, struct err *e)
 {
 	const struct oci_spec *s = a->spec;
 	int r = spec_check(s, e);
@@ -144,25 +145,8 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	else if (r == 0 && s->seccomp)
 		r = seccomp_prog_compile(s->seccomp, a->seccomp_cache ? a->seccomp_cache : SECCOMP_CACHE,
 					 &c->seccomp, e);
-	if (r == 0 && s->cgroups_path)
-		r = cgroup_new(s->cgroups_path, NULL, &c->cg, e);
-	if (r == 0 && c->cg) {
-		r = cgroup_create(c->cg, &s->resources, e);
-		/* It has cleaned up what was its own; a group of somebody else must not be emptied. */
-		if (r < 0) {
-			cgroup_free(c->cg);
-			c->cg = NULL;
-		}
-	}
-	if (r == 0 && s->rdt.given)
-		r = rdt_new(&s->rdt, a->id, NULL, &c->rdt, e);
-	if (r == 0 && c->rdt) {
-		r = rdt_create(c->rdt, &s->rdt, e);
-		if (r < 0) {
-			rdt_free(c->rdt);
-			c->rdt = NULL;
-		}
-	}
+	if (r == 0)
+		r = group_setup(c, a, holder, e);
 	pp->p = s->process;
 	pp->personality = s->personality;
 	pp->seccomp = &c->seccomp;
@@ -222,7 +206,7 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 	struct rt_container *c;
 	struct init_plan ip = { .a = a, .start_listen_fd = a->start_listen_fd };
 	_cleanup_close_ int null = -EBADF, console = -EBADF;
-	struct proc init = PROC_INIT;
+	struct proc init = PROC_INIT, holder = PROC_INIT;
 	int r;
 
 	if (!rt_id_valid(a->id))
@@ -231,7 +215,7 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 	c->outlive = a->start_listen_fd > 0;
 	r = null_stdio(ip.process.stdio, a->stdio, &null);
 	if (r == 0)
-		r = prepare(c, a, &ip.process, e);
+		r = prepare(c, a, &ip.process, &holder, e);
 	ip.cg = c->cg;
 	if (r == 0)
 		r = launch(c, a, &ip, &init, &console, e);
@@ -239,16 +223,14 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 		r = dup_proc(&init, &c->init);
 	if (r == 0 && c->rdt)
 		r = rdt_join(c->rdt, init.pid, e);
+	group_let_go(&holder);
 	if (r < 0) {
 		if (init.pidfd >= 0) {
 			(void)proc_kill(&init, SIGKILL);
 			(void)proc_wait(&init, NULL);
 			proc_done(&init);
 		}
-		if (c->cg)
-			(void)cgroup_remove(c->cg, NULL);
-		if (c->rdt)
-			rdt_remove(c->rdt);
+		(void)group_remove(c, NULL);
 		rt_free(c);
 		return r;
 	}
@@ -476,7 +458,7 @@ int rt_update(struct rt_container *c, const struct oci_resources *res, struct er
 	limits.devices = (struct oci_device_rules){ 0 };
 	if (r == 0)
 		r = check_group(c, e);
-	return r == 0 ? cgroup_apply(c->cg, &limits, e) : r;
+	return r == 0 ? group_update(c, &limits, e) : r;
 }
 
 int rt_stats(struct rt_container *c, struct rt_stats *ret, struct err *e)
@@ -515,12 +497,8 @@ int rt_destroy(struct rt_container *c, struct err *e)
 	struct hook_state st = { c->id, "stopped", c->bundle, 0, c->annotations };
 	int r = 0;
 
-	if (c->cg) {
-		c->oom = c->oom || cgroup_oom_kills(c->cg) > 0;
-		r = cgroup_remove(c->cg, e);
-	}
-	if (c->rdt)
-		rdt_remove(c->rdt);
+	c->oom = rt_oom_killed(c);
+	r = group_remove(c, e);
 	/* The specification: a poststop hook's failure is logged, the rest goes on. */
 	_cleanup_err_ struct err why = ERR_INIT;
 

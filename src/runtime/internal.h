@@ -32,6 +32,7 @@ struct rt_container {
 	struct oci_hooks poststart, poststop;
 	struct json *annotations;
 	struct rdt *rdt;		/* NULL = none */
+	char *unit;			/* the systemd scope that is its cgroup; NULL = made by us */
 };
 
 /* --- rdt.c --- */
@@ -48,6 +49,15 @@ int rdt_create(struct rdt *x, const struct oci_rdt *spec, struct err *e);
 int rdt_update(const struct rdt *x, const struct oci_rdt *spec, struct err *e);	/* writes the schemata */
 int rdt_join(const struct rdt *x, pid_t pid, struct err *e);
 void rdt_remove(const struct rdt *x);
+
+/* --- group.c --- */
+
+/* Makes the cgroup with its limits and the RDT class. With systemd, *holder is a process that keeps the scope
+ * alive until group_let_go. What is left behind after a failure, group_remove takes away. */
+int group_setup(struct rt_container *c, const struct rt_create_args *a, struct proc *holder, struct err *e);
+void group_let_go(struct proc *holder);		/* one without a process is fine */
+int group_update(struct rt_container *c, const struct oci_resources *res, struct err *e);
+int group_remove(struct rt_container *c, struct err *e);
 
 /* --- sync.c: messages between the caller and a process under construction --- */
 

@@ -21,7 +21,7 @@ static void help(const struct opt *opts)
 
 static void print_version(void)
 {
-	printf("insula-runtime version %s\nspec: 1.2.0\n+SECCOMP +CAP +CGROUPFS\n", INSULA_VERSION);
+	printf("insula-runtime version %s\nspec: 1.2.0\n+SYSTEMD +SECCOMP +CAP +CGROUPFS\n", INSULA_VERSION);
 }
 
 static int open_log(const char *path, const char *format)
@@ -61,8 +61,8 @@ int main(int argc, char **argv)
 	    {0, "log-level", OPT_STR, &level, "level", NULL},
 	    {0, "debug", OPT_BOOL, &debug, NULL, "Say more"},
 	    {0, "rootless", OPT_STR, &rootless, "value", NULL},
-	    {0, "cgroup-manager", OPT_STR, &manager, "cgroupfs", "Only cgroupfs"},
-	    {0, "systemd-cgroup", OPT_BOOL, &systemd, NULL, NULL},
+	    {0, "cgroup-manager", OPT_STR, &manager, "name", "cgroupfs (default) or systemd"},
+	    {0, "systemd-cgroup", OPT_BOOL, &systemd, NULL, "As --cgroup-manager systemd"},
 	    {'v', "version", OPT_BOOL, &version, NULL, "Print the version"},
 	    {'h', "help", OPT_BOOL, &want_help, NULL, "Print this"},
 	    OPT_END};
@@ -82,10 +82,11 @@ int main(int argc, char **argv)
 			help(opts);
 		return version || want_help ? 0 : 1;
 	}
-	if (systemd || (manager && !streq(manager, "cgroupfs"))) {
-		fprintf(stderr, "insula-runtime: only the cgroupfs cgroup manager is supported\n");
+	if (manager && !streq(manager, "cgroupfs") && !streq(manager, "systemd")) {
+		fprintf(stderr, "insula-runtime: unknown cgroup manager '%s'\n", manager);
 		return 1;
 	}
+	runtime_systemd = systemd || streq(manager, "systemd");
 	c = command_find(args[0]);
 	if (!c) {
 		fprintf(stderr, "insula-runtime: unknown command '%s' (see --help)\n", args[0]);

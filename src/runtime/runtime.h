@@ -23,6 +23,7 @@ struct rt_create_args {
 	int net_ns_fd, ipc_ns_fd;	/* joined instead of what the spec says; -EBADF = follow the spec */
 	int preserve_fds;		/* runtime CLI: fds 3..3+n-1 are kept open in the container */
 	bool no_pivot;
+	bool systemd_cgroup; /* linux.cgroupsPath is "slice:prefix:name", and systemd makes the group */
 	const char *console_socket;	/* runtime CLI: master is sent there; else returned */
 	const char *seccomp_cache;	/* directory of compiled filters; NULL = SECCOMP_CACHE */
 	/* A compiled program (seccomp_prog_encode) instead of the spec's profile; NULL, 0 = none. */

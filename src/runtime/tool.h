@@ -15,9 +15,11 @@ struct state {
 
 /* --root. */
 extern char *runtime_root;
+/* --systemd-cgroup. */
+extern bool runtime_systemd;
 
 int state_write(const char *id, const char *bundle, pid_t pid, const char *config,
-		const struct oci_spec *spec, struct err *e);
+		const struct oci_spec *spec, const struct rt_container *c, struct err *e);
 /* ERR_NOT_FOUND "container 'x' does not exist". */
 int state_read(const char *id, struct state *ret, struct err *e);
 void state_done(struct state *s);

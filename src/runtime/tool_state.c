@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 char *runtime_root;
+bool runtime_systemd;
 
 char *state_path(const char *id, const char *file)
 {
@@ -38,7 +39,7 @@ static int start_time(pid_t pid, uint64_t *ret)
 }
 
 int state_write(const char *id, const char *bundle, pid_t pid, const char *config,
-		const struct oci_spec *spec, struct err *e)
+		const struct oci_spec *spec, const struct rt_container *c, struct err *e)
 {
 	_cleanup_json_ struct json *o = json_object();
 	_cleanup_free_ char *path = state_path(id, "state.json"), *copy = state_path(id, "config.json"),
@@ -55,9 +56,11 @@ int state_write(const char *id, const char *bundle, pid_t pid, const char *confi
 	json_set_str(o, "created", now);
 	rootfs = *spec->root.path == '/' ? xstrdup(spec->root.path) : path_join(bundle, spec->root.path);
 	json_set_str(o, "rootfs", rootfs);
-	json_set_str(o, "cgroup", spec->cgroups_path);
+	json_set_str(o, "cgroup", c->cg->path);
+	if (c->unit)
+		json_set_str(o, "unit", c->unit);
 	/* A later call may come from another group. */
-	if (*spec->cgroups_path != '/' && cgroup_read_own(&own) == 0)
+	if (*c->cg->path != '/' && cgroup_read_own(&own) == 0)
 		json_set_str(o, "ownCgroup", own);
 	if (spec->annotations)
 		json_set(o, "annotations", json_ref(spec->annotations));
@@ -146,6 +149,7 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 {
 	_cleanup_free_ char *path = state_path(s->id, "config.json"), *text = NULL;
 	_cleanup_oci_spec_ struct oci_spec *spec = NULL;
+	const char *group = json_get_str(s->doc, "cgroup");
 	struct rt_container *c;
 	size_t n;
 	int r = fs_read(AT_FDCWD, path, 16 << 20, &text, &n);
@@ -159,8 +163,8 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 	c->outlive = true;
 	if (!streq(state_status(s), "stopped"))
 		(void)proc_open(s->pid, &c->init);
-	cgroup_path_default(spec, s->id);
-	r = cgroup_new(spec->cgroups_path, json_get_str(s->doc, "ownCgroup"), &c->cg, e);
+	c->unit = xstrdup(json_get_str(s->doc, "unit"));
+	r = cgroup_new(group ? group : "", json_get_str(s->doc, "ownCgroup"), &c->cg, e);
 	if (r == 0 && spec->rdt.given)
 		r = rdt_new(&spec->rdt, s->id, NULL, &c->rdt, e);
 	/* Only a new process needs the filter. */

@@ -204,4 +204,4 @@ def test_features_and_version():
     p = subprocess.run([program("insula-runtime"), "features"], capture_output=True, text=True)
     assert json.loads(p.stdout)["linux"]["seccomp"]["enabled"]
     p = subprocess.run([program("insula-runtime"), "--version"], capture_output=True, text=True)
-    assert p.stdout.startswith("insula-runtime version") and "\n+SECCOMP" in p.stdout
+    assert p.stdout.startswith("insula-runtime version") and " +SECCOMP" in p.stdout
