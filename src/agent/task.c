@@ -420,6 +420,14 @@ static int req_ps(struct agent *a, const struct frame *f)
 	return 0;
 }
 
+static int req_control(struct agent *a, const struct frame *f)
+{
+	DECODE(control);
+	a->backend->ops->control(a->backend, &m, done_plain, pending_new(a, f->seq, MSG_CONTROL, m.ctr, ""));
+	msg_control_done(&m);
+	return 0;
+}
+
 static int req_delete(struct agent *a, const struct frame *f)
 {
 	DECODE(delete);
@@ -436,6 +444,7 @@ static const struct {
 	{MSG_CREATE, req_create}, {MSG_START, req_start}, {MSG_KILL, req_kill},
 	{MSG_RESIZE, req_resize}, {MSG_PS, req_ps},	  {MSG_DELETE, req_delete},
     {MSG_FILES, files_request},
+    {MSG_CONTROL, req_control},
 };
 
 void task_request(struct agent *a, const struct frame *f)

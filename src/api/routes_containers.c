@@ -187,6 +187,43 @@ static void resize(struct request *r, struct engine *e)
 		container_resize(c, NULL, rows, cols, answer_200, r);
 }
 
+static void pause_container(struct request *r, struct engine *e)
+{
+	struct container *c = request_container(r, e);
+
+	if (c)
+		container_pause(c, true, answer_204, r);
+}
+
+static void unpause(struct request *r, struct engine *e)
+{
+	struct container *c = request_container(r, e);
+
+	if (c)
+		container_pause(c, false, answer_204, r);
+}
+
+static void update_done(void *ud, int n, const struct err *e, void *result)
+{
+	struct json *j;
+
+	if (n < 0) {
+		resp_error(ud, e);
+		return;
+	}
+	j = json_object();
+	json_set_null(j, "Warnings");
+	resp_json(ud, 200, j);
+}
+
+static void update(struct request *r, struct engine *e)
+{
+	struct container *c = request_container(r, e);
+
+	if (c)
+		container_update(c, r->body, update_done, r);
+}
+
 static void top_done(void *ud, int n, const struct err *e, void *result)
 {
 	if (n < 0)
@@ -211,6 +248,10 @@ const struct route routes_containers[] = {
 	{"POST", "/containers/{id}/stop", stop},
 	{"POST", "/containers/{id}/restart", restart},
 	{"POST", "/containers/{id}/kill", kill_container},
+	{"POST", "/containers/{id}/pause", pause_container},
+	{"POST", "/containers/{id}/unpause", unpause},
+	{"POST", "/containers/{id}/update", update, BODY_JSON},
+	{"GET", "/containers/{id}/stats", route_container_stats},
 	{"POST", "/containers/{id}/rename", rename_container},
 	{"POST", "/containers/{id}/resize", resize},
 	{"POST", "/containers/{id}/wait", route_container_wait},

@@ -16,5 +16,6 @@ int request_size(struct request *r, unsigned *ret_rows, unsigned *ret_cols, stru
 void route_container_create(struct request *r, struct engine *e);
 void route_container_attach(struct request *r, struct engine *e);
 void route_container_wait(struct request *r, struct engine *e);
+void route_container_stats(struct request *r, struct engine *e);
 void route_container_logs(struct request *r, struct engine *e);
 void route_exec_create(struct request *r, struct engine *e);

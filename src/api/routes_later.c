@@ -23,10 +23,6 @@ static void empty_list(struct request *r, struct engine *e)
 }
 
 const struct route routes_later[] = {
-	{"POST", "/containers/{id}/pause", not_supported},
-	{"POST", "/containers/{id}/unpause", not_supported},
-	{"POST", "/containers/{id}/update", not_supported},
-	{"GET", "/containers/{id}/stats", not_supported},
 	{"GET", "/containers/{id}/attach/ws", not_supported},
 	{"GET", "/containers/{id}/checkpoints", not_supported},
 	{"POST", "/containers/{id}/checkpoints", not_supported},

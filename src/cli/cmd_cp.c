@@ -1,5 +1,4 @@
-/* `cp`: what Docker's command does, step by step, since which name something arrives under is its decision.
- */
+/* `cp`: what Docker's command does, step by step, since it decides which name something arrives under. */
 #include "cli/cmds.h"
 
 #include "base/alloc.h"

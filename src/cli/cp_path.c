@@ -82,9 +82,8 @@ void cp_split(const char *path, char **ret_dir, char **ret_base)
 		*ret_base = xstrdup(".");
 		return;
 	}
-	*ret_dir = !slash           ? xstrdup(".")
-		   : slash == clean ? xstrdup("/")
-				    : xstrndup(clean, (size_t)(slash - clean));
+	*ret_dir = !slash ? xstrdup(".")
+		   : slash == clean ? xstrdup("/") : xstrndup(clean, (size_t)(slash - clean));
 	*ret_base = cp_base(clean);
 }
 

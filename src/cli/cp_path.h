@@ -25,8 +25,7 @@ char *cp_absolute(const char *path);
 int cp_source(const char *path, bool follow, struct cp_end *ret, struct err *e);
 /* A local destination, behind all symbolic links. */
 int cp_destination(const char *path, struct cp_end *ret, struct err *e);
-/* What a symbolic link's target is called when it was asked for as `path`; NULL if that makes no difference.
- */
+/* What a symbolic link's target is to be called when it was asked for as `path`; NULL: as it is. */
 char *cp_rename(const char *path, char **resolved);
 
 /* Where src goes: the directory to unpack in, and the names to exchange in the archive (both NULL: none). */

@@ -176,7 +176,9 @@ void containers_count(struct engine *e, unsigned *ret_running, unsigned *ret_pau
 {
 	*ret_running = *ret_paused = *ret_stopped = 0;
 	list_for_each(c, &e->containers->all, struct container, link) {
-		if (c->status == CTR_RUNNING)
+		if (c->paused)
+			++*ret_paused;
+		else if (c->status == CTR_RUNNING)
 			++*ret_running;
 		else
 			++*ret_stopped;

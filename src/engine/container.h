@@ -73,6 +73,12 @@ struct attach_args {
 };
 void container_attach(struct container *c, const struct attach_args *a);
 
+void container_pause(struct container *c, bool on, engine_done_fn done, void *ud);
+/* Changes limits and the restart policy; body: the fields of POST /containers/ID/update. */
+void container_update(struct container *c, const struct json *body, engine_done_fn done, void *ud);
+/* What it uses now. Result: struct msg_stats_table (borrowed). ERR_CONFLICT if it does not run. */
+void container_stats(struct container *c, engine_done_fn done, void *ud);
+
 /* An operation on the container's files, whether it runs or not (msg files); what comes out of fd, or goes
  * into it, is as msg.h says. Result of STAT: struct msg_file_stat (borrowed); what is not there is
  * ERR_NOT_FOUND. */

@@ -56,6 +56,7 @@ void container_exited(struct container *c, const struct exit_info *x)
 	struct op *op;
 
 	c->status = CTR_EXITED;
+	c->paused = false;
 	c->pid = 0;
 	c->exit_code = x->code;
 	c->finished_ns = x->when_ns ? x->when_ns : now_real_ns();

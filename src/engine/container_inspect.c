@@ -17,6 +17,11 @@ static const char *const status_names[] = {
 	[CTR_RESTARTING] = "restarting", [CTR_REMOVING] = "removing", [CTR_DEAD] = "dead",
 };
 
+static const char *container_status(const struct container *c)
+{
+	return c->paused ? "paused" : status_names[c->status];
+}
+
 /* ---- inspect ---- */
 
 static struct json *state_json(const struct container *c)
@@ -29,9 +34,9 @@ static struct json *state_json(const struct container *c)
 						 ? 0
 						 : c->finished_ns);
 
-	json_set_str(j, "Status", status_names[c->status]);
+	json_set_str(j, "Status", container_status(c));
 	json_set_bool(j, "Running", c->status == CTR_RUNNING || c->status == CTR_RESTARTING);
-	json_set_bool(j, "Paused", false);
+	json_set_bool(j, "Paused", c->paused);
 	json_set_bool(j, "Restarting", c->status == CTR_RESTARTING);
 	json_set_bool(j, "OOMKilled", c->oom);
 	json_set_bool(j, "Dead", c->status == CTR_DEAD);
@@ -194,7 +199,7 @@ static char *status_text(const struct container *c)
 	_cleanup_free_ char *ago = time_human_duration(now > since ? (now - since) / 1000000000 : 0);
 
 	switch (c->status) {
-	case CTR_RUNNING:	return xasprintf("Up %s", ago);
+	case CTR_RUNNING:	return xasprintf("Up %s%s", ago, c->paused ? " (Paused)" : "");
 	case CTR_RESTARTING:	return xasprintf("Restarting (%d) %s ago", c->exit_code, ago);
 	case CTR_REMOVING:	return xstrdup("Removal In Progress");
 	case CTR_DEAD:		return xstrdup("Dead");
@@ -241,7 +246,7 @@ static struct json *summary(const struct container *c)
 	json_set_int(j, "Created", (int64_t)(c->created_ns / 1000000000));
 	json_set(j, "Ports", json_array());
 	json_set(j, "Labels", labels ? json_copy(labels) : json_object());
-	json_set_str(j, "State", status_names[c->status]);
+	json_set_str(j, "State", container_status(c));
 	json_set_str(j, "Status", status);
 	json_set_str(json_set(j, "HostConfig", json_object()), "NetworkMode", ctr_network(c));
 	json_set(json_set(j, "NetworkSettings", json_object()), "Networks", networks_json(c));
@@ -355,7 +360,7 @@ static bool matches(const struct container *c, const struct filters *f, const st
 	if (b->since && c->created_ns <= b->since->created_ns)
 		return false;
 	return filters_match_prefix(f, "id", c->id) && match_name(c, f) &&
-	       filters_match(f, "status", status_names[c->status]) &&
+	       filters_match(f, "status", container_status(c)) &&
 	       filters_match_labels(f, "label", json_get(ctr_config(c), "Labels")) &&
 	       filters_match(f, "network", ctr_network(c)) && filters_match(f, "health", "none") &&
 	       match_isolation(c, f) && match_volume(c, f) && match_expose(c, f) && match_ancestor(c, f);

@@ -36,6 +36,7 @@ struct container {
 	bool oom;
 	char *error;
 	unsigned restart_count;
+	bool paused;			/* while it is running */
 	bool stopped_by_user;		/* a manual stop: restart policies rest */
 	bool exit_pending;		/* what follows an exit (rm, restart) is still due */
 	uint64_t restart_delay_us;
@@ -84,6 +85,7 @@ struct op {
 	/* Files of a container that does not run: a start that stops at its root file system. */
 	void (*opened)(struct op *op, int r, const struct err *e);
 	struct files_call *files;
+	struct json *body;		/* update; owned */
 };
 
 struct op *op_new(struct container *c, void (*run)(struct op *), engine_done_fn done, void *ud);
@@ -92,6 +94,12 @@ void op_push_front(struct op *op);
 /* Ends the current operation: calls done, runs the next. op is gone after. */
 void op_finish(struct op *op, int r, const struct err *e);
 void ops_flush(struct container *c);	/* the container is gone: ends what waits */
+
+/* container_control.c */
+/* Notes that it has been paused, or goes on. */
+void container_paused(struct container *c, bool on);
+/* Lets a paused container go on, so that it can take a signal. */
+void container_thaw(struct container *c);
 
 /* The last act of a removal: rows, folder, volumes, tables. The supervisor is gone by now. */
 void container_forget(struct container *c, bool volumes);
@@ -136,7 +144,12 @@ int container_name_taken(const char *name, const struct container *by, struct er
 /* A free random name; heap. container_names.c */
 char *container_random_name(struct engine *e);
 
+int container_save_doc(struct container *c, struct err *err);	/* after a change of it */
+
 /* ---- container_spec.c ---- */
+
+/* The limits of a host configuration, as OCI resources; without devices. */
+void spec_limits(const struct json *hc, struct json *res);
 
 /* config.json, for CREATE. gateway: "" if none. */
 int spec_build(struct container *c, struct json **ret, struct err *err);

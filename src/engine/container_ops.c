@@ -33,6 +33,7 @@ static void op_free(struct op *op)
 {
 	container_wait_cancel(op->wait);
 	loop_source_free(op->timer);
+	json_free(op->body);
 	container_unref(op->c);
 	free(op);
 }
@@ -183,6 +184,7 @@ void container_kill(struct container *c, int signo, engine_done_fn done, void *u
 	k = new0(struct kill_call);
 	*k = (struct kill_call){container_ref(c), signo, done, ud};
 	container_signal(c, signo, false, kill_done, k);
+	container_thaw(c);
 }
 
 /* ---- ending, by force if need be ---- */
@@ -230,6 +232,7 @@ static void end_begin(struct op *op)
 	op->wait = container_wait_add(c, WAIT_NEXT_EXIT, end_exited, op);
 	container_signal(c, op->level ? SIGKILL : signo, op->level > 0, ignore_reply, NULL);
 	event_kill(c, op->level ? SIGKILL : signo);
+	container_thaw(c);
 	if (op->level || t >= 0)
 		(void)loop_add_timer(c->engine->loop,
 				     op->level ? KILL_WAIT_US
@@ -359,6 +362,14 @@ static void run_remove(struct op *op)
 	_cleanup_err_ struct err err = ERR_INIT;
 	bool live = c->status == CTR_RUNNING || c->status == CTR_RESTARTING;
 
+	if (c->paused && !op->force) {
+		op_finish(op,
+			  err_msg(&err, ERR_CONFLICT, 0,
+				  "cannot remove container \"/%s\": container is paused and must be unpaused "
+				  "first", c->name),
+			  &err);
+		return;
+	}
 	if (live && !op->force) {
 		op_finish(op,
 			  err_msg(&err, ERR_CONFLICT, 0,

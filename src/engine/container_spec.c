@@ -387,6 +387,16 @@ static void add_cpu(const struct json *hc, struct json *res)
 		json_set_str(cpu, "mems", json_get_str(hc, "CpusetMems"));
 }
 
+void spec_limits(const struct json *hc, struct json *res)
+{
+	int64_t pids = json_get_int(hc, "PidsLimit", 0);
+
+	add_memory(hc, res);
+	add_cpu(hc, res);
+	if (pids > 0)
+		json_set_int(json_set(res, "pids", json_object()), "limit", pids);
+}
+
 /* One --device: its node, and the right to use it. */
 static int add_device(const struct json *d, struct json *devices, struct json *rules, struct err *err)
 {
@@ -426,14 +436,10 @@ static int add_resources(const struct container *c, struct json *linux_, struct 
 {
 	const struct json *hc = ctr_host(c), *v = json_get(hc, "Devices");
 	struct json *res = json_set(linux_, "resources", json_object()), *rules, *devices = NULL;
-	int64_t pids = json_get_int(hc, "PidsLimit", 0);
 	int r = 0;
 
 	rules = json_set(res, "devices", oci_default_device_rules(host_bool(c, "Privileged")));
-	add_memory(hc, res);
-	add_cpu(hc, res);
-	if (pids > 0)
-		json_set_int(json_set(res, "pids", json_object()), "limit", pids);
+	spec_limits(hc, res);
 	if (json_len(v))
 		devices = json_set(linux_, "devices", json_array());
 	for (size_t i = 0; r == 0 && i < json_len(v); i++)

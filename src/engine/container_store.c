@@ -1,7 +1,8 @@
 /* Containers in the database. The state is one JSON document:
  *
  *   Status    "created" | "running" | "exited"     ExitCode, OOMKilled, Error     Pid
- *   Started, Finished   ns                         RestartCount, StoppedByUser, ExitPending */
+ *   Started, Finished   ns                         RestartCount, StoppedByUser, ExitPending,
+ *   Paused */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -34,6 +35,7 @@ static char *state_text(const struct container *c)
 	json_set_str(j, "Error", c->error);
 	json_set_int(j, "RestartCount", c->restart_count);
 	json_set_bool(j, "StoppedByUser", c->stopped_by_user);
+	json_set_bool(j, "Paused", c->paused);
 	json_set_bool(j, "ExitPending", c->exit_pending);
 	return json_dump(j);
 }
@@ -54,6 +56,7 @@ static void state_read(struct container *c, const struct json *j)
 	c->restart_count = (unsigned)json_get_int(j, "RestartCount", 0);
 	c->stopped_by_user = json_get_bool(j, "StoppedByUser", false);
 	c->exit_pending = json_get_bool(j, "ExitPending", false);
+	c->paused = c->status == CTR_RUNNING && json_get_bool(j, "Paused", false);
 }
 
 int container_store(struct container *c, struct err *err)
@@ -80,6 +83,14 @@ void container_save(struct container *c)
 int container_save_name(struct container *c, struct err *err)
 {
 	return db_run(c->engine->db, err, "UPDATE containers SET name = ? WHERE id = ?", "ss", c->name,
+		      c->id);
+}
+
+int container_save_doc(struct container *c, struct err *err)
+{
+	_cleanup_free_ char *config = json_dump(c->doc);
+
+	return db_run(c->engine->db, err, "UPDATE containers SET config = ? WHERE id = ?", "ss", config,
 		      c->id);
 }
 

@@ -95,6 +95,9 @@ int exec_create(struct container *c, const struct json *body, const char **ret_i
 
 	if (c->status != CTR_RUNNING)
 		return not_running(c, err);
+	if (c->paused)
+		return err_msg(err, ERR_CONFLICT, 0,
+			       "Container %s is paused, unpause the container before exec", c->id);
 	if (!cmd)
 		return err_msg(err, ERR_INVALID, 0, "No exec command specified");
 	if (!str_empty(dir) && *dir != '/')
@@ -176,6 +179,9 @@ static int check_startable(const struct exec *x, struct err *err)
 		return err_msg(err, ERR_CONFLICT, 0, "exec command %s is already running", x->id);
 	if (x->c->status != CTR_RUNNING || !ctr_conn(x->c))
 		return not_running(x->c, err);
+	if (x->c->paused)
+		return err_msg(err, ERR_CONFLICT, 0,
+			       "Container %s is paused, unpause the container before exec", x->c->id);
 	return 0;
 }
 

@@ -64,3 +64,5 @@ enum {
 	FILES_KEEP_TYPES = 1 /* PUT: a directory does not replace anything else, nor the other way round */,
 	FILES_OWNER = 2 /* PUT: everything belongs to `user` */
 };
+/* CONTROL */
+enum control_op { CONTROL_PAUSE = 1, CONTROL_RESUME, CONTROL_UPDATE, CONTROL_STATS };

@@ -247,6 +247,20 @@ static int req_ps(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 	return 0;
 }
 
+static int req_control(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
+{
+	struct backend *b = p->super->backend;
+	struct msg_control m;
+	int r = msg_control_decode(f->payload, f->len, &m);
+
+	if (r < 0)
+		return r;
+	if (find_or_refuse(p, f->seq, m.ctr, ""))
+		b->ops->control(b, &m, on_done, call_new(p, f->seq, m.ctr, ""));
+	msg_control_done(&m);
+	return 0;
+}
+
 static int req_files(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 {
 	struct backend *b = p->super->backend;
@@ -319,6 +333,7 @@ int request(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 		[MSG_ATTACH] = req_attach,
 		[MSG_PS] = req_ps,
 		[MSG_FILES] = req_files,
+		[MSG_CONTROL] = req_control,
 		[MSG_DELETE] = req_delete,
 		[MSG_SHUTDOWN] = req_shutdown,
 	};

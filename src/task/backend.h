@@ -12,7 +12,8 @@
 
 struct backend;
 
-/* payload: START: u32 pid (LE); PS: an encoded ps_table; FILES: file_stat; else empty. */
+/* payload: START: u32 pid (LE); PS: an encoded ps_table; FILES: file_stat; CONTROL: stats_table;
+ * else empty. */
 typedef void (*backend_done_fn)(void *userdata, int r, const struct err *e, const void *payload, size_t n);
 
 enum task_stream { TASK_STDIN_FD = 0, TASK_STDOUT = 1, TASK_STDERR = 2 };
@@ -45,6 +46,8 @@ struct backend_ops {
 	void (*resize)(struct backend *b, const char *ctr, const char *exec, unsigned rows, unsigned cols,
 		       backend_done_fn done, void *ud);
 	void (*ps)(struct backend *b, const char *ctr, backend_done_fn done, void *ud);
+	/* Pause, resume, update, stats (msg control). */
+	void (*control)(struct backend *b, const struct msg_control *m, backend_done_fn done, void *ud);
 	/* An operation on a container's files (msg files). fd, taken over, carries the data: a socket, or
 	 * -EBADF for those without. done runs when all is read or written. */
 	void (*files)(struct backend *b, const struct msg_files *m, int fd, backend_done_fn done, void *ud);

@@ -510,6 +510,7 @@ static const struct backend_ops local_ops = {
 	.kill = op_kill,
 	.resize = op_resize,
 	.ps = op_ps,
+	.control = op_control,
 	.files = op_files,
 	.del = op_del,
 	.shutdown = op_shutdown,

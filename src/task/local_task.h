@@ -50,6 +50,12 @@ size_t stdio_in_write(struct ltask *t, const void *p, size_t n);
 void stdio_in_close(struct ltask *t);
 void stdio_pause(struct ltask *t, bool paused);
 
+/* local_control.c */
+void op_control(struct backend *b, const struct msg_control *m, backend_done_fn done, void *ud);
+
+/* stats.c: what a container uses, as a stats_table. */
+void stats_table(const struct rt_stats *s, struct sbuf *out);
+
 /* local_files.c */
 void op_files(struct backend *b, const struct msg_files *m, int fd, backend_done_fn done, void *ud);
 

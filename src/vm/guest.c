@@ -16,10 +16,13 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
 #define KILL_PATIENCE_US (30ull * 1000000)
 #define SHUTDOWN_PATIENCE_US (12ull * 1000000)	/* the agent gives tasks 10 s, then writes the disks */
 #define ERROR_TEXT_MAX 2048
+#define STATS_MAX 4096
+#define STATS_NAME_MAX 64
 
 static struct guest *guest_of(struct backend *b)
 {
@@ -189,6 +192,38 @@ static void op_ps(struct backend *b, const char *ctr, backend_done_fn done, void
 	FORWARD(PS, ps, is_table, );
 }
 
+static bool is_number(const char *s)
+{
+	uint64_t v;
+
+	return str_to_u64(s, &v) == 0;
+}
+
+/* Names of few and plain characters, a number for each. */
+static bool is_stats(const void *p, size_t n)
+{
+	struct msg_stats_table m;
+	bool fine;
+
+	if (msg_stats_table_decode(p, n, &m) < 0)
+		return false;
+	fine = strv_len(m.names) == strv_len(m.values) && strv_len(m.names) <= STATS_MAX;
+	for (size_t i = 0; fine && m.names && m.names[i]; i++)
+		fine = strlen(m.names[i]) <= STATS_NAME_MAX && is_number(m.values[i]) &&
+		       !m.names[i][strspn(m.names[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+						      "0123456789._-:@")];
+	msg_stats_table_done(&m);
+	return fine;
+}
+
+static void op_control(struct backend *b, const struct msg_control *m, backend_done_fn done, void *ud)
+{
+	const char *ctr = m->ctr;
+
+	FORWARD(CONTROL, control, m->op == CONTROL_STATS ? is_stats : NULL, .op = m->op,
+		.resources = m->resources);
+}
+
 static void op_files(struct backend *b, const struct msg_files *m, int fd, backend_done_fn done, void *ud)
 {
 	guest_files(guest_of(b), m, fd, done, ud);
@@ -310,6 +345,7 @@ static const struct backend_ops guest_ops = {
     .kill = op_kill,
     .resize = op_resize,
     .ps = op_ps,
+    .control = op_control,
     .files = op_files,
     .del = op_del,
     .shutdown = op_shutdown,
