@@ -8,6 +8,8 @@
 #include "base/fd.h"
 #include "base/strv.h"
 #include "base/timefmt.h"
+#include "oci/image_spec.h"
+#include "oci/ref.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -208,7 +210,80 @@ static void changes(struct request *r, struct engine *e)
 		transfer_collect(e, c, &args, got_changes, r);
 }
 
+/* ---- commit ---- */
+
+static void committed(void *ud, int n, const struct err *e, void *result)
+{
+	struct json *j;
+
+	if (n < 0) {
+		resp_error(ud, e);
+		return;
+	}
+	j = json_object();
+	json_set_str(j, "Id", result);
+	resp_json(ud, 201, j);
+}
+
+/* What the body has of a config replaces the container's; then the changes. */
+static int commit_config(struct request *r, struct container *c, struct json **ret, struct err *err)
+{
+	_cleanup_json_ struct json *config = container_image_config(c);
+	struct json_iter it = {0};
+	int n = 0;
+
+	while (json_next(r->body, &it))
+		if (json_type(it.value) == JSON_STR ? *json_str(it.value) : json_len(it.value) > 0)
+			json_set(config, it.key, json_ref(it.value));
+	for (size_t i = 0; n == 0 && r->query.keys && r->query.keys[i]; i++)
+		if (streq(r->query.keys[i], "changes") && *r->query.values[i])
+			n = image_change_apply(config, r->query.values[i], err);
+	if (n == 0)
+		*ret = TAKE_PTR(config);
+	return n;
+}
+
+/* "repo", "tag" -> "repo:tag"; "" without a repository. */
+static int commit_name(struct request *r, char **ret, struct err *err)
+{
+	const char *repo = http_query_get(&r->query, "repo"), *tag = http_query_get(&r->query, "tag");
+	_cleanup_ref_ struct ref ref = {0};
+	_cleanup_free_ char *name = NULL;
+	int n;
+
+	if (str_empty(repo)) {
+		*ret = xstrdup("");
+		return 0;
+	}
+	name = xasprintf("%s:%s", repo, str_empty(tag) ? "latest" : tag);
+	n = ref_parse(name, &ref, err);
+	if (n == 0)
+		*ret = TAKE_PTR(name);
+	return n;
+}
+
+static void commit(struct request *r, struct engine *e)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_free_ char *name = NULL;
+	struct commit_args a = {
+		.author = http_query_get(&r->query, "author"),
+		.comment = http_query_get(&r->query, "comment"),
+		.pause = http_query_bool(&r->query, "pause", true),
+	};
+	struct container *c;
+
+	if (container_find(e, http_query_get(&r->query, "container") ?: "", &c, &err) < 0 ||
+	    commit_name(r, &name, &err) < 0 || commit_config(r, c, &a.config, &err) < 0) {
+		resp_error(r, &err);
+		return;
+	}
+	a.name = name;
+	container_commit(c, &a, committed, r);
+}
+
 const struct route routes_files[] = {
+	{"POST", "/commit", commit, BODY_JSON},
 	{"GET", "/containers/{id}/archive", get_archive},
 	{"PUT", "/containers/{id}/archive", put_archive, BODY_STREAM},
 	{"GET", "/containers/{id}/export", export},

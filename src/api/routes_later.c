@@ -27,7 +27,6 @@ const struct route routes_later[] = {
 	{"GET", "/containers/{id}/checkpoints", not_supported},
 	{"POST", "/containers/{id}/checkpoints", not_supported},
 	{"POST", "/containers/prune", not_supported},
-	{"POST", "/commit", not_supported},
 	{"POST", "/build", not_supported, BODY_STREAM},
 	{"POST", "/build/prune", not_supported},
 	{"POST", "/build/cancel", not_supported},

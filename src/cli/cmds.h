@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 
 int cmd_attach(struct cli *c, int argc, char **argv);
+int cmd_commit(struct cli *c, int argc, char **argv);
 int cmd_cp(struct cli *c, int argc, char **argv);
 int cmd_create(struct cli *c, int argc, char **argv);
 int cmd_diff(struct cli *c, int argc, char **argv);
@@ -23,6 +24,7 @@ int cmd_kill(struct cli *c, int argc, char **argv);
 int cmd_load(struct cli *c, int argc, char **argv);
 int cmd_logs(struct cli *c, int argc, char **argv);
 int cmd_network_ls(struct cli *c, int argc, char **argv);
+int cmd_pause(struct cli *c, int argc, char **argv);
 int cmd_port(struct cli *c, int argc, char **argv);
 int cmd_ps(struct cli *c, int argc, char **argv);
 int cmd_pull(struct cli *c, int argc, char **argv);
@@ -32,10 +34,13 @@ int cmd_rm(struct cli *c, int argc, char **argv);
 int cmd_rmi(struct cli *c, int argc, char **argv);
 int cmd_run(struct cli *c, int argc, char **argv);
 int cmd_start(struct cli *c, int argc, char **argv);
+int cmd_stats(struct cli *c, int argc, char **argv);
 int cmd_stop(struct cli *c, int argc, char **argv);
 int cmd_system_df(struct cli *c, int argc, char **argv);
 int cmd_tag(struct cli *c, int argc, char **argv);
 int cmd_top(struct cli *c, int argc, char **argv);
+int cmd_unpause(struct cli *c, int argc, char **argv);
+int cmd_update(struct cli *c, int argc, char **argv);
 int cmd_version(struct cli *c, int argc, char **argv);
 int cmd_vm_prepare(struct cli *c, int argc, char **argv);
 int cmd_vm_status(struct cli *c, int argc, char **argv);

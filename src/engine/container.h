@@ -73,6 +73,17 @@ struct attach_args {
 };
 void container_attach(struct container *c, const struct attach_args *a);
 
+/* A new image from what the container has written. Result: the image's id (const char *). */
+struct commit_args {
+	const char *name;		/* "repo:tag", "" = none */
+	const char *author, *comment;
+	bool pause;			/* stop it meanwhile, if it runs */
+	struct json *config;		/* of the image; taken */
+};
+void container_commit(struct container *c, const struct commit_args *a, engine_done_fn done, void *ud);
+/* What an image made of it would say of how to run it; new. */
+struct json *container_image_config(const struct container *c);
+
 void container_pause(struct container *c, bool on, engine_done_fn done, void *ud);
 /* Changes limits and the restart policy; body: the fields of POST /containers/ID/update. */
 void container_update(struct container *c, const struct json *body, engine_done_fn done, void *ud);

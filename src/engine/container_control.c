@@ -153,19 +153,16 @@ static struct json *merged(const struct container *c, const struct json *body)
 /* A machine has the memory and the processors it was made with. */
 static int check_machine(const struct container *c, const struct json *hc, struct err *err)
 {
-	const struct engine_config *cfg = &c->engine->cfg;
-	int64_t was = json_get_int(ctr_host(c), "Memory", 0), is = json_get_int(hc, "Memory", 0);
-	int64_t cpus = json_get_int(ctr_host(c), "NanoCpus", 0), want = json_get_int(hc, "NanoCpus", 0);
-	uint64_t have = was > 0 ? (uint64_t)was : cfg->vm_memory;
-	_cleanup_free_ char *size = size_human_bytes((double)have);
+	int64_t memory = json_get_int(hc, "Memory", 0), cpus = json_get_int(hc, "NanoCpus", 0);
+	_cleanup_free_ char *size = size_human_bytes((double)c->machine_memory);
 
 	if (c->isolation != ISOLATION_HYPERV || c->status != CTR_RUNNING)
 		return 0;
-	if (is > 0 && (uint64_t)is > have)
+	if (memory > 0 && (uint64_t)memory > c->machine_memory)
 		return err_msg(err, ERR_CONFLICT, 0,
-			       "Cannot update container %s: its virtual machine was started with %s of memory: "
-			       "stop the container first", c->id, size);
-	if (want > (cpus > 0 ? (cpus + 999999999) / 1000000000 * 1000000000 : cfg->vm_vcpus * 1000000000ll))
+			       "Cannot update container %s: its virtual machine was started with %s of "
+			       "memory: stop the container first", c->id, size);
+	if (cpus > c->machine_cpus * 1000000000)
 		return err_msg(err, ERR_CONFLICT, 0,
 			       "Cannot update container %s: its virtual machine was started with fewer "
 			       "processors: stop the container first", c->id);

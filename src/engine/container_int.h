@@ -37,6 +37,8 @@ struct container {
 	char *error;
 	unsigned restart_count;
 	bool paused;			/* while it is running */
+	uint64_t machine_memory;	/* hyperv: the limits that its machine was started for */
+	int64_t machine_cpus;
 	bool stopped_by_user;		/* a manual stop: restart policies rest */
 	bool exit_pending;		/* what follows an exit (rm, restart) is still due */
 	uint64_t restart_delay_us;

@@ -269,6 +269,8 @@ static int step_sandbox(struct start *s, struct err *err)
 		if (c->isolation == ISOLATION_HYPERV) {
 			m->accel = xstrdup(s->accel);
 			vm_size(c, m);
+			c->machine_memory = m->memory + m->memory_extra;
+			c->machine_cpus = m->vcpus;
 			m->shares = spec_shares(c);
 		}
 	}

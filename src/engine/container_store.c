@@ -2,7 +2,7 @@
  *
  *   Status    "created" | "running" | "exited"     ExitCode, OOMKilled, Error     Pid
  *   Started, Finished   ns                         RestartCount, StoppedByUser, ExitPending,
- *   Paused */
+ *   Paused, MachineMemory, MachineCpus */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -36,6 +36,8 @@ static char *state_text(const struct container *c)
 	json_set_int(j, "RestartCount", c->restart_count);
 	json_set_bool(j, "StoppedByUser", c->stopped_by_user);
 	json_set_bool(j, "Paused", c->paused);
+	json_set_int(j, "MachineMemory", (int64_t)c->machine_memory);
+	json_set_int(j, "MachineCpus", c->machine_cpus);
 	json_set_bool(j, "ExitPending", c->exit_pending);
 	return json_dump(j);
 }
@@ -56,6 +58,8 @@ static void state_read(struct container *c, const struct json *j)
 	c->restart_count = (unsigned)json_get_int(j, "RestartCount", 0);
 	c->stopped_by_user = json_get_bool(j, "StoppedByUser", false);
 	c->exit_pending = json_get_bool(j, "ExitPending", false);
+	c->machine_memory = (uint64_t)json_get_int(j, "MachineMemory", 0);
+	c->machine_cpus = json_get_int(j, "MachineCpus", 0);
 	c->paused = c->status == CTR_RUNNING && json_get_bool(j, "Paused", false);
 }
 

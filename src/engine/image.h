@@ -43,8 +43,10 @@ struct image_load_ops {
 	void (*progress)(void *ud, const struct json *status);
 	/* Ends it, once. images: ids of what was loaded; said: what to tell ("Loaded image: x:y"). */
 	void (*done)(void *ud, int r, const struct err *e, char *const *ids, char *const *said);
+	bool silent;				/* no event: it is part of something else */
 };
-/* config: NULL = load; else the document of an image to be imported under `tag` ("" = none). */
+/* config: NULL = load; else the document of an image to be imported under `tag` ("" = none). What comes is
+ * one layer, upon those that the document names in rootfs.diff_ids (they are in the store). */
 int image_load_begin(struct engine *e, const struct json *config, const char *tag,
 		     const struct image_load_ops *ops, void *ud, struct image_load **ret, struct err *err);
 size_t image_load_write(struct image_load *l, const void *p, size_t n);	/* bytes taken */

@@ -121,14 +121,21 @@ static uint64_t created_of(const struct json *config)
 	return ns;
 }
 
-static uint64_t size_of(const struct json *doc, char *const *chains)
+/* Of the layers that have come, and of those that were there. */
+static uint64_t size_of(const struct image_load *l, char *const *chains)
 {
-	const struct json *layers = json_get(doc, "layers");
+	const struct json *layers = json_get(l->doc, "layers");
+	_cleanup_strv_ char **new = NULL;
 	uint64_t size = 0;
 
 	for (size_t i = 0; i < json_len(layers); i++)
-		if (strv_has(chains, json_get_str(json_at(layers, i), "chain")))
+		if (strv_has(chains, json_get_str(json_at(layers, i), "chain"))) {
 			size += (uint64_t)json_get_int(json_at(layers, i), "size", 0);
+			strv_add(&new, json_get_str(json_at(layers, i), "chain"));
+		}
+	for (char *const *c = chains; c && *c; c++)
+		if (!strv_has(new, *c))
+			size += image_layer_size(l->engine, *c);
 	return size;
 }
 
@@ -164,7 +171,7 @@ static int store_image(struct image_load *l, const struct json *desc, struct err
 		r = db_run(db, err,
 			   "INSERT OR IGNORE INTO images(id, config, created_ns, size, chain_ids) VALUES(?, "
 			   "?, ?, ?, ?)",
-			   "ssiis", id, text, (int64_t)created_of(config), (int64_t)size_of(l->doc, chains),
+			   "ssiis", id, text, (int64_t)created_of(config), (int64_t)size_of(l, chains),
 			   list);
 	for (char **n = names; r == 0 && n && *n; n++)
 		r = db_run(db, err, "INSERT OR REPLACE INTO image_tags(ref, image_id) VALUES(?, ?)", "ss", *n,
@@ -215,7 +222,7 @@ static struct image *publish(struct image_load *l, const struct json *desc, char
 		(void)json_parse(text, strlen(text), &i->config, NULL);		/* was parsed before */
 		i->chain_ids = json_get_strv(desc, "chains");
 		i->created_ns = created_of(i->config);
-		i->size = size_of(l->doc, i->chain_ids);
+		i->size = size_of(l, i->chain_ids);
 		image_insert(e->images, i);
 	}
 	for (char **n = names; n && *n; n++) {
@@ -251,7 +258,8 @@ static void committed(void *ud, int r, const struct err *we, const struct sbuf *
 		struct image *i = publish(l, json_at(images, k), &said);
 
 		strv_add(&ids, i->id);
-		image_event(l->engine, i, l->mode, image_event_name(l, i));
+		if (!l->ops->silent)
+			image_event(l->engine, i, l->mode, image_event_name(l, i));
 	}
 	load_finish(l, r, &e, ids, said);
 }

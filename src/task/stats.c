@@ -39,7 +39,8 @@ static uint64_t system_ns(void)
 	uint64_t v[7] = { 0 }, sum = 0, hz = (uint64_t)sysconf(_SC_CLK_TCK);
 
 	if (fs_read_line(AT_FDCWD, "/proc/stat", &line) < 0 ||
-	    sscanf(line, "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+	    sscanf(line,
+		   "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
 		   &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6]) < 4)
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(v); i++)
@@ -87,9 +88,10 @@ static void put_io(struct msg_stats_table *t, const struct rt_ios *io, const cha
 static void put_net(struct msg_stats_table *t, const struct rt_netif *n)
 {
 	const struct { const char *name; uint64_t v; } counters[] = {
-		{ "rx_bytes", n->rx_bytes },   { "rx_packets", n->rx_packets }, { "rx_errors", n->rx_errors },
-		{ "rx_dropped", n->rx_dropped }, { "tx_bytes", n->tx_bytes },	{ "tx_packets", n->tx_packets },
-		{ "tx_errors", n->tx_errors }, { "tx_dropped", n->tx_dropped },
+		{ "rx_bytes", n->rx_bytes },	 { "rx_packets", n->rx_packets },
+		{ "rx_errors", n->rx_errors },	 { "rx_dropped", n->rx_dropped },
+		{ "tx_bytes", n->tx_bytes },	 { "tx_packets", n->tx_packets },
+		{ "tx_errors", n->tx_errors },	 { "tx_dropped", n->tx_dropped },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
