@@ -295,6 +295,7 @@ static void prune_images(struct request *r, struct engine *e)
 		for (size_t k = 0; k < json_len(list); k++)
 			json_add(deleted, json_ref(json_at(list, k)));
 	}
+	image_pull_collect(e, 0);
 	json_set_int(out, "SpaceReclaimed", (int64_t)freed);
 	resp_json(r, 200, out);
 }

@@ -1,6 +1,8 @@
 #include "cli/cmds.h"
 
+#include "base/alloc.h"
 #include "base/strv.h"
+#include "cli/creds.h"
 #include "cli/progress.h"
 #include "cli/reference.h"
 
@@ -10,9 +12,10 @@
 int pull_image(struct cli *c, const char *ref, const char *platform, bool quiet, FILE *f, struct err *e)
 {
 	_cleanup_free_ char *canonical = reference_canonical(ref), *repo = NULL, *tag = NULL;
+	_cleanup_free_ char *auth = creds_header(ref), *header = xasprintf("X-Registry-Auth: %s", auth);
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
 	struct progress p = { .out = quiet ? NULL : f, .tty = isatty(fileno(f)) };
-	struct httpc_request req = { .method = "POST", .content_type = "text/plain" };
+	struct httpc_request req = { .method = "POST", .content_type = "text/plain", .header = header };
 	struct httpc *h;
 	int r;
 

@@ -69,6 +69,26 @@ int image_pull(struct engine *e, const char *ref, const char *platform, const st
  */
 void image_pull_cancel(struct image_pull_watch *w);
 
+/* Removes downloads that broke off and are older than that. */
+void image_pull_collect(struct engine *e, uint64_t older_than_s);
+
+/* push: NAME:TAG as it is called here. The same ops: the lines of Docker's stream, then the end. */
+struct image_push;
+int image_push(struct engine *e, const char *name, const struct json *auth, const struct image_pull_ops *ops,
+	       void *ud, struct image_push **ret, struct err *err);
+void image_push_cancel(struct image_push *p);
+
+/* save: an archive of the images named, docker's and an OCI layout at once. */
+struct image_save;
+struct image_save_ops {
+	bool (*data)(void *ud, const void *p, size_t n); /* false: image_save_resume will ask for more */
+	void (*done)(void *ud, bool complete);			/* ends it, once */
+};
+int image_save(struct engine *e, char *const *names, const struct image_save_ops *ops, void *ud,
+	       struct image_save **ret, struct err *err);
+void image_save_resume(struct image_save *s);
+void image_save_cancel(struct image_save *s);
+
 /* What is known of an image's layer or manifest as registries have it. */
 struct image_blob { char *digest, *media_type; int64_t size; };
 void image_blob_done(struct image_blob *b);

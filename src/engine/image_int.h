@@ -35,10 +35,10 @@ int image_blobs_store_manifest(struct engine *e, const char *id, const struct js
 void image_blobs_collect(struct engine *e);
 
 /* image_pull.c */
+/* A status message of insula-registry or insula-puller as a line of Docker's progress stream. */
+struct json *image_progress_line(const struct json *status);
 /* Whether a pull that is at work counts on this layer. */
 bool image_pull_holds(const struct images *im, const char *hex);
-/* Partial downloads: those older than the age. */
-void image_pull_collect(struct engine *e, uint64_t older_than_s);
 
 /* image_load.c */
 /* Unpacks what lies in staging/archive as an OCI layout. staging is taken over. what: see insula-puller's

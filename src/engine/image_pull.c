@@ -125,7 +125,7 @@ static void tell(struct pull *p, struct json *line /* taken */)
 	json_free(line);
 }
 
-static void tell_status(struct pull *p, const struct json *m)
+struct json *image_progress_line(const struct json *m)
 {
 	const char *id = json_get_str(m, "id"), *status = json_get_str(m, "status");
 	int64_t total = json_get_int(m, "total", -1), current = json_get_int(m, "current", 0);
@@ -142,7 +142,7 @@ static void tell_status(struct pull *p, const struct json *m)
 	}
 	if (id)
 		json_set_str(o, "id", id);
-	tell(p, o);
+	return o;
 }
 
 static void tell_plain(struct pull *p, const char *id, const char *status)
@@ -245,7 +245,7 @@ static void on_message(void *ud, const struct json *m)
 	else if (streq(op, "done") && json_get_str(m, "digest"))
 		strv_add(&p->done, json_get_str(m, "digest"));
 	else if (streq(op, "status"))
-		tell_status(p, m);
+		tell(p, image_progress_line(m));
 }
 
 /* --- unpacking --- */
@@ -262,7 +262,7 @@ static void on_progress(void *ud, const struct json *status)
 {
 	struct pull *p = ud;
 
-	tell_status(p, status);
+	tell(p, image_progress_line(status));
 }
 
 static void on_room(void *ud)

@@ -72,6 +72,8 @@ int httpc_send(struct httpc *c, const struct httpc_request *r)
 		    c->user_agent);
 	if (r->content_type)
 		sbuf_printf(&b, "Content-Type: %s\r\n", r->content_type);
+	if (r->header)
+		sbuf_printf(&b, "%s\r\n", r->header);
 	if (r->upgrade)
 		sbuf_puts(&b, "Connection: Upgrade\r\nUpgrade: tcp\r\n");
 	if (r->chunked)

@@ -11,6 +11,7 @@ struct httpc;
 struct httpc_request {
 	const char *method, *target;
 	const char *content_type;	/* NULL = none */
+	const char *header;		/* one more, "Name: value"; NULL = none */
 	const void *body;
 	size_t body_len;
 	bool chunked;			/* the body follows by httpc_send_chunk */

@@ -139,6 +139,43 @@ int manifest_parse(const char *p, size_t n, const char *content_type, struct man
 	return 0;
 }
 
+/* --- writing --- */
+
+static bool any_oci(const struct descriptor *layers, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (str_starts(layers[i].media_type, MEDIA_OCI_LAYER))
+			return true;
+	return false;
+}
+
+/* Layers of one manifest speak one language. */
+static const char *layer_type(const char *type, bool oci)
+{
+	if (str_ends(type, "zstd"))
+		return MEDIA_OCI_LAYER "+zstd";
+	if (str_ends(type, "gzip"))
+		return oci ? MEDIA_OCI_LAYER "+gzip" : MEDIA_DOCKER_LAYER_GZIP;
+	return oci ? MEDIA_OCI_LAYER : MEDIA_DOCKER_LAYER;
+}
+
+char *manifest_new(const struct descriptor *config, const struct descriptor *layers, size_t n)
+{
+	_cleanup_json_ struct json *doc = json_object();
+	bool oci = any_oci(layers, n);
+	struct json *list;
+
+	json_set_int(doc, "schemaVersion", 2);
+	json_set_str(doc, "mediaType", oci ? MEDIA_OCI_MANIFEST : MEDIA_DOCKER_MANIFEST);
+	json_set(doc, "config",
+		 descriptor_json(oci ? MEDIA_OCI_CONFIG : MEDIA_DOCKER_CONFIG, config->digest, config->size));
+	list = json_set(doc, "layers", json_array());
+	for (size_t i = 0; i < n; i++)
+		json_add(list, descriptor_json(layer_type(layers[i].media_type, oci), layers[i].digest,
+					       layers[i].size));
+	return json_dump(doc);
+}
+
 /* --- platforms --- */
 
 void platform_done(struct platform *p)

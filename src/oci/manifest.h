@@ -37,6 +37,9 @@ void descriptor_done(struct descriptor *d);
 int descriptor_parse(const struct json *j, const char *path, struct descriptor *ret, struct err *e);
 struct json *descriptor_json(const char *media_type, const char *digest, int64_t size);
 
+/* The manifest of an image: Docker's schema 2, or OCI's if a layer's type is one of OCI. Heap. */
+char *manifest_new(const struct descriptor *config, const struct descriptor *layers, size_t n);
+
 /* A platform as users write it: OS[/ARCH[/VARIANT]] or ARCH. "" = this host's. */
 struct platform { char *os, *arch, *variant; };
 int platform_parse(const char *s, struct platform *ret, struct err *e);

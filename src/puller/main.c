@@ -40,14 +40,21 @@ static int run_pull(const struct json *config, struct json *result, struct err *
 	return load_layout(FD_STAGING, config, result, e);
 }
 
+static int run_save(const struct json *config, struct json *result, struct err *e)
+{
+	return save_archive(FD_STAGING, STDOUT_FILENO, config, e);
+}
+
 static const struct mode {
 	const char *name;
 	bool config;		/* reads a document from FD_CONFIG */
 	int (*run)(const struct json *config, struct json *result, struct err *e);
+	bool raw;		/* standard output is no result: errors go to the log */
 } modes[] = {
     {"load", false, run_load},
     {"import", true, run_import},
     {"pull", true, run_pull},
+    {"save", true, run_save, true},
 };
 
 static const struct mode *mode_find(const char *name)
@@ -79,12 +86,17 @@ int main(int argc, char **argv)
 	log_init("insula-puller", LOG_LVL_INFO);
 	mode = argc == 2 ? mode_find(argv[1]) : NULL;
 	if (!mode) {
-		fprintf(stderr, "usage: insula-puller load|import|pull (started by insulad only)\n");
+		fprintf(stderr, "usage: insula-puller load|import|pull|save (started by insulad only)\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
 	umask(0);
 	r = run(mode, result, &e);
+	if (mode->raw) {
+		if (r < 0)
+			log_warn("%s: %s", mode->name, err_text(&e));
+		return r < 0;
+	}
 	if (r < 0) {
 		json_set_str(result, "error", err_text(&e));
 		json_set_int(result, "kind", e.kind);

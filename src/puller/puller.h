@@ -49,4 +49,7 @@ int load_archive(int staging, int fd, struct json *result, struct err *e);
 /* What insula-registry has brought lies in staging/archive as an OCI layout already. what: "platform", and in
  * "have" the chains that the store has. Tells on standard output, a line each, which layer is at work. */
 int load_layout(int staging, const struct json *what, struct json *result, struct err *e);
+/* save.c: what docker save writes since version 25, both a docker archive and an OCI layout. blobs: their
+ * directory; what: "images": id, size of the config, tags, layers and manifest as descriptors. */
+int save_archive(int blobs, int fd, const struct json *what, struct err *e);
 int import_archive(int staging, int fd, const struct json *config, struct json *result, struct err *e);

@@ -187,40 +187,6 @@ static int push_config(struct push *l, struct web *w, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-static bool is_oci(const struct push *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (str_starts(l->layers[i].media_type, MEDIA_OCI_LAYER))
-			return true;
-	return false;
-}
-
-/* Layers of one manifest speak one language. */
-static const char *layer_type(const char *type, bool oci)
-{
-	return !oci			? MEDIA_DOCKER_LAYER_GZIP
-	       : str_ends(type, "zstd") ? MEDIA_OCI_LAYER "+zstd"
-					: MEDIA_OCI_LAYER "+gzip";
-}
-
-static char *new_manifest(const struct push *l)
-{
-	_cleanup_json_ struct json *doc = json_object();
-	bool oci = is_oci(l);
-	struct json *layers;
-
-	json_set_int(doc, "schemaVersion", 2);
-	json_set_str(doc, "mediaType", oci ? MEDIA_OCI_MANIFEST : MEDIA_DOCKER_MANIFEST);
-	json_set(
-	    doc, "config",
-	    descriptor_json(oci ? MEDIA_OCI_CONFIG : MEDIA_DOCKER_CONFIG, l->config.digest, l->config.size));
-	layers = json_set(doc, "layers", json_array());
-	for (size_t i = 0; i < l->n; i++)
-		json_add(layers, descriptor_json(layer_type(l->layers[i].media_type, oci),
-						 l->layers[i].digest, l->layers[i].size));
-	return json_dump(doc);
-}
-
 /* The one that the image came with, byte for byte. */
 static int old_manifest(const struct json *j, char **ret, struct err *e)
 {
@@ -261,7 +227,7 @@ static int put_manifest(struct push *l, struct web *w, const struct json *reques
 	if (l->exact)
 		r = old_manifest(json_get(request, "manifest"), &text, e);
 	else
-		text = new_manifest(l);
+		text = manifest_new(&l->config, l->layers, l->n);
 	if (r == 0)
 		r = manifest_parse(text, strlen(text), NULL, &m, e);
 	if (r < 0)

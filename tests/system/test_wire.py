@@ -15,11 +15,11 @@ API_MAX = (1, 47)
 
 # Endpoints of the API that this version answers with 501, and what else it may say.
 LATER = {
-    ("POST", "/auth"), ("POST", "/build"), ("POST", "/build/prune"), ("POST", "/commit"),
+    ("POST", "/build"), ("POST", "/build/prune"), ("POST", "/commit"),
     ("GET", "/containers/{}/archive"), ("HEAD", "/containers/{}/archive"), ("PUT", "/containers/{}/archive"),
     ("GET", "/containers/{}/changes"), ("GET", "/containers/{}/export"), ("GET", "/containers/{}/stats"),
     ("POST", "/containers/{}/pause"), ("POST", "/containers/{}/unpause"), ("POST", "/containers/{}/update"),
-    ("POST", "/containers/prune"), ("GET", "/images/get"), ("POST", "/images/{}/push"), ("POST", "/images/prune"),
+    ("POST", "/containers/prune"), 
     ("GET", "/images/search"), ("POST", "/networks/create"), ("POST", "/networks/prune"),
     ("POST", "/networks/{}/connect"), ("POST", "/networks/{}/disconnect"), ("DELETE", "/networks/{}"),
     ("POST", "/swarm/init"), ("POST", "/volumes/prune"),
