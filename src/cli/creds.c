@@ -234,7 +234,8 @@ int creds_store(const struct json *auth, struct err *e)
 		if (r < 0)
 			return r;
 	} else {
-		_cleanup_free_ char *pair = xasprintf("%s:%s", user ?: "", token ? "" : password ?: ""), *text = NULL;
+		_cleanup_free_ char *text = NULL,
+				    *pair = xasprintf("%s:%s", user ?: "", token ? "" : password ?: "");
 
 		text = base64_encode(pair, strlen(pair));
 		json_set_str(entry, "auth", text);
