@@ -24,41 +24,78 @@ struct make {
 	bool no_pivot, detach, keep, attached;
 };
 
+static int read_spec(const struct make *m, const char *id, const char *bundle, char **ret_text,
+		     struct oci_spec **ret, struct err *e)
+{
+	_cleanup_free_ char *path = m->config ? xstrdup(m->config) : path_join(bundle, "config.json"),
+			    *text = NULL;
+	struct oci_spec *spec;
+	size_t n;
+	int r = fs_read(AT_FDCWD, path, 16 << 20, &text, &n);
+
+	if (r < 0)
+		return err_set(e, ERR_INVALID, r, "read '%s'", path);
+	r = oci_spec_parse(text, n, &spec, e);
+	if (r < 0)
+		return r;
+	if (runtime_cgroups == TOOL_CGROUPFS)
+		cgroup_path_default(spec, id);
+	if (runtime_cgroups == TOOL_NO_CGROUPS) {
+		free(spec->cgroups_path);
+		spec->cgroups_path = NULL;
+	}
+	*ret_text = TAKE_PTR(text);
+	*ret = spec;
+	if (spec->process && spec->process->terminal && !m->console && !m->attached)
+		return err_msg(e, ERR_INVALID, 0,
+			       "cannot allocate a terminal for a detached container without "
+			       "--console-socket");
+	return 0;
+}
+
+/* The state directory, with the socket that `start` will call. */
+static int make_dir(const char *id, char **ret, int *ret_listener, struct err *e)
+{
+	_cleanup_free_ char *dir = state_path(id, ""), *sock = path_join(dir, "start.sock");
+	int fd, r;
+
+	if (fs_mkdir_p(runtime_root, 0711) < 0 || mkdir(dir, 0700) < 0)
+		return errno == EEXIST
+			   ? err_msg(e, ERR_CONFLICT, -EEXIST, "container with id '%s' already exists", id)
+			   : err_set(e, ERR_SYSTEM, -errno, "create '%s'", dir);
+	fd = sock_listen_unix(sock, 0600);
+	r = fd < 0 ? fd : fd_set_nonblock(fd, false);
+	if (r < 0) {
+		(void)fs_rm_rf(AT_FDCWD, dir);
+		return err_set(e, ERR_SYSTEM, r, "listen on '%s'", sock);
+	}
+	*ret = TAKE_PTR(dir);
+	*ret_listener = fd;
+	return 0;
+}
+
 /* Makes the container and what is remembered of it. ret_console: the terminal's master if the process has one
  * and there is no --console-socket for it. */
 static int make_container(const char *id, const struct make *m, struct proc *init, int *ret_console,
 			  struct err *e)
 {
-	_cleanup_free_ char *bundle = realpath(m->bundle ? m->bundle : ".", NULL), *path = NULL, *text = NULL,
-			    *dir = NULL, *sock = NULL;
+	_cleanup_free_ char *bundle = realpath(m->bundle ? m->bundle : ".", NULL), *text = NULL, *dir = NULL;
 	_cleanup_oci_spec_ struct oci_spec *spec = NULL;
 	_cleanup_close_ int listener = -EBADF, console = -EBADF;
 	struct rt_container *c = NULL;
-	size_t n;
 	int r;
 
 	if (!rt_id_valid(id))
 		return err_msg(e, ERR_INVALID, 0, "invalid container id: '%s'", id);
 	if (!bundle)
 		return err_set(e, ERR_INVALID, -errno, "open bundle '%s'", m->bundle);
-	path = m->config ? xstrdup(m->config) : path_join(bundle, "config.json");
-	r = fs_read(AT_FDCWD, path, 16 << 20, &text, &n);
-	if (r < 0)
-		return err_set(e, ERR_INVALID, r, "read '%s'", path);
-	r = oci_spec_parse(text, n, &spec, e);
+	if (m->preserve < 0 || m->preserve > 1 << 16)
+		return tool_usage(e, "invalid number of descriptors to preserve");
+	r = read_spec(m, id, bundle, &text, &spec, e);
+	if (r == 0)
+		r = make_dir(id, &dir, &listener, e);
 	if (r < 0)
 		return r;
-	if (!runtime_systemd)
-		cgroup_path_default(spec, id);
-	dir = state_path(id, "");
-	if (fs_mkdir_p(runtime_root, 0711) < 0 || mkdir(dir, 0700) < 0)
-		return errno == EEXIST
-			   ? err_msg(e, ERR_CONFLICT, -EEXIST, "container with id '%s' already exists", id)
-			   : err_set(e, ERR_SYSTEM, -errno, "create '%s'", dir);
-	sock = path_join(dir, "start.sock");
-	listener = sock_listen_unix(sock, 0600);
-	r = listener < 0 ? err_set(e, ERR_SYSTEM, listener, "listen on '%s'", sock)
-			 : fd_set_nonblock(listener, false);
 	struct rt_create_args a = {
 	    .id = id,
 	    .bundle = bundle,
@@ -68,18 +105,14 @@ static int make_container(const char *id, const struct make *m, struct proc *ini
 	    .ipc_ns_fd = -EBADF,
 	    .preserve_fds = (int)m->preserve,
 	    .no_pivot = m->no_pivot,
-	    .systemd_cgroup = runtime_systemd,
+	    .systemd_cgroup = runtime_cgroups == TOOL_SYSTEMD,
 	    .console_socket = m->console,
 	    .start_listen_fd = listener,
 	};
 
-	if (r == 0 && spec->process && spec->process->terminal && !m->console && !m->attached)
-		r = err_msg(e, ERR_INVALID, 0,
-			    "cannot allocate a terminal for a detached container without --console-socket");
+	r = rt_create(&a, &c, init, &console, e);
 	if (r == 0)
-		r = rt_create(&a, &c, init, &console, e);
-	if (r == 0)
-		r = state_write(id, bundle, init->pid, text, spec, c, e);
+		r = state_write(bundle, text, spec, c, e);
 	if (r == 0)
 		r = tool_write_pid(m->pid_file, init->pid, e);
 	if (r < 0 && c) {

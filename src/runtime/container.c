@@ -318,6 +318,11 @@ static int let_go(const struct rt_container *c, const struct oci_process *p, con
 	return gate_release(sync, e);
 }
 
+static int check_group(const struct rt_container *c, struct err *e)
+{
+	return c->cg ? 0 : err_msg(e, ERR_INVALID, -EOPNOTSUPP, "container %s has no cgroup", c->id);
+}
+
 /* The group that an exec starts in: descriptors to join it by. */
 static int exec_group(const struct rt_container *c, const struct rt_exec_args *a, int *ret_v2, int *tasks,
 		      size_t *n_tasks, struct err *e)
@@ -326,6 +331,8 @@ static int exec_group(const struct rt_container *c, const struct rt_exec_args *a
 	const struct cgroup *cg = c->cg;
 	int r;
 
+	if (a->cgroup && (r = check_group(c, e)) < 0)
+		return r;
 	if (!cg)
 		return 0;
 	if (a->cgroup) {
@@ -416,11 +423,6 @@ int rt_kill(struct rt_container *c, int signo, bool all, struct err *e)
 	if (r == -ESRCH)
 		return err_msg(e, ERR_CONFLICT, r, "container not running");
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "signal container %s", c->id) : 0;
-}
-
-static int check_group(const struct rt_container *c, struct err *e)
-{
-	return c->cg ? 0 : err_msg(e, ERR_INVALID, -EOPNOTSUPP, "container %s has no cgroup", c->id);
 }
 
 bool rt_paused(const struct rt_container *c)

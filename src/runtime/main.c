@@ -28,17 +28,36 @@ static int open_log(const char *path, const char *format)
 {
 	int fd;
 
-	if (format && !streq(format, "json") && !streq(format, "text"))
+	if (format && !streq(format, "json") && !streq(format, "text")) {
+		fprintf(stderr, "insula-runtime: unknown log-format '%s'\n", format);
 		return -EINVAL;
+	}
 	if (streq(format, "json"))
 		log_set_json(true);
 	if (!path)
 		return 0;
 	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+	/* Not being able to log is no reason not to work. */
 	if (fd < 0)
-		return -errno;
-	log_set_fd(fd);
+		fprintf(stderr, "insula-runtime: open log '%s': %s\n", path, strerror(errno));
+	else
+		log_set_fd(fd);
 	return 0;
+}
+
+static int set_cgroups(const char *manager)
+{
+	static const char *const names[] = {
+		[TOOL_CGROUPFS] = "cgroupfs", [TOOL_SYSTEMD] = "systemd", [TOOL_NO_CGROUPS] = "disabled",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!manager || streq(manager, names[i])) {
+			runtime_cgroups = (enum tool_cgroups)i;
+			return 0;
+		}
+	fprintf(stderr, "insula-runtime: unknown cgroup manager '%s'\n", manager);
+	return -EINVAL;
 }
 
 static const struct command *command_find(const char *name)
@@ -61,7 +80,7 @@ int main(int argc, char **argv)
 	    {0, "log-level", OPT_STR, &level, "level", NULL},
 	    {0, "debug", OPT_BOOL, &debug, NULL, "Say more"},
 	    {0, "rootless", OPT_STR, &rootless, "value", NULL},
-	    {0, "cgroup-manager", OPT_STR, &manager, "name", "cgroupfs (default) or systemd"},
+	    {0, "cgroup-manager", OPT_STR, &manager, "name", "cgroupfs (default), systemd, disabled"},
 	    {0, "systemd-cgroup", OPT_BOOL, &systemd, NULL, "As --cgroup-manager systemd"},
 	    {'v', "version", OPT_BOOL, &version, NULL, "Print the version"},
 	    {'h', "help", OPT_BOOL, &want_help, NULL, "Print this"},
@@ -82,11 +101,8 @@ int main(int argc, char **argv)
 			help(opts);
 		return version || want_help ? 0 : 1;
 	}
-	if (manager && !streq(manager, "cgroupfs") && !streq(manager, "systemd")) {
-		fprintf(stderr, "insula-runtime: unknown cgroup manager '%s'\n", manager);
+	if (set_cgroups(systemd ? "systemd" : manager) < 0)
 		return 1;
-	}
-	runtime_systemd = systemd || streq(manager, "systemd");
 	c = command_find(args[0]);
 	if (!c) {
 		fprintf(stderr, "insula-runtime: unknown command '%s' (see --help)\n", args[0]);
@@ -94,13 +110,8 @@ int main(int argc, char **argv)
 	}
 	if (!runtime_root)
 		runtime_root = xstrdup(RUNTIME_ROOT);
-	r = open_log(log, format);
-	if (r == -EINVAL) {
-		fprintf(stderr, "insula-runtime: unknown log-format '%s'\n", format);
+	if (open_log(log, format) < 0)
 		return 1;
-	}
-	if (r < 0)
-		fprintf(stderr, "insula-runtime: open log '%s': %s\n", log, strerror(-r));
 	if (debug || streq(level, "debug"))
 		log_init("insula-runtime", LOG_LVL_DEBUG);
 	if (fs_check_kernel() < 0) {

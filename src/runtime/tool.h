@@ -15,11 +15,13 @@ struct state {
 
 /* --root. */
 extern char *runtime_root;
-/* --systemd-cgroup. */
-extern bool runtime_systemd;
+/* --cgroup-manager, --systemd-cgroup. */
+enum tool_cgroups { TOOL_CGROUPFS, TOOL_SYSTEMD, TOOL_NO_CGROUPS };
+extern enum tool_cgroups runtime_cgroups;
 
-int state_write(const char *id, const char *bundle, pid_t pid, const char *config,
-		const struct oci_spec *spec, const struct rt_container *c, struct err *e);
+/* config: the text of its configuration. */
+int state_write(const char *bundle, const char *config, const struct oci_spec *spec,
+		const struct rt_container *c, struct err *e);
 /* ERR_NOT_FOUND "container 'x' does not exist". */
 int state_read(const char *id, struct state *ret, struct err *e);
 void state_done(struct state *s);

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 
 char *runtime_root;
-bool runtime_systemd;
+enum tool_cgroups runtime_cgroups;
 
 char *state_path(const char *id, const char *file)
 {
@@ -38,9 +38,11 @@ static int start_time(pid_t pid, uint64_t *ret)
 	return status == 'Z' || status == 'X' ? -ESRCH : 0;
 }
 
-int state_write(const char *id, const char *bundle, pid_t pid, const char *config,
-		const struct oci_spec *spec, const struct rt_container *c, struct err *e)
+int state_write(const char *bundle, const char *config, const struct oci_spec *spec,
+		const struct rt_container *c, struct err *e)
 {
+	const char *id = c->id;
+	pid_t pid = c->init.pid;
 	_cleanup_json_ struct json *o = json_object();
 	_cleanup_free_ char *path = state_path(id, "state.json"), *copy = state_path(id, "config.json"),
 			    *text = NULL;
@@ -56,11 +58,12 @@ int state_write(const char *id, const char *bundle, pid_t pid, const char *confi
 	json_set_str(o, "created", now);
 	rootfs = *spec->root.path == '/' ? xstrdup(spec->root.path) : path_join(bundle, spec->root.path);
 	json_set_str(o, "rootfs", rootfs);
-	json_set_str(o, "cgroup", c->cg->path);
+	if (c->cg)
+		json_set_str(o, "cgroup", c->cg->path);
 	if (c->unit)
 		json_set_str(o, "unit", c->unit);
 	/* A later call may come from another group. */
-	if (*c->cg->path != '/' && cgroup_read_own(&own) == 0)
+	if (c->cg && *c->cg->path != '/' && cgroup_read_own(&own) == 0)
 		json_set_str(o, "ownCgroup", own);
 	if (spec->annotations)
 		json_set(o, "annotations", json_ref(spec->annotations));
@@ -164,7 +167,7 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 	if (!streq(state_status(s), "stopped"))
 		(void)proc_open(s->pid, &c->init);
 	c->unit = xstrdup(json_get_str(s->doc, "unit"));
-	r = cgroup_new(group ? group : "", json_get_str(s->doc, "ownCgroup"), &c->cg, e);
+	r = group ? cgroup_new(group, json_get_str(s->doc, "ownCgroup"), &c->cg, e) : 0;
 	if (r == 0 && spec->rdt.given)
 		r = rdt_new(&spec->rdt, s->id, NULL, &c->rdt, e);
 	/* Only a new process needs the filter. */

@@ -331,6 +331,26 @@ def test_limits_that_cannot_be_had(rt, resources, words):
     assert rt("state", "oci-limit").returncode == 1
 
 
+def test_no_cgroup(rt):
+    """As crun has it: the container stays in the caller's groups."""
+    rt.write(LOOP)
+    plain = rt.command
+    rt.command = lambda *a: [*plain()[:3], "--cgroup-manager", "disabled", *map(str, a)]
+    assert rt.create("oci-nocg") == 0
+    rt.command = plain
+    assert rt("start", "oci-nocg").returncode == 0
+    pid = json.loads(rt("state", "oci-nocg").stdout)["pid"]
+    assert "insula" not in pathlib.Path(f"/proc/{pid}/cgroup").read_text()
+    assert rt("exec", "oci-nocg", "echo", "in").stdout == "in\n"
+    for command in ("pause", "update"):
+        assert "has no cgroup" in rt(command, "oci-nocg").stderr
+    assert "has no cgroup" in rt("events", "--stats", "oci-nocg").stderr
+    assert rt("exec", "--cgroup", "x", "oci-nocg", "true").returncode == 1
+    assert rt("delete", "-f", "oci-nocg").returncode == 0
+    wait_for(lambda: gone(pid))
+    assert "unknown cgroup manager 'x'" in rt("--cgroup-manager", "x", "list").stderr
+
+
 def test_intel_rdt_without_the_hardware(rt):
     if "resctrl" in pathlib.Path("/proc/self/mounts").read_text():
         words = "linux.intelRdt.closID: class 'nosuch' does not exist"
