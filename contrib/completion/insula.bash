@@ -26,7 +26,7 @@ _insula() {
 		path=${COMP_WORDS[1]}
 		case $path in container | image | network | system | vm | volume) path="$path ${COMP_WORDS[2]}" ;; esac
 		case $path in
-		run | create | rmi | history | tag | *image* | "container run" | "container create") words=$(_insula_names image) ;;
+		run | create | rmi | history | tag | push | save | *image* | "container run" | "container create") words=$(_insula_names image) ;;
 		exec | attach | stop | kill | top | container*exec | container*attach | container*stop | container*kill | container*top)
 			words=$(_insula_names running) ;;
 		load | import) COMPREPLY=($(compgen -f -- "$cur")); return ;;

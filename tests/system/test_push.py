@@ -264,3 +264,17 @@ def test_prune(engine, cli):
     assert "p:1" in engine.cli(cli, "image", "prune", "-af").ok()
     assert engine.cli(cli, "image", "prune", "-af").ok() == "Total reclaimed space: 0B"
     assert store_of(engine) == ([], [], [], [])
+
+
+def test_committed_images_are_pushed(engine, registry, busybox, isolation):
+    """The layer of a commit, and the others as they came."""
+    c = Cli(engine, "insula", isolation)
+    cid = c("run", "-d", "--network", "none", "busybox", "sh", "-c", "echo new >/made; sleep 100").ok()
+    from conftest import wait_for
+    wait_for(lambda: c("exec", cid, "cat", "/made").code == 0)
+    name = f"{registry.host}/committed-{isolation}:1"
+    c("commit", cid, name).ok()
+    engine.cli("insula", "rm", "-f", cid).ok()
+    engine.cli("insula", "push", name).ok()
+    engine.cli("insula", "rmi", name).ok()
+    assert c("run", "--rm", "--network", "none", name, "cat", "/made").ok() == "new"
