@@ -66,7 +66,7 @@ def rt(tmp_path):
     yield r
     for i in r.ids:
         r("delete", "-f", i)
-    assert not list(pathlib.Path("/sys/fs/cgroup").glob("*/insula/oci-*"))
+    assert not [d for i in r.ids for d in pathlib.Path("/sys/fs/cgroup").glob(f"*/insula/{i}")]
     assert open("/proc/self/mountinfo").read() == mounts
 
 

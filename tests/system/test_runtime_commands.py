@@ -429,3 +429,45 @@ def test_help_and_unknown_words(rt):
         assert p.returncode == 0 and p.stdout.startswith(f"Usage:  insula-runtime {c}")
     assert "unknown command 'frobnicate'" in rt("frobnicate").stderr
     assert "unknown flag: --frob" in rt("list", "--frob").stderr
+
+
+# --- run ---
+
+def test_run_passes_signals_on(rt):
+    rt.write(["sh", "-c", "trap 'echo got; exit 3' TERM; touch /tmp/ready; while :; do sleep 0.05; done"])
+    rt.ids.add("oci-sig")
+    p = subprocess.Popen(rt.command("run", "oci-sig"), cwd=rt.bundle, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    wait_for((rt.bundle / "rootfs/tmp/ready").exists)
+    p.terminate()
+    assert p.communicate(timeout=20)[0] == "got\n" and p.returncode == 3
+    assert "does not exist" in rt("state", "oci-sig").stderr
+
+
+def test_run_ends_as_its_process_was_ended(rt):
+    rt.write(["sh", "-c", "kill -KILL $$"])
+    assert rt("run", "oci-end").returncode in (0, 137)      # the kernel spares the first of a pid namespace
+    rt.config["linux"]["namespaces"] = [n for n in rt.config["linux"]["namespaces"] if n["type"] != "pid"]
+    rt.write(["sh", "-c", "kill -KILL $$"])
+    assert rt("run", "oci-end").returncode == 137
+
+
+def test_run_with_descriptors_and_another_config(rt, tmp_path):
+    rt.write(["sh", "-c", "echo kept >&3"], oomScoreAdj=600)
+    os.rename(rt.bundle / "config.json", tmp_path / "other.json")
+    f = open(tmp_path / "f", "w+")
+    os.dup2(f.fileno(), 3, inheritable=True) if f.fileno() != 3 else os.set_inheritable(3, True)
+
+    def run(*o):
+        return subprocess.run(rt.command("run", "--config", tmp_path / "other.json", "--bundle", rt.bundle, *o, "oci-rfd"),
+                              pass_fds=(3,), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert run().returncode != 0
+    assert run("--preserve-fds", "1").returncode == 0
+    assert (tmp_path / "f").read_text() == "kept\n"
+    assert "invalid number" in run("--preserve-fds", "-1").stderr
+
+
+def test_oom_score_of_init_and_exec(rt):
+    start(rt, "oci-score", oomScoreAdj=600)
+    pid = json.loads(rt("state", "oci-score").stdout)["pid"]
+    assert pathlib.Path(f"/proc/{pid}/oom_score_adj").read_text() == "600\n"
+    assert rt("exec", "oci-score", "cat", "/proc/self/oom_score_adj").stdout == "600\n"

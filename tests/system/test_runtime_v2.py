@@ -32,7 +32,7 @@ def v2(rt):
     yield rt
     for i in rt.ids:
         rt("delete", "-f", i)
-    assert not list(unified().glob("insula/oci-*"))
+    assert not [i for i in rt.ids if (unified() / "insula" / i).exists()]
 
 
 def test_life(v2):
