@@ -35,8 +35,10 @@ check: test-deps
 	@$(MAKE) --no-print-directory all guest images
 	@tests/run.py --build $(BUILD)
 
-# Everything that check runs, the same with sanitizers, and longer fuzzing.
+# Everything that check runs, insula-runtime below the other engines, the same tests with sanitizers, and longer
+# fuzzing.
 check-full: test-deps
+	@tools/install-deps compat
 	@$(MAKE) --no-print-directory all guest images
 	@tests/run.py --build $(BUILD) --full
 

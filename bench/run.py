@@ -1,9 +1,9 @@
-#!/usr/bin/env python3
-"""Start-up, exec and memory figures of insula beside its peers, in one run, as a table.
+#!/usr/bin/python3
+"""Start-up, exec and memory figures of insula beside its peers, in one run, as one table.
 
-Every command is a whole process, timed from outside; ours and the peers' runs are interleaved, the
-median and the tenth percentile are printed. A peer that is not installed, or that cannot run on this
-host, is shown as such with the reason."""
+Every command is a whole process, timed from outside, with a pause before each, so that it starts from idle
+as a user's does; ours and the peers' runs are interleaved. A time is the median, with the tenth percentile
+in brackets. A peer that is not installed is named with the reason and its column is empty."""
 import argparse
 import json
 import os
@@ -15,46 +15,63 @@ import sys
 import tempfile
 import time
 
+import peers
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/system"))
+COLUMNS = ("insula", "docker CLI on insulad", "docker", "podman", "insula-runtime", "crun", "runc")
+LIMITS_KIB = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 
-def once(argv, env, cwd=None):
+class Table:
+    """Rows of cells by column; printed as Markdown."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, what, budget, cells):
+        self.rows.append((what, budget, cells))
+        print(f"  {what}: " + ", ".join(f"{n} {c}" for n, c in cells.items()), file=sys.stderr, flush=True)
+
+    def text(self):
+        used = [c for c in COLUMNS if any(c in cells for _, _, cells in self.rows)]
+        head = ["what", "budget", *used]
+        lines = [head, ["---"] * len(head)]
+        lines += [[what, budget or "-", *(cells.get(c, "") for c in used)] for what, budget, cells in self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def once(argv, env=None, cwd=None, out=None):
     t = time.perf_counter()
-    p = subprocess.run(argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    p = subprocess.run(argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out or subprocess.DEVNULL,
+                       stderr=subprocess.PIPE, timeout=120)
     dt = (time.perf_counter() - t) * 1000
     if p.returncode:
         raise RuntimeError(p.stderr.decode(errors="replace").strip()[-200:] or f"exit {p.returncode}")
-    return dt
+    return p.stdout if out else dt
 
 
-def measure(rows, runs):
-    """rows: name -> (argv, env, cwd). Interleaved; one warm-up each."""
-    times, errors = {n: [] for n in rows}, {}
+def times(rows, runs, pause):
+    """rows: column -> (argv, env). Interleaved, the first run of each not counted. -> column -> cell"""
+    all_times, cells = {n: [] for n in rows}, {}
     for i in range(runs + 1):
-        for n, (argv, env, cwd) in rows.items():
-            if n in errors:
+        for n, (argv, env) in rows.items():
+            if n in cells:
                 continue
+            time.sleep(pause)
             try:
-                dt = once(argv, env, cwd)
-            except (RuntimeError, FileNotFoundError) as ex:
-                errors[n] = str(ex)
+                dt = once(argv, env)
+            except (RuntimeError, OSError, subprocess.TimeoutExpired) as ex:
+                cells[n] = "failed"
+                print(f"{n}: {ex}", file=sys.stderr)
                 continue
             if i:
-                times[n].append(dt)
-    return times, errors
-
-
-def table(title, rows, runs, budget=None):
-    times, errors = measure(rows, runs)
-    print(f"\n{title}" + (f"   (budget {budget} ms)" if budget else ""))
-    for n in rows:
-        if n in errors:
-            print(f"  {n:<34} cannot run here: {errors[n]}")
-        else:
-            t = sorted(times[n])
-            print(f"  {n:<34} median {statistics.median(t):8.1f} ms   p10 {t[len(t) // 10]:8.1f} ms   n={len(t)}")
-    sys.stdout.flush()
+                all_times[n].append(dt)
+    for n, t in all_times.items():
+        if n not in cells:
+            t.sort()
+            cells[n] = f"{statistics.median(t):.1f} ms ({t[len(t) // 10]:.1f})"
+    return {n: cells[n] for n in rows}
 
 
 def rss(pid):
@@ -64,94 +81,208 @@ def rss(pid):
     return 0
 
 
-def bundle(base):
+def processes():
+    """Pid, name, command line of all."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            yield pid, open(f"/proc/{pid}/comm").read().strip(), open(f"/proc/{pid}/cmdline").read()
+        except OSError:
+            pass
+
+
+def resident(name, word):
+    """Resident memory of the process with that name and a word in its command line, as a cell."""
+    found = [rss(pid) for pid, comm, cmd in processes() if comm == name[:15] and word in cmd]
+    return f"{name} {found[0]:.1f} MiB" if found else f"{name} not found"
+
+
+class Bundle:
     """A busybox bundle for the OCI runtimes."""
-    b = pathlib.Path(base) / "bundle"
-    (b / "rootfs/bin").mkdir(parents=True)
-    for d in ("proc", "sys", "dev", "tmp", "etc"):
-        (b / "rootfs" / d).mkdir()
-    shutil.copy("/bin/busybox", b / "rootfs/bin/busybox")
-    for a in ("true", "sh", "sleep"):
-        os.symlink("busybox", b / "rootfs/bin" / a)
-    ns = [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")]
-    opts = ["nosuid", "noexec", "nodev"]
-    (b / "config.json").write_text(json.dumps({
-        "ociVersion": "1.0.2",
-        "process": {"terminal": False, "user": {"uid": 0, "gid": 0}, "args": ["/bin/true"], "env": ["PATH=/bin"], "cwd": "/"},
-        "root": {"path": "rootfs"}, "hostname": "bench",
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": opts},
-            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": opts},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": opts + ["ro"]}],
-        "linux": {"namespaces": ns}}))
-    return b
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        (self.path / "rootfs/bin").mkdir(parents=True)
+        for d in ("proc", "sys", "dev", "tmp", "etc"):
+            (self.path / "rootfs" / d).mkdir()
+        shutil.copy("/bin/busybox", self.path / "rootfs/bin/busybox")
+        for a in ("true", "sh", "sleep"):
+            os.symlink("busybox", self.path / "rootfs/bin" / a)
+        self.write(["/bin/true"])
+
+    def write(self, args, memory=None):
+        opts = ["nosuid", "noexec", "nodev"]
+        linux = {"namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")]}
+        if memory:
+            linux["resources"] = {"memory": {"limit": memory, "swap": memory}}
+        (self.path / "config.json").write_text(json.dumps({
+            "ociVersion": "1.0.2",
+            "process": {"terminal": False, "user": {"uid": 0, "gid": 0}, "args": args, "env": ["PATH=/bin"], "cwd": "/"},
+            "root": {"path": "rootfs"}, "hostname": "bench",
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                 "options": ["nosuid", "mode=755", "size=65536k"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                 "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+                {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": opts},
+                {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": opts},
+                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": opts + ["ro"]}],
+            "linux": linux}))
+
+
+def smallest_limit(command, bundle):
+    """The smallest memory limit with which five runs of five succeed."""
+    for kib in LIMITS_KIB:
+        bundle.write(["/bin/true"], kib * 1024)
+        try:
+            for i in range(5):
+                once(command("run", "--bundle", bundle.path, "bench-limit"))
+        except (RuntimeError, subprocess.TimeoutExpired):
+            subprocess.run(command("delete", "-f", "bench-limit"), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            continue
+        finally:
+            bundle.write(["/bin/true"])
+        return f"{kib} KiB"
+    return "above 8 MiB"
+
+
+def many(command, bundle, count):
+    """create, start, delete, one container after another."""
+    t = time.perf_counter()
+    for i in range(count):
+        cid = f"bench-{i}"
+        subprocess.run(command("create", "--bundle", bundle.path, cid), check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        once(command("start", cid))
+        once(command("delete", "-f", cid))
+    dt = time.perf_counter() - t
+    return f"{dt:.1f} s ({dt * 1000 / count:.1f} ms each)"
+
+
+def runtimes(t, a, h, base):
+    """The OCI runtimes by themselves; called inside the peers' namespaces."""
+    bundle = Bundle(f"{base}/bundle")
+    bundle_run = Bundle(f"{base}/bundle-exec")
+    bundle_run.write(["/bin/sleep", "1000"])
+    peak = f"{base}/peak"
+    subprocess.run(["cc", "-O2", "-static", "-o", peak, str(ROOT / "bench/peak.c")], check=True)
+    have = {"insula-runtime": h.program("insula-runtime")}
+    have.update((n, n) for n in ("crun", "runc") if not peers.missing((n,)))
+
+    def of(exe):
+        return lambda *args: [exe, "--root", f"{base}/state-{os.path.basename(exe)}", *map(str, args)]
+    cmd = {n: of(exe) for n, exe in have.items()}
+    run = {n: (c("run", "--bundle", bundle.path, f"bench-{n}"), None) for n, c in cmd.items()}
+    t.add("`run` of a bundle, from idle", "4 ms, below crun", times(run, a.runs, a.pause))
+    t.add("`run` of a bundle, back to back", "", times(run, a.runs * 2, 0))
+    for n, c in cmd.items():
+        # The container keeps what it gets as standard error: no pipe.
+        subprocess.run(c("run", "-d", "--bundle", bundle_run.path, f"exec-{n}"), check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    t.add("runtime's `exec` of `true`", "",
+          times({n: (c("exec", f"exec-{n}", "/bin/true"), None) for n, c in cmd.items()}, a.runs, a.pause))
+    for n, c in cmd.items():
+        once(c("delete", "-f", f"exec-{n}"))
+    t.add(f"create, start, delete of {a.containers} containers", "",
+          {n: many(c, bundle, a.containers) for n, c in cmd.items()})
+    t.add("peak memory of `run`, with all its processes", "", {
+        n: f"{int(once([peak, *c('run', '--bundle', bundle.path, 'bench-peak')], out=subprocess.PIPE))} KiB"
+        for n, c in cmd.items()})
+    t.add("smallest memory limit", "", {n: smallest_limit(c, bundle) for n, c in cmd.items()})
+
+
+def engines(t, a, h, e, docker, podman):
+    """Whole engines through their CLIs."""
+    env, ins = e.env(), h.program("insula")
+
+    def both(*args):
+        return {"insula": ([ins, *args], env), "docker CLI on insulad": ([h.docker_cli(), *args], env)}
+
+    def with_peers(*args):
+        rows = both(*args)
+        if docker:
+            rows["docker"] = (docker.command(*args), docker.env)
+        if podman:
+            limits = podman.LIMITS if args[0] == "run" else ()
+            rows["podman"] = (podman.command(args[0], *limits, *args[1:]), podman.env)
+        return rows
+    t.add("`run --rm --network none busybox true`", "15 ms",
+          times(with_peers("run", "--rm", "--network", "none", "busybox", "true"), a.runs, a.pause))
+    t.add("the same on the default bridge", "25 ms",
+          times(with_peers("run", "--rm", "busybox", "true"), a.runs, a.pause))
+    cid = e.cli("insula", "run", "-d", "--name", "bench", "busybox", "sleep", "1000").ok()
+    for p, limits in ((docker, ()), (podman, peers.Podman.LIMITS)):
+        if p:
+            p("run", "-d", "--name", "bench", *limits, "busybox", "sleep", "1000")
+    t.add("`exec` of `true`, process", "6 ms", times(with_peers("exec", "bench", "true"), a.runs, a.pause))
+    hyperv = both("run", "--rm", "--isolation=hyperv", "busybox", "true")
+    t.add("`run --rm --isolation=hyperv busybox true`", "350 ms emulated, 80 ms KVM",
+          times(hyperv, max(5, a.runs // 2), a.pause))
+    vm = e.cli("insula", "run", "-d", "--name", "vm", "--isolation=hyperv", "busybox", "sleep", "1000").ok()
+    t.add("`exec` of `true`, hyperv", "", times(both("exec", "vm", "true"), a.runs, a.pause))
+    time.sleep(2)
+    cells = {"insula": f"insulad {rss(e.proc.pid):.1f} MiB"}
+    if docker:
+        cells["docker"] = resident("dockerd", str(docker.base)) + ", " + resident("containerd", str(docker.base))
+    t.add("resident, the daemon with two containers", "8 MiB", cells)
+    cells = {"insula": resident("insula-shim", cid)}
+    if docker:
+        cells["docker"] = resident("containerd-shim-runc-v2", str(docker.base))
+    if podman:
+        cells["podman"] = resident("conmon", str(podman.base))
+    t.add("resident, each container", "1 MiB", cells)
+    t.add("resident, each hyperv container without QEMU", "2 MiB", {"insula": resident("vmwp", vm)})
+    e.cli("insula", "rm", "-f", cid, vm)
+
+
+def start_peer(kind, place, base, image):
+    name = kind.__name__.lower()
+    why = peers.missing(kind.needs)
+    try:
+        if not why:
+            return kind(place, base, image)
+    except (RuntimeError, OSError) as ex:
+        why = str(ex)
+    print(f"{name} takes no part: {why}", flush=True)
+    return None
 
 
 def main():
-    ap = argparse.ArgumentParser()
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--build", default="build")
     ap.add_argument("--runs", type=int, default=20)
+    ap.add_argument("--pause", type=float, default=0.25, help="seconds before each run")
+    ap.add_argument("--containers", type=int, default=1000, help="how many to create, start and delete")
+    ap.add_argument("--runtimes", metavar="DIR", help=argparse.SUPPRESS)
     a = ap.parse_args()
-    build = pathlib.Path(a.build).resolve()
-    os.environ.setdefault("INSULA_BUILD", str(build))
+    os.environ["INSULA_BUILD"] = os.environ.get("INSULA_BUILD") or str(pathlib.Path(a.build).resolve())
     import conftest as h
+    if a.runtimes:
+        t = Table()
+        runtimes(t, a, h, a.runtimes)
+        print(json.dumps(t.rows))
+        return
     base = tempfile.mkdtemp(prefix="insula-bench-")
-    e = h.Engine(base)
-    e.start()
+    t, e, place, started = Table(), h.Engine(base), peers.Place(), []
+    image = h.IMAGES / "busybox.tar"
+    for n in ("crun", "runc"):
+        if peers.missing((n,)):
+            print(f"{n} takes no part: not installed", flush=True)
     try:
-        for i in ("busybox", "debian"):
-            e.cli("insula", "load", "-q", "-i", h.IMAGES / f"{i}.tar").ok()
-        env, ins = e.env(), h.program("insula")
-        run = lambda *f: ([ins, "run", "--rm", *f, "busybox", "true"], env, None)
-        dk = lambda *f: ([h.docker_cli(), "run", "--rm", *f, "busybox", "true"], env, None)
-        penv = dict(os.environ)
-        rows = {"insula": run("--network", "none"), "docker CLI on insulad": dk("--network", "none")}
-        bridge = {"insula": run(), "docker CLI on insulad": dk()}
-        if shutil.which("podman"):
-            pod = ["podman", "run", "--rm", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
-            rows["podman"] = ([*pod, "--network", "none", "busybox", "true"], penv, None)
-            bridge["podman"] = ([*pod, "busybox", "true"], penv, None)
-        if os.path.exists("/run/docker.sock"):
-            denv = dict(penv, DOCKER_HOST="unix:///run/docker.sock")
-            rows["docker"] = ([h.docker_cli(), "run", "--rm", "--network", "none", "busybox", "true"], denv, None)
-            bridge["docker"] = ([h.docker_cli(), "run", "--rm", "busybox", "true"], denv, None)
-        table("run --rm --network none busybox true, process", rows, a.runs, 15)
-        table("run --rm busybox true on the default bridge, process", bridge, a.runs, 25)
-        b = bundle(base)
-        rt = {}
-        for name, exe in (("insula-runtime", h.program("insula-runtime")), ("crun", "crun"), ("runc", "runc")):
-            if shutil.which(exe):
-                pre = ["unshare", "-m", "--propagation", "private", "sh", "-c",
-                       "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"", "sh"] if name == "crun" else []
-                rt[name] = ([*pre, exe, "--root", f"{base}/rt-{name}", "run", "--bundle", str(b), f"bench-{name}"], penv, None)
-            else:
-                rt[name] = ([exe], penv, None)
-        table("OCI runtime: run of a bundle with `true`", rt, a.runs, 4)
-        cid = e.cli("insula", "run", "-d", "busybox", "sleep", "1000").ok()
-        table("exec of `true` in a running container, process",
-              {"insula": ([ins, "exec", cid, "true"], env, None), "docker CLI on insulad": ([h.docker_cli(), "exec", cid, "true"], env, None)},
-              a.runs, 6)
-        vm = e.cli("insula", "run", "-d", "--isolation=hyperv", "busybox", "sleep", "1000").ok()
-        table("exec of `true` in a running container, hyperv",
-              {"insula": ([ins, "exec", vm, "true"], env, None)}, a.runs)
-        table("run --rm busybox true, hyperv (cold boot)", {"insula": run("--isolation=hyperv")}, max(3, a.runs // 5))
-        time.sleep(2)
-        print("\nresident memory, MiB")
-        print(f"  {'insulad':<34} {rss(e.proc.pid):6.1f}   (budget 8)")
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                comm, cmd = open(f"/proc/{pid}/comm").read().strip(), open(f"/proc/{pid}/cmdline").read()
-            except OSError:
-                continue
-            for name, mine, budget in (("insula-shim", cid, 1), ("vmwp", vm, 2)):
-                if comm == name and mine in cmd:
-                    print(f"  {name:<34} {rss(pid):6.1f}   (budget {budget})")
-        e.cli("insula", "rm", "-f", cid, vm)
+        e.start()
+        e.cli("insula", "load", "-q", "-i", image).ok()
+        started = [start_peer(k, place, base, image) for k in (peers.Docker, peers.Podman)]
+        engines(t, a, h, e, *started)
+        out = subprocess.run(place.at(sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--runtimes", base), stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, check=True).stdout
+        t.rows += json.loads(out)
+        print(f"\n{t.text()}")
     finally:
+        for p in filter(None, started):
+            p.stop()
         e.stop()
+        place.stop()
         shutil.rmtree(base, ignore_errors=True)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs the tests and ends with one line: N passed, N failed.
 
-Plain: layer check, unit tests, system tests, short fuzzing. --full adds the same tests on a build with
-ASan and UBSan, and longer fuzzing. A part that cannot run counts as a failure, never as a skip."""
+Plain: layer check, unit tests, system tests, short fuzzing. --full adds insula-runtime below
+other engines, the same tests on a build with ASan and UBSan, and longer fuzzing. A part that cannot run counts as a failure, never as a skip."""
 import argparse
 import os
 import pathlib
@@ -116,6 +116,13 @@ def sanitized(build, deadline):
         os.environ.pop(k)
 
 
+def compat(build):
+    """insula-runtime below containerd, Podman and dockerd; the tests of the docker CLI with Debian's older one."""
+    pytest(build, "compat", ["tests/compat"])
+    path = os.pathsep.join(["/usr/bin", os.environ["PATH"]])
+    pytest(build, "docker-20.10", ["tests/system/test_demo.py", "tests/system/test_cli.py", "-k", "docker"], {"PATH": path})
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--build", default="build")
@@ -133,6 +140,7 @@ def main():
         pytest(build, "system", ["tests/system"])
         fuzz(build, 5)
     if a.full and not a.rest:
+        compat(build)
         deadline = time.time() + a.seconds
         sanitized(build, deadline)
         if time.time() < deadline - 300:

@@ -112,8 +112,11 @@ int devices_setup(const struct oci_spec *s, int rootfd, struct err *e)
 		return err_set(e, ERR_INVALID, dev, "\"/dev\" of the image is not a real directory");
 	mask = umask(0);
 	r = make_defaults(dev, e);
-	for (size_t i = 0; r == 0 && i < s->devices.n; i++)
-		r = make_device(rootfd, &s->devices.v[i], e);
+	for (size_t i = 0; r == 0 && i < s->devices.n; i++) {
+		/* Engines list the host's own for a privileged container; here it is the link to pts/ptmx. */
+		if (!streq(s->devices.v[i].path, "/dev/ptmx"))
+			r = make_device(rootfd, &s->devices.v[i], e);
+	}
 	umask(mask);
 	if (r == 0 && m && strv_has(m->options, "ro")) {
 		r = mount_set(dev, false, MOUNT_ATTR_RDONLY, 0, 0);

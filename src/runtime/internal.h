@@ -153,7 +153,7 @@ struct mount_opts {
 	uint64_t set, clear;		/* of this mount */
 	uint64_t rec_set, rec_clear;	/* of all below it too ("rro" and the like) */
 	uint64_t propagation;		/* MS_SHARED, ..., 0 = leave */
-	bool propagation_rec, bind, recursive;
+	bool propagation_rec, bind, recursive, copyup;
 	char **data;			/* for the file system: "key" or "key=value" */
 };
 int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e);

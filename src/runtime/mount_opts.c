@@ -11,6 +11,7 @@ enum opt_kind {
 	O_PROPAGATION,
 	O_BIND,
 	O_NOTHING,	/* accepted: the default, or without a meaning on today's kernels */
+	O_COPYUP,	/* a tmpfs starts with what the image has at its place */
 	O_DATA,		/* an option of the superblock: handed to the file system */
 };
 
@@ -50,6 +51,7 @@ static const struct mount_opt {
     ATIME("noatime", MOUNT_ATTR_NOATIME),
     ATIME("strictatime", MOUNT_ATTR_STRICTATIME),
 #undef ATIME
+    {"tmpcopyup", O_COPYUP},
     {"async", O_NOTHING},
     {"nomand", O_NOTHING},
     {"mand", O_NOTHING},
@@ -100,6 +102,9 @@ int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e
 		case O_BIND:
 			ret->bind = true;
 			ret->recursive |= m->recursive;
+			break;
+		case O_COPYUP:
+			ret->copyup = true;
 			break;
 		case O_NOTHING:
 			break;

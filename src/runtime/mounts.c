@@ -1,6 +1,7 @@
 /* The mounts of the configuration. */
 #include "runtime/internal.h"
 #include "base/alloc.h"
+#include "base/copy.h"
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/strv.h"
@@ -80,12 +81,23 @@ static int tmpfs_inherit(struct mount_ctx *c, const struct oci_mount *m, char **
 	return 0;
 }
 
+/* tmpcopyup: the tmpfs starts with what the image has at its place. */
+static int copy_up(struct mount_ctx *c, const struct oci_mount *m, int mnt, struct err *e)
+{
+	_cleanup_close_ int from = fs_open_in_root(c->rootfd, m->destination, O_RDONLY | O_DIRECTORY, 0);
+	int r = from < 0 ? from : fs_copy_tree(from, mnt);
+
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "tmpcopyup") : 0;
+}
+
 static int mount_fs(struct mount_ctx *c, const struct oci_mount *m, struct mount_opts *o, struct err *e)
 {
-	uint64_t attrs = o->set | o->rec_set;
+	uint64_t attrs = o->set | o->rec_set, late = o->copyup ? MOUNT_ATTR_RDONLY : 0;
 	_cleanup_close_ int mnt = -EBADF;
 	int r;
 
+	if (o->copyup && !streq(m->type, "tmpfs"))
+		return err_msg(e, ERR_INVALID, 0, "tmpcopyup is only allowed on tmpfs mounts");
 	if (streq(m->type, "tmpfs")) {
 		r = tmpfs_inherit(c, m, &o->data, e);
 		if (r < 0)
@@ -94,10 +106,15 @@ static int mount_fs(struct mount_ctx *c, const struct oci_mount *m, struct mount
 	/* Device nodes are still to be made in /dev: it becomes read-only at the end (devices_setup). */
 	if (streq(m->destination, "/dev"))
 		attrs &= ~(uint64_t)MOUNT_ATTR_RDONLY;
-	mnt = mount_new_fs(m->type, m->source, o->data, attrs, e);
+	mnt = mount_new_fs(m->type, m->source, o->data, attrs & ~late, e);
 	if (mnt < 0)
 		return mnt;
-	r = mount_set(mnt, o->propagation_rec, 0, 0, o->propagation);
+	if (o->copyup) {
+		r = copy_up(c, m, mnt, e);
+		if (r < 0)
+			return r;
+	}
+	r = mount_set(mnt, o->propagation_rec, attrs & late, 0, o->propagation);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot set mount options");
 	return attach(c, mnt, m->destination, true, e);
