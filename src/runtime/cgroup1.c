@@ -74,8 +74,9 @@ static int apply_limits(struct cgroup *cg, const struct oci_resources *r, struct
 
 	if (limit == -1 && !swap)
 		swap = -1;
-	(void)cgroup_get(cg, "memory", "memory.limit_in_bytes", &now);
-	swap_first = swap == -1 || (swap && now < (uint64_t)swap);
+	if (limit && swap)
+		(void)cgroup_get(cg, "memory", "memory.limit_in_bytes", &now);
+	swap_first = swap == -1 || (limit && swap && now < (uint64_t)swap);
 	rc = swap_first ? set_swap(cg, swap, e) : 0;
 	if (rc == 0 && limit)
 		rc = set_memory(cg, limit, e);

@@ -122,12 +122,18 @@ static bool frozen(const struct state *s)
 	return cgroup_frozen(cg);
 }
 
+static bool alive(const struct state *s)
+{
+	uint64_t started;
+
+	return start_time(s->pid, &started) == 0 && (int64_t)started == json_get_int(s->doc, "started", 0);
+}
+
 const char *state_status(const struct state *s)
 {
 	_cleanup_free_ char *sock = state_path(s->id, "start.sock");
-	uint64_t started;
 
-	if (start_time(s->pid, &started) < 0 || (int64_t)started != json_get_int(s->doc, "started", 0))
+	if (!alive(s))
 		return "stopped";
 	if (fs_exists(sock))
 		return "created";
@@ -164,7 +170,7 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 		return r;
 	c = rt_container_new(s->id, s->bundle);
 	c->outlive = true;
-	if (!streq(state_status(s), "stopped"))
+	if (alive(s))
 		(void)proc_open(s->pid, &c->init);
 	c->unit = xstrdup(json_get_str(s->doc, "unit"));
 	r = group ? cgroup_new(group, json_get_str(s->doc, "ownCgroup"), &c->cg, e) : 0;
