@@ -349,19 +349,28 @@ static int apply_rdma(const struct cgroup *cg, const struct oci_resources *res, 
 	return r;
 }
 
+struct oci_device_rules device_rules_full(const struct oci_device_rules *rules)
+{
+	/* No rules, or rules that end in "all", restrict nothing: there is nothing to add. */
+	size_t more = device_rules_allow_all(rules) ? 0 : ARRAY_SIZE(always_allowed);
+	struct oci_device_rules full = {
+		new_array(struct oci_device_rule, rules->n + more + 1), rules->n + more,
+	};
+
+	if (rules->n)
+		memcpy(full.v, rules->v, rules->n * sizeof *full.v);
+	memcpy(full.v + rules->n, always_allowed, more * sizeof *full.v);
+	return full;
+}
+
 int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e)
 {
-	_cleanup_free_ struct oci_device_rule *rules =
-	    new_array(struct oci_device_rule, res->devices.n + ARRAY_SIZE(always_allowed));
 	struct oci_resources full = *res;
+	_cleanup_free_ struct oci_device_rule *rules = NULL;
 	int r;
 
-	/* No rules, or rules that end in "all", restrict nothing: there is nothing to add. */
-	if (!device_rules_allow_all(&res->devices)) {
-		memcpy(rules, res->devices.v, res->devices.n * sizeof *rules);
-		memcpy(rules + res->devices.n, always_allowed, sizeof always_allowed);
-		full.devices = (struct oci_device_rules){rules, res->devices.n + ARRAY_SIZE(always_allowed)};
-	}
+	full.devices = device_rules_full(&res->devices);
+	rules = full.devices.v;
 	r = check_usage(cg, res, e);
 	if (r == 0)
 		r = cg->unified ? cgroup2_apply(cg, &full, e) : cgroup1_apply(cg, &full, e);

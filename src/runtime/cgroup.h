@@ -85,5 +85,7 @@ int cgroup2_enable(struct cgroup *cg);			/* controllers for the leaf */
 uint64_t cgroup2_weight(uint64_t shares);		/* cpu.shares -> cpu.weight */
 int64_t cgroup2_io_weight(int64_t weight);		/* blkio.weight -> io.weight */
 int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rules, struct err *e);
+/* The rules with what every container may use. Free v. */
+struct oci_device_rules device_rules_full(const struct oci_device_rules *rules);
 /* Whether the rules let everything through. */
 bool device_rules_allow_all(const struct oci_device_rules *rules);

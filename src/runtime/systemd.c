@@ -6,6 +6,7 @@
 #include "runtime/cgroup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -121,6 +122,88 @@ static void put_limits(struct sbuf *b, const struct oci_resources *r, bool v2)
 	put_limit(b, "TasksMax", r->pids_limit ? *r->pids_limit > 0 ? *r->pids_limit : -1 : 0);
 }
 
+/* --- devices: systemd knows only what is allowed --- */
+
+/* "136 pts" of /proc/devices: a group of drivers by its major number. NULL if there is none. */
+static char *driver_group(char type, int64_t major)
+{
+	_cleanup_free_ char *text = NULL;
+	char section = 0;
+
+	if (fs_read(AT_FDCWD, "/proc/devices", 1 << 20, &text, NULL) < 0)
+		return NULL;
+	for (char *save = NULL, *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		long long n;
+		char name[64];
+
+		if (str_starts(l, "Character"))
+			section = 'c';
+		else if (str_starts(l, "Block"))
+			section = 'b';
+		else if (section == type && sscanf(l, "%lld %63s", &n, name) == 2 && n == major)
+			return xasprintf("%s-%s", type == 'c' ? "char" : "block", name);
+	}
+	return NULL;
+}
+
+static char *device_name(const struct oci_device_rule *d)
+{
+	const char *kind = d->type == 'c' ? "char" : "block";
+
+	if (d->major < 0)
+		return d->minor < 0 ? xasprintf("%s-*", kind) : NULL;
+	if (d->minor < 0)
+		return driver_group(d->type, d->major);
+	return xasprintf("/dev/%s/%lld:%lld", kind, (long long)d->major, (long long)d->minor);
+}
+
+static bool same_device(const struct oci_device_rule *a, const struct oci_device_rule *b)
+{
+	return a->type == b->type && a->major == b->major && a->minor == b->minor;
+}
+
+/* Whether a later rule takes this one back. */
+static bool taken_back(const struct oci_device_rules *rules, size_t i)
+{
+	for (size_t k = i + 1; k < rules->n; k++)
+		if (rules->v[k].type == 'a' ||
+		    (!rules->v[k].allow && same_device(&rules->v[k], &rules->v[i])))
+			return true;
+	return false;
+}
+
+/* After a daemon-reload systemd sets the group's devices anew (v1), so it must know them. Rules that begin
+ * with all allowed cannot be said to it: then only our own filter counts. */
+static void put_devices(struct sbuf *b, const struct oci_device_rules *given)
+{
+	struct oci_device_rules rules = device_rules_full(given);
+	bool strict = rules.n > 0;
+	size_t list;
+
+	for (size_t i = 0; i < rules.n; i++)
+		if (rules.v[i].type == 'a')
+			strict = !rules.v[i].allow;
+	put_str(b, "DevicePolicy", strict ? "strict" : "auto");
+	open_property(b, "DeviceAllow", "a(ss)");
+	list = dbus_open_array(b, 8);
+	for (size_t i = 0; strict && i < rules.n; i++) {
+		const struct oci_device_rule *d = &rules.v[i];
+		bool told = d->allow && d->type != 'a' && !taken_back(&rules, i);
+		_cleanup_free_ char *name = told ? device_name(d) : NULL;
+		char access[4];
+
+		if (!name)
+			continue;
+		snprintf(access, sizeof access, "%s%s%s", d->read ? "r" : "", d->write ? "w" : "",
+			 d->mknod ? "m" : "");
+		dbus_put_struct(b);
+		dbus_put_str(b, name);
+		dbus_put_str(b, access);
+	}
+	dbus_close_array(b, list, 8);
+	free(rules.v);
+}
+
 void unit_start_body(struct sbuf *b, const struct unit *u, const char *id, pid_t pid,
 		     const struct oci_resources *res, bool v2)
 {
@@ -139,6 +222,7 @@ void unit_start_body(struct sbuf *b, const struct unit *u, const char *id, pid_t
 		put_bool(b, accounts[i], true);
 	put_bool(b, v2 ? "IOAccounting" : "BlockIOAccounting", true);
 	put_pids(b, pid);
+	put_devices(b, &res->devices);
 	put_limits(b, res, v2);
 	dbus_close_array(b, list, 8);
 	dbus_close_array(b, dbus_open_array(b, 8), 8);	/* auxiliary units: none */

@@ -124,6 +124,14 @@ class FakeSystemd:
             self.stop(unit)
 
     def serve(self, conn):
+        try:
+            self.talk(conn)
+        except ConnectionError:
+            pass        # the other side has what it wanted
+        finally:
+            conn.close()
+
+    def talk(self, conn):
         f = conn.makefile("rb")
         assert f.read(1) == b"\0"
         for line in iter(f.readline, b"BEGIN\r\n"):

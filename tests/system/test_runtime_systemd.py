@@ -33,7 +33,9 @@ def named(s, member):
 def test_a_scope_is_made_and_stopped(rt, systemd):
     rt.config["linux"]["cgroupsPath"] = "oci-test.slice:pre:oci-sd"
     rt.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "cpu": {"shares": 512, "quota": 20000, "period": 100000},
-                                       "pids": {"limit": 40}}
+                                       "pids": {"limit": 40}, "devices": [
+                                           {"allow": False, "access": "rwm"},
+                                           {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rw"}]}
     rt.write(LOOP)
     assert rt.create("oci-sd") == 0
     (name, mode, properties, more), = named(systemd, "StartTransientUnit")
@@ -43,6 +45,8 @@ def test_a_scope_is_made_and_stopped(rt, systemd):
     assert p["Description"] == "insula container oci-sd" and len(p["PIDs"]) == 1
     assert all(p[a] == 1 for a in ("MemoryAccounting", "CPUAccounting", "TasksAccounting"))
     assert (p.get("MemoryMax") or p["MemoryLimit"], p["CPUQuotaPerSecUSec"], p["TasksMax"]) == (64 << 20, 200000, 40)
+    assert p["DevicePolicy"] == "strict"
+    assert {("/dev/char/10:200", "rw"), ("/dev/char/1:3", "rwm"), ("char-*", "m"), ("char-pts", "rwm")} <= set(p["DeviceAllow"])
     # The container is in the scope; who held it open for it is gone.
     pid = json.loads(rt("state", "oci-sd").stdout)["pid"]
     assert "/oci-test.slice/pre-oci-sd.scope" in pathlib.Path(f"/proc/{pid}/cgroup").read_text()
@@ -64,7 +68,8 @@ def test_default_unit_and_later_calls_without_the_option(rt, systemd):
     rt.write(LOOP)
     assert rt.create("oci-sd2") == 0
     assert named(systemd, "StartTransientUnit")[0][0] == "insula-oci-sd2.scope"
-    assert dict(named(systemd, "StartTransientUnit")[0][2])["Slice"] == "system.slice"
+    p = dict(named(systemd, "StartTransientUnit")[0][2])
+    assert (p["Slice"], p["DevicePolicy"], p["DeviceAllow"]) == ("system.slice", "auto", [])
     command = rt.command
     rt.command = lambda *a: [x for x in command(*a) if x != "--systemd-cgroup"]
     assert rt("start", "oci-sd2").returncode == 0
