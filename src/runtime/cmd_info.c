@@ -194,6 +194,7 @@ int cmd_features(int argc, char **argv, struct err *e)
 	for (size_t i = 0; mount_opt_name(i); i++)
 		json_add_str(a, mount_opt_name(i));
 	json_set(o, "linux", linux_features());
+	json_set(o, "potentiallyUnsafeConfigAnnotations", json_array());	/* none changes what we do */
 	a = json_set(o, "annotations", json_object());
 	json_set_str(a, "io.github.seccomp.libseccomp.version", seccomp_lib_version());
 	json_set_str(a, "org.opencontainers.runc.checkpoint.enabled", "false");

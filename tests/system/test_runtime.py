@@ -62,12 +62,12 @@ class Runtime:
 @pytest.fixture
 def rt(tmp_path):
     r = Runtime(tmp_path)
-    mounts = open("/proc/self/mountinfo").read()
     yield r
     for i in r.ids:
         r("delete", "-f", i)
     assert not [d for i in r.ids for d in pathlib.Path("/sys/fs/cgroup").glob(f"*/insula/{i}")]
-    assert open("/proc/self/mountinfo").read() == mounts
+    # What leaks from a container's mounts shows below its root.
+    assert str(tmp_path) not in open("/proc/self/mountinfo").read()
 
 
 def test_run(rt):
