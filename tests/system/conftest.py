@@ -15,6 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("INSULA_BUILD", ROOT / "build"))
 VM_DIR = pathlib.Path(os.environ.get("INSULA_VM_DIR", BUILD / "guest"))
 IMAGES = pathlib.Path(os.environ.get("INSULA_IMAGES", ROOT / "build" / "images"))
+# Whoever runs the tests in the background may ignore it, and what we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 OURS = ("insula-shim", "vmwp", "qemu-system-x86", "virtiofsd", "insula-puller", "insula-registry", "insula-agent")
 
 
@@ -168,14 +170,14 @@ def parent_command(pid):
 
 
 def host_state(base, ids=None):
-    """What must be the same before and after. Control groups of other daemons' containers do not count: ids
-    are those of ours."""
+    """What must be the same before and after. Links and control groups of other daemons' containers do not
+    count: ids are those of ours."""
     state = set()
     for line in open("/proc/self/mountinfo"):
         f = line.split()
         state.add("mount " + f[4])
     for d in os.listdir("/sys/class/net"):
-        if re.fullmatch("in[0-9a-f]{12}", d) or d.startswith(("veth", "tap")):
+        if re.fullmatch("in[0-9a-f]{12}", d) and (ids is None or d[2:] in {x[:12] for x in ids}):
             state.add("link " + d)
     for top in ("/sys/fs/cgroup", *[f"/sys/fs/cgroup/{d}" for d in os.listdir("/sys/fs/cgroup")]):
         ins = os.path.join(top, "insula")

@@ -231,9 +231,9 @@ def test_thousand_connections(bare):
     try:
         for _ in range(1100):
             s = socket.socket(socket.AF_UNIX)
-            s.settimeout(20)
-            s.connect(str(bare.sock))
             socks.append(s)
+            s.connect(str(bare.sock))       # blocking: a full backlog is waited for
+            s.settimeout(20)
         socks[0].sendall(b"GET /_ping HTTP/1.1\r\n\r\n")
         assert socks[0].recv(65536).endswith(b"OK")
         last = socks[-1]
