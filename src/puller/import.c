@@ -14,7 +14,7 @@ int import_archive(int staging, int fd, const struct json *config, struct json *
 	_cleanup_strv_ char **chains = NULL;
 	_cleanup_json_ struct json *doc = json_copy(config);
 	struct json *layers = json_set(result, "layers", json_array()),
-		    *images = json_set(result, "images", json_array()), *fs, *o;
+		    *images = json_set(result, "images", json_array()), *layer, *fs, *o;
 	char hex[65];
 	int r;
 
@@ -25,9 +25,11 @@ int import_archive(int staging, int fd, const struct json *config, struct json *
 		chain = next;
 		strv_add(&chains, chain);
 	}
-	r = layer_stage(staging, fd, NULL, &chain, &diff_id, layers, e);
+	r = layer_stage(staging, fd, chain, &layer, &diff_id, e);
 	if (r < 0)
 		return r;
+	json_add(layers, layer);
+	str_replace(&chain, json_get_str(layer, "chain"));
 	strv_add(&diff_ids, diff_id);
 	strv_add(&chains, chain);
 	fs = json_set(doc, "rootfs", json_object());

@@ -12,24 +12,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static bool staged(const struct json *layers, const char *chain)
-{
-	for (size_t i = 0; i < json_len(layers); i++)
-		if (streq(json_get_str(json_at(layers, i), "chain"), chain))
-			return true;
-	return false;
-}
+/* temp: its name while it is written. */
+struct blob { char digest[72], media[80], temp[32]; int64_t size; int fd; };
 
-struct blob { char digest[72], media[80]; int64_t size; int fd; };
-
-static void describe(struct json *layers, const char *chain, const struct unpack *u, const struct blob *b)
+static struct json *describe(const char *chain, const struct unpack *u, const struct blob *b)
 {
-	struct json *o = json_add(layers, json_object());
+	struct json *o = json_object();
 
 	json_set_str(o, "chain", chain);
 	json_set_int(o, "size", (int64_t)u->size);
 	json_set_strv(o, "opaque", u->opaque);
 	json_set(o, "blob", descriptor_json(b->media, b->digest, b->size));
+	return o;
 }
 
 /* --- the blob that is kept --- */
@@ -66,8 +60,9 @@ static bool link_file(int staging, int archive, const char *name, int fd, const 
 
 	if (fstatat(staging, to, &a, AT_SYMLINK_NOFOLLOW) == 0)
 		return true;
+	/* The same layer twice: another thread was faster. */
 	if (linkat(archive, name, staging, to, AT_SYMLINK_FOLLOW) < 0)
-		return false;
+		return errno == EEXIST;
 	if (fstatat(staging, to, &a, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &b) == 0 &&
 	    a.st_ino == b.st_ino && a.st_dev == b.st_dev)
 		return true;
@@ -104,9 +99,10 @@ static int keep_compressed(int staging, int archive, const char *name, int fd, c
 	return link_file(staging, archive, name, fd, b->digest);
 }
 
-static int keep_begin(int staging, struct blob *b, struct err *e)
+static int keep_begin(int staging, size_t index, struct blob *b, struct err *e)
 {
-	b->fd = openat(staging, "blobs/new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	snprintf(b->temp, sizeof b->temp, "blobs/new-%zu", index);
+	b->fd = openat(staging, b->temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	return b->fd < 0 ? err_set(e, ERR_SYSTEM, -errno, "keep the layer's archive") : 0;
 }
 
@@ -115,7 +111,7 @@ static int keep_end(int staging, struct blob *b, const char *diff_id, struct err
 	_cleanup_free_ char *to = xasprintf("blobs/%s", diff_id + strlen("sha256:"));
 	struct stat st;
 
-	if (fstat(b->fd, &st) < 0 || renameat(staging, "blobs/new", staging, to) < 0)
+	if (fstat(b->fd, &st) < 0 || renameat(staging, b->temp, staging, to) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "keep the layer's archive");
 	fd_close(&b->fd);
 	b->size = st.st_size;
@@ -126,40 +122,40 @@ static int keep_end(int staging, struct blob *b, const char *diff_id, struct err
 
 /* --- unpacking --- */
 
-/* b->fd >= 0: the plain archive is to be kept. */
-static int stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
-		 struct blob *b, struct err *e)
+/* b->fd >= 0: the plain archive is to be kept. chain: of this layer; NULL if it follows from the diff id and
+ * the parent. */
+static int stage(int staging, size_t index, int fd, const char *want, const char *chain, const char *parent,
+		 struct json **ret, char **ret_diff_id, struct blob *b, struct err *e)
 {
 	_cleanup_close_ int dir = -EBADF;
-	_cleanup_free_ char *id = want ? chain_id(*chain, want) : NULL, *path = NULL;
+	_cleanup_free_ char *id = xstrdup(chain), *path = NULL, *temp = xasprintf("layers/new-%zu", index);
 	struct unpack u = { .layer = true, .keep_fd = b->fd };
 	int r = make_dir(staging, "layers", e);
 
 	if (r < 0)
 		return r;
-	if (mkdirat(staging, "layers/new", 0755) < 0)
+	if (mkdirat(staging, temp, 0755) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "make the layer's directory");
-	dir = openat(staging, "layers/new", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = openat(staging, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "open the layer's directory");
 	u.root = dir;
 	r = unpack(&u, fd, e);
 	if (r == 0 && want && !streq(want, u.diff_id))
 		r = err_msg(e, ERR_INVALID, -EBADMSG,
-			    "invalid diffID for layer %zu: expected \"%s\", got \"%s\"", json_len(layers),
-			    want, u.diff_id);
+			    "invalid diffID for layer %zu: expected \"%s\", got \"%s\"", index, want,
+			    u.diff_id);
 	if (r == 0 && b->fd >= 0)
 		r = keep_end(staging, b, u.diff_id, e);
 	if (r == 0) {
 		if (!id)
-			id = chain_id(*chain, u.diff_id);
+			id = chain_id(parent, u.diff_id);
 		path = xasprintf("layers/%s", id + strlen("sha256:"));
-		if (renameat(staging, "layers/new", staging, path) < 0)
+		if (renameat(staging, temp, staging, path) < 0)
 			r = err_set(e, ERR_SYSTEM, -errno, "name the layer's directory");
 	}
 	if (r == 0) {
-		describe(layers, id, &u, b);
-		str_replace(chain, id);
+		*ret = describe(id, &u, b);
 		if (ret_diff_id)
 			*ret_diff_id = xstrdup(u.diff_id);
 	}
@@ -167,47 +163,28 @@ static int stage(int staging, int fd, const char *want, char **chain, char **ret
 	return r;
 }
 
-/* True, and *chain goes on, if this layer is there already. */
-static bool take_staged(const char *want, char **chain, const struct json *layers)
-{
-	_cleanup_free_ char *id = chain_id(*chain, want);
-
-	if (!staged(layers, id))
-		return false;
-	str_replace(chain, id);
-	return true;
-}
-
-int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
-		struct err *e)
+int layer_stage(int staging, int fd, const char *parent, struct json **ret, char **ret_diff_id, struct err *e)
 {
 	struct blob b = { .fd = -EBADF };
-	int r;
+	int r = make_dir(staging, "blobs", e);
 
-	if (want && take_staged(want, chain, layers))
-		return 0;
-	r = make_dir(staging, "blobs", e);
 	if (r == 0)
-		r = keep_begin(staging, &b, e);
+		r = keep_begin(staging, 0, &b, e);
 	if (r == 0)
-		r = stage(staging, fd, want, chain, ret_diff_id, layers, &b, e);
+		r = stage(staging, 0, fd, NULL, NULL, parent, ret, ret_diff_id, &b, e);
 	fd_close(&b.fd);
 	return r;
 }
 
-int layer_stage_file(int staging, int archive, const char *name, int fd, const char *digest, const char *want,
-		     char **chain, struct json *layers, struct err *e)
+int layer_stage_file(const struct layer_file *f, struct json **ret, struct err *e)
 {
 	struct blob b = { .fd = -EBADF };
-	int r;
+	int r = make_dir(f->staging, "blobs", e);
 
-	if (take_staged(want, chain, layers))
-		return 0;
-	r = make_dir(staging, "blobs", e);
-	if (r == 0 && !keep_compressed(staging, archive, name, fd, digest, &b))
-		r = keep_begin(staging, &b, e);
+	if (r == 0 && !keep_compressed(f->staging, f->archive, f->name, f->fd, f->digest, &b))
+		r = keep_begin(f->staging, f->index, &b, e);
 	if (r == 0)
-		r = stage(staging, fd, want, chain, NULL, layers, &b, e);
+		r = stage(f->staging, f->index, f->fd, f->diff_id, f->chain, NULL, ret, NULL, &b, e);
 	fd_close(&b.fd);
 	return r;
 }

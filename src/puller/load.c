@@ -11,18 +11,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/stat.h>
 
 #define DOCUMENT_MAX (8u << 20)
+#define THREADS 4
 
 struct loading {
 	int staging, archive;
 	struct json *images, *layers;
 	struct platform platform;
 	char **have;			/* chains that the store has */
-	bool verified;			/* members are called by their digests, which were checked */
+	bool layout;			/* OCI: blobs are called by their digests */
 	bool tell;			/* which layer is at work */
 };
 
@@ -90,6 +92,20 @@ static int check_tags(char *const *tags, struct err *e)
 	return 0;
 }
 
+/* hex: what it must have. */
+static int verify_blob(int fd, const char *hex, struct err *e)
+{
+	char own[65];
+	int r = sha256_fd(fd, own);
+
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "read blob sha256:%s", hex);
+	if (!streq(own, hex))
+		return err_msg(e, ERR_INVALID, -EBADMSG,
+			       "filesystem layer verification failed for digest sha256:%s", hex);
+	return 0;
+}
+
 static void tell(const struct loading *l, const char *name, const char *status)
 {
 	_cleanup_json_ struct json *o = json_object();
@@ -104,27 +120,125 @@ static void tell(const struct loading *l, const char *name, const char *status)
 	(void)fd_write_full(STDOUT_FILENO, line, strlen(line));
 }
 
-static int load_layer(struct loading *l, const char *name, const char *diff_id, char **chain, struct err *e)
+/* --- layers: several at a time, each in a thread --- */
+
+struct layer_job {
+	const char *name;
+	struct layer_file file;
+	char *chain;
+	bool skip;		/* it is there */
+	struct json *layer;	/* its description, once it is unpacked */
+	struct err e;
+	int r;
+};
+
+struct layer_queue {
+	struct loading *l;
+	struct layer_job *jobs;
+	size_t n, next;
+	bool failed;
+	pthread_mutex_t lock;
+};
+
+static int run_job(struct loading *l, struct layer_job *j)
 {
-	_cleanup_free_ char *id = chain_id(*chain, diff_id), *digest = NULL;
-	_cleanup_close_ int fd = -EBADF;
+	_cleanup_free_ char *digest = NULL;
+	_cleanup_close_ int fd = open_member(l, j->name, &j->e);
 	int r;
 
-	if (strv_has(l->have, id)) {
-		str_replace(chain, id);
-		return 0;
-	}
-	fd = open_member(l, name, e);
 	if (fd < 0)
 		return fd;
-	/* Files of an OCI layout have been verified. */
-	if (str_starts(name, "blobs/sha256/"))
-		digest = xasprintf("sha256:%s", path_basename(name));
-	tell(l, name, "Extracting");
-	r = layer_stage_file(l->staging, l->archive, name, fd, l->verified ? digest : NULL, diff_id, chain,
-			     l->layers, e);
+	/* Files of an OCI layout are called by their digests; here they are verified. */
+	if (l->layout) {
+		r = verify_blob(fd, path_basename(j->name), &j->e);
+		if (r < 0)
+			return r;
+		digest = xasprintf("sha256:%s", path_basename(j->name));
+	}
+	j->file.fd = fd;
+	j->file.digest = digest;
+	tell(l, j->name, "Extracting");
+	r = layer_stage_file(&j->file, &j->layer, &j->e);
 	if (r == 0)
-		tell(l, name, "Pull complete");
+		tell(l, j->name, "Pull complete");
+	return r;
+}
+
+static void *layer_worker(void *arg)
+{
+	struct layer_queue *q = arg;
+
+	for (;;) {
+		struct layer_job *j = NULL;
+
+		pthread_mutex_lock(&q->lock);
+		while (q->next < q->n && q->jobs[q->next].skip)
+			q->next++;
+		if (q->next < q->n && !q->failed)
+			j = &q->jobs[q->next++];
+		pthread_mutex_unlock(&q->lock);
+		if (!j)
+			return NULL;
+		j->r = run_job(q->l, j);
+		pthread_mutex_lock(&q->lock);
+		q->failed |= j->r < 0;
+		pthread_mutex_unlock(&q->lock);
+	}
+}
+
+static void run_queue(struct layer_queue *q)
+{
+	pthread_t threads[THREADS];
+	size_t n = 0;
+
+	/* The first of them is this one. */
+	while (n + 1 < THREADS && n + 1 < q->n && pthread_create(&threads[n], NULL, layer_worker, q) == 0)
+		n++;
+	layer_worker(q);
+	for (size_t i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+}
+
+static bool is_staged(const struct json *layers, const char *chain)
+{
+	for (size_t i = 0; i < json_len(layers); i++)
+		if (streq(json_get_str(json_at(layers, i), "chain"), chain))
+			return true;
+	return false;
+}
+
+/* Unpacks the layers that are not there. chains: theirs, bottom first. */
+static int load_layers(struct loading *l, char *const *names, char *const *diff_ids, char ***chains,
+		       struct err *e)
+{
+	struct layer_queue q = { .l = l, .n = strv_len(names), .lock = PTHREAD_MUTEX_INITIALIZER };
+	int r = 0;
+
+	q.jobs = new_array(struct layer_job, q.n + 1);
+	for (size_t i = 0; i < q.n; i++) {
+		struct layer_job *j = &q.jobs[i];
+
+		j->chain = chain_id(i ? q.jobs[i - 1].chain : NULL, diff_ids[i]);
+		j->name = names[i];
+		j->file = (struct layer_file){ .staging = l->staging, .archive = l->archive, .name = names[i],
+					       .diff_id = diff_ids[i], .chain = j->chain, .index = i };
+		j->skip = strv_has(l->have, j->chain) || is_staged(l->layers, j->chain);
+		strv_add(chains, j->chain);
+	}
+	run_queue(&q);
+	for (size_t i = 0; i < q.n; i++) {
+		struct layer_job *j = &q.jobs[i];
+
+		if (j->layer)
+			json_add(l->layers, j->layer);
+		if (j->r < 0 && r == 0) {
+			r = j->r;
+			err_move(e, &j->e);
+		}
+		err_clear(&j->e);
+		free(j->chain);
+	}
+	free(q.jobs);
 	return r;
 }
 
@@ -151,7 +265,7 @@ static int read_config(struct loading *l, const char *name, char **ret_text, siz
 static int load_image(struct loading *l, const char *config_name, char *const *layers, char *const *tags,
 		      struct json *manifest, struct err *e)
 {
-	_cleanup_free_ char *text = NULL, *chain = NULL;
+	_cleanup_free_ char *text = NULL;
 	_cleanup_strv_ char **diff_ids = NULL, **chains = NULL;
 	char hex[65];
 	size_t n;
@@ -165,12 +279,9 @@ static int load_image(struct loading *l, const char *config_name, char *const *l
 		return err_msg(e, ERR_INVALID, -EBADMSG,
 			       "invalid manifest, layers length mismatch: expected %zu, got %zu",
 			       strv_len(layers), strv_len(diff_ids));
-	for (size_t i = 0; layers && layers[i]; i++) {
-		r = load_layer(l, layers[i], diff_ids[i], &chain, e);
-		if (r < 0)
-			return r;
-		strv_add(&chains, chain);
-	}
+	r = load_layers(l, layers, diff_ids, &chains, e);
+	if (r < 0)
+		return r;
 	sha256_hex(text, n, hex);
 	_cleanup_free_ char *id = xasprintf("sha256:%s", hex);
 	struct json *o = json_add(l->images, json_object());
@@ -204,42 +315,33 @@ static int load_docker(struct loading *l, struct err *e)
 	return r;
 }
 
-/* blobs/sha256/HEX of a descriptor, whose digest must be what the file has. */
-static int blob_path(struct loading *l, const struct json *descriptor, char **ret, struct err *e)
+/* blobs/sha256/HEX of a descriptor. */
+static int blob_name(const struct json *descriptor, char **ret, struct err *e)
 {
 	const char *digest = json_get_str(descriptor, "digest");
-	_cleanup_free_ char *path = NULL;
-	_cleanup_close_ int fd = -EBADF;
-	char hex[65];
-	int r;
 
 	if (!digest || !digest_valid(digest))
 		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid digest in the layout's index");
-	path = xasprintf("blobs/sha256/%s", digest + 7);
-	fd = open_member(l, path, e);
-	if (fd < 0)
-		return fd;
-	r = sha256_fd(fd, hex);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "read %s", path);
-	if (!streq(hex, digest + 7))
-		return err_msg(e, ERR_INVALID, -EBADMSG, "filesystem layer verification failed for digest %s",
-			       digest);
-	*ret = TAKE_PTR(path);
+	*ret = xasprintf("blobs/sha256/%s", digest + 7);
 	return 0;
 }
 
-/* Layers that the store has need not be there. */
-static int layer_path(struct loading *l, const struct json *descriptor, char **ret, struct err *e)
+/* The same, and the file has that digest. */
+static int blob_path(struct loading *l, const struct json *descriptor, char **ret, struct err *e)
 {
-	const char *digest = json_get_str(descriptor, "digest");
-	_cleanup_free_ char *path =
-	    digest && digest_valid(digest) ? xasprintf("blobs/sha256/%s", digest + 7) : NULL;
+	_cleanup_free_ char *path = NULL;
+	_cleanup_close_ int fd = -EBADF;
+	int r = blob_name(descriptor, &path, e);
 
-	if (!l->have || !path || has_member(l, path))
-		return blob_path(l, descriptor, ret, e);
-	*ret = TAKE_PTR(path);
-	return 0;
+	if (r < 0)
+		return r;
+	fd = open_member(l, path, e);
+	if (fd < 0)
+		return fd;
+	r = verify_blob(fd, path_basename(path), e);
+	if (r == 0)
+		*ret = TAKE_PTR(path);
+	return r;
 }
 
 static int keep_manifest(struct loading *l, const char *path, const struct json *doc, struct json **ret,
@@ -285,7 +387,7 @@ static int load_oci_manifest(struct loading *l, const struct json *descriptor, c
 	for (size_t i = 0; r == 0 && i < json_len(json_get(doc, "layers")); i++) {
 		char *layer;
 
-		r = layer_path(l, json_at(json_get(doc, "layers"), i), &layer, e);
+		r = blob_name(json_at(json_get(doc, "layers"), i), &layer, e);
 		if (r == 0)
 			strv_take(&layers, layer);
 	}
@@ -300,7 +402,7 @@ static int load_oci(struct loading *l, struct err *e)
 	int r = read_document(l, "index.json", &index, e);
 	const struct json *list = json_get(index, "manifests");
 
-	l->verified = true;
+	l->layout = true;
 	for (size_t i = 0; r == 0 && i < json_len(list); i++) {
 		const struct json *d = json_at(list, i), *a = json_get(d, "annotations");
 		const char *name = json_get_str(a, "io.containerd.image.name");

@@ -31,16 +31,22 @@ int unpack(struct unpack *u, int fd, struct err *e);
 void unpack_done(struct unpack *u);
 
 /* layer.c */
-/* Unpacks fd as the next layer of a chain in staging/layers, unless that chain is staged already. *chain: the
- * parent's chain id or NULL; replaced by the new one. want: the diff id it must have, NULL = any. Adds its
- * description to layers. */
-int layer_stage(int staging, int fd, const char *want, char **chain, char **ret_diff_id, struct json *layers,
+/* Unpacks what fd (a stream) gives as the layer upon a chain (NULL: the lowest) into staging/layers; the
+ * archive itself is kept as the layer's blob. ret: its description. */
+int layer_stage(int staging, int fd, const char *parent, struct json **ret, char **ret_diff_id,
 		struct err *e);
-/* The same for a file of an archive: archive is its directory, name the file's in it, digest what the file is
- * known to have (NULL = not known). The file itself becomes the layer's blob if registries take such. */
-int layer_stage_file(int staging, int archive, const char *name, int fd, const char *digest, const char *want,
-		     char **chain, struct json *layers, struct err *e);
-
+/* The same for a file of an archive. The file itself becomes the layer's blob if registries take such.
+ * Callable from several threads, each with an index of its own. */
+struct layer_file {
+	int staging, archive;	/* archive: the directory that holds it */
+	const char *name;	/* in there */
+	int fd;
+	const char *digest;	/* what it is known to have; NULL = not known */
+	const char *diff_id;	/* what it must have */
+	const char *chain;	/* what this layer is called */
+	size_t index;
+};
+int layer_stage_file(const struct layer_file *f, struct json **ret, struct err *e);
 /* Gives a file of the archive the name blobs/HEX too: it is to stay. */
 int keep_file(int staging, int archive, const char *name, int fd, const char *digest, struct err *e);
 

@@ -53,6 +53,8 @@ static int load_filter(struct err *e)
 	const struct confine_rule of_self[] = {
 	    {"tgkill", 0, UINT64_MAX, (uint64_t)getpid()},
 	    {"prlimit64", 0, UINT64_MAX, 0},
+	    /* threads, not processes */
+	    {"clone", 0, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM},
 	};
 
 	return confine_syscalls(syscalls, ARRAY_SIZE(syscalls), of_self, ARRAY_SIZE(of_self), false, e);
@@ -80,7 +82,7 @@ static int drop_capabilities(void)
 
 #ifdef __SANITIZE_ADDRESS__
 /* Looking for leaks takes /proc and ptrace, which the sandbox has not. */
-const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";

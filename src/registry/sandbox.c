@@ -123,7 +123,7 @@ static int load_filter(struct err *e)
 
 #ifdef __SANITIZE_ADDRESS__
 /* Looking for leaks takes /proc and ptrace, which the sandbox has not. */
-const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";
