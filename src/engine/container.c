@@ -7,6 +7,7 @@
 #include "base/strv.h"
 #include "engine/db.h"
 #include "engine/events.h"
+#include "engine/health.h"
 #include "engine/volume.h"
 #include <errno.h>
 #include <string.h>
@@ -50,6 +51,7 @@ void container_unref(struct container *c)
 	free(c->dir);
 	free(c->error);
 	json_free(c->doc);
+	health_free(c->health);
 	free(c);
 }
 
@@ -74,6 +76,7 @@ void container_drop(struct container *c)
 	list_remove(&c->link);
 	restart_cancel(c);
 	loop_source_free(TAKE_PTR(c->files_timer));
+	health_stop(c);
 	held_drop(c);
 	execs_of_exited(c, true);
 	container_tell_waiters(c, false);

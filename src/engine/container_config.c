@@ -110,6 +110,25 @@ static void fill_config(struct json *config)
 	}
 }
 
+/* Each part of the check that was not given is the image's. */
+static void inherit_health(struct json *config, const struct json *image)
+{
+	static const char *const numbers[] = {"Interval", "Timeout", "StartPeriod", "StartInterval",
+					      "Retries"};
+	const struct json *theirs = json_get(image, "Healthcheck");
+	struct json *own = json_get(config, "Healthcheck");
+
+	if (json_type(own) != JSON_OBJECT) {
+		inherit(config, image, "Healthcheck");
+		return;
+	}
+	if (!json_len(json_get(own, "Test")) && json_get(theirs, "Test"))
+		json_set(own, "Test", json_copy(json_get(theirs, "Test")));
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (!json_get_int(own, numbers[i], 0) && json_get_int(theirs, numbers[i], 0))
+			json_set_int(own, numbers[i], json_get_int(theirs, numbers[i], 0));
+}
+
 static struct json *build_config(struct create_ctx *x)
 {
 	static const char *const skip[] = {"HostConfig", "NetworkingConfig", NULL};
@@ -124,6 +143,7 @@ static struct json *build_config(struct create_ctx *x)
 	inherit_members(config, image, "ExposedPorts");
 	inherit_members(config, image, "Volumes");
 	inherit_members(config, image, "Labels");
+	inherit_health(config, image);
 	inherit_env(config, image);
 	merge_command(config, image);
 	fill_config(config);
@@ -194,16 +214,6 @@ static int set_command(struct json *doc, const struct json *config, struct err *
 	return 0;
 }
 
-static void warn(struct create_ctx *x, const struct json *config)
-{
-	_cleanup_strv_ char **own = json_get_strv(json_get(config, "Healthcheck"), "Test"),
-			    **theirs = json_get_strv(json_get(x->image_config, "Healthcheck"), "Test");
-
-	if (theirs && !streq(theirs[0], "NONE") && !own)
-		strv_add(&x->warnings,
-			 "The image's health check is not run: this version of insula has no health checks.");
-}
-
 int config_build(struct create_ctx *x, struct json **ret_doc, struct err *err)
 {
 	_cleanup_json_ struct json *doc = json_object();
@@ -225,7 +235,6 @@ int config_build(struct create_ctx *x, struct json **ret_doc, struct err *err)
 	if (r < 0)
 		return r;
 	json_set(doc, "Mounts", mounts);
-	warn(x, config);
 	*ret_doc = TAKE_PTR(doc);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/strv.h"
+#include "engine/health.h"
 #include "super/super.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -30,8 +31,10 @@ void container_task_state(struct container *c, const struct msg_task_state *m)
 		str_replace(&c->error, "");
 		container_save(c);
 		container_event(c, "start", NULL);
+		health_start(c, false);
 	} else if (m->state == TASK_RUNNING) {
 		c->pid = m->pid;
+		health_start(c, true);
 	} else if (m->state == TASK_EXITED && c->status == CTR_RUNNING) {
 		container_exited(c, &x);
 	}
@@ -56,6 +59,7 @@ void container_exited(struct container *c, const struct exit_info *x)
 	struct op *op;
 
 	c->status = CTR_EXITED;
+	health_stop(c);
 	c->paused = false;
 	c->pid = 0;
 	c->exit_code = x->code;

@@ -8,6 +8,7 @@
 #include "engine/image.h"
 #include "engine/network.h"
 #include "engine/exec.h"
+#include "engine/health.h"
 #include "oci/defaults.h"
 #include <string.h>
 #include <strings.h>
@@ -45,6 +46,8 @@ static struct json *state_json(const struct container *c)
 	json_set_str(j, "Error", c->error);
 	json_set_str(j, "StartedAt", started);
 	json_set_str(j, "FinishedAt", finished);
+	if (c->health)
+		json_set(j, "Health", health_json(c));
 	return j;
 }
 
@@ -192,6 +195,14 @@ struct json *container_inspect(struct container *c)
 
 /* ---- ps ---- */
 
+static const char *running_note(const struct container *c)
+{
+	const char *health = health_status(c);
+
+	return c->paused ? " (Paused)" : streq(health, "starting") ? " (health: starting)"
+	     : streq(health, "healthy") ? " (healthy)" : streq(health, "unhealthy") ? " (unhealthy)" : "";
+}
+
 static char *status_text(const struct container *c)
 {
 	uint64_t now = now_real_ns();
@@ -199,7 +210,7 @@ static char *status_text(const struct container *c)
 	_cleanup_free_ char *ago = time_human_duration(now > since ? (now - since) / 1000000000 : 0);
 
 	switch (c->status) {
-	case CTR_RUNNING:	return xasprintf("Up %s%s", ago, c->paused ? " (Paused)" : "");
+	case CTR_RUNNING:	return xasprintf("Up %s%s", ago, running_note(c));
 	case CTR_RESTARTING:	return xasprintf("Restarting (%d) %s ago", c->exit_code, ago);
 	case CTR_REMOVING:	return xstrdup("Removal In Progress");
 	case CTR_DEAD:		return xstrdup("Dead");
@@ -362,7 +373,7 @@ static bool matches(const struct container *c, const struct filters *f, const st
 	return filters_match_prefix(f, "id", c->id) && match_name(c, f) &&
 	       filters_match(f, "status", container_status(c)) &&
 	       filters_match_labels(f, "label", json_get(ctr_config(c), "Labels")) &&
-	       filters_match(f, "network", ctr_network(c)) && filters_match(f, "health", "none") &&
+	       filters_match(f, "network", ctr_network(c)) && filters_match(f, "health", health_status(c)) &&
 	       match_isolation(c, f) && match_volume(c, f) && match_expose(c, f) && match_ancestor(c, f);
 }
 

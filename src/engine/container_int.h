@@ -44,6 +44,8 @@ struct container {
 	uint64_t restart_delay_us;
 	struct loop_source *restart_timer;
 
+	struct health *health;		/* its check, once it was started; health.h */
+
 	struct sup *sup;		/* the supervisor we talk to */
 	struct sup *zombie;		/* the previous one, ending */
 	struct loop_source *files_timer;	/* closes what container_fs.c has opened */

@@ -2,13 +2,14 @@
  *
  *   Status    "created" | "running" | "exited"     ExitCode, OOMKilled, Error     Pid
  *   Started, Finished   ns                         RestartCount, StoppedByUser, ExitPending,
- *   Paused, MachineMemory, MachineCpus */
+ *   Paused, MachineMemory, MachineCpus, Health */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/strv.h"
 #include "engine/db.h"
+#include "engine/health.h"
 #include <errno.h>
 #include <string.h>
 
@@ -36,6 +37,8 @@ static char *state_text(const struct container *c)
 	json_set_int(j, "RestartCount", c->restart_count);
 	json_set_bool(j, "StoppedByUser", c->stopped_by_user);
 	json_set_bool(j, "Paused", c->paused);
+	if (c->health)
+		json_set(j, "Health", health_json(c));
 	json_set_int(j, "MachineMemory", (int64_t)c->machine_memory);
 	json_set_int(j, "MachineCpus", c->machine_cpus);
 	json_set_bool(j, "ExitPending", c->exit_pending);
@@ -58,6 +61,7 @@ static void state_read(struct container *c, const struct json *j)
 	c->restart_count = (unsigned)json_get_int(j, "RestartCount", 0);
 	c->stopped_by_user = json_get_bool(j, "StoppedByUser", false);
 	c->exit_pending = json_get_bool(j, "ExitPending", false);
+	health_load(c, json_get(j, "Health"));
 	c->machine_memory = (uint64_t)json_get_int(j, "MachineMemory", 0);
 	c->machine_cpus = json_get_int(j, "MachineCpus", 0);
 	c->paused = c->status == CTR_RUNNING && json_get_bool(j, "Paused", false);

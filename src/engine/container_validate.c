@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/strv.h"
+#include "engine/health.h"
 #include "oci/defaults.h"
 #include <sched.h>
 #include <string.h>
@@ -543,11 +544,12 @@ int config_check(const struct create_ctx *x, const struct json *config, struct e
 
 	if (r < 0)
 		return r;
-	if (test && !streq(test[0], "NONE"))
-		return err_msg(
-		    err, ERR_INVALID, 0,
-		    "--health-cmd (Healthcheck) is not supported by this version of insula: leave it out, "
-		    "or use --no-healthcheck");
+	if (test && !streq(test[0], "NONE") && !streq(test[0], "CMD") && !streq(test[0], "CMD-SHELL"))
+		return err_msg(err, ERR_INVALID, 0, "Unknown type \"%s\" in Healthcheck (try 'CMD')",
+			       test[0]);
+	r = health_config_check(config, err);
+	if (r < 0)
+		return r;
 	if (!str_empty(dir) && *dir != '/')
 		return err_msg(err, ERR_INVALID, 0,
 			       "the working directory '%s' is invalid, it needs to be an absolute path", dir);

@@ -23,6 +23,8 @@ struct exec {
 	bool tty, detach;
 	uint32_t pid;
 	int exit_code;
+	void (*on_exit)(void *ud, int code);
+	void *on_exit_ud;
 };
 
 static struct hmap *table(struct engine *e)
@@ -43,6 +45,8 @@ static struct exec *exec_new(struct container *c, const char *id, struct json *c
 static void exec_free(struct exec *x)
 {
 	hmap_remove(table(x->c->engine), x->id);
+	if (x->on_exit)
+		x->on_exit(x->on_exit_ud, 137);
 	free(x->id);
 	json_free(x->config);
 	container_unref(x->c);
@@ -251,6 +255,19 @@ static void exec_over(struct exec *x, int code)
 	x->exit_code = code;
 	x->pid = 0;
 	exec_event(x, "exec_die", false);
+	if (x->on_exit)
+		x->on_exit(x->on_exit_ud, code);
+	x->on_exit = NULL;
+}
+
+void exec_on_exit(struct engine *e, const char *id, void (*fn)(void *ud, int code), void *ud)
+{
+	struct exec *x = hmap_get(table(e), id);
+
+	if (!x)
+		return;
+	x->on_exit = fn;
+	x->on_exit_ud = ud;
 }
 
 static void started(void *ud, int r, const struct err *e, const void *p, size_t n)

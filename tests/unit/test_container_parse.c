@@ -140,7 +140,8 @@ static void test_refused(void **state)
 	    {"{\"WorkingDir\":\"rel\"}", "working directory 'rel' is invalid"},
 	    {"{\"StopSignal\":\"NOSUCH\"}", "invalid signal: NOSUCH"},
 	    {"{\"MacAddress\":\"02:00:00:00:00:01\"}", "MacAddress"},
-	    {"{\"Healthcheck\":{\"Test\":[\"CMD\",\"true\"]}}", "--health-cmd"},
+	    {"{\"Healthcheck\":{\"Test\":[\"SHELL\",\"true\"]}}", "Unknown type \"SHELL\" in Healthcheck"},
+	    {"{\"Healthcheck\":{\"Test\":[\"CMD\",\"true\"],\"Interval\":5}}", "cannot be less than 1ms"},
 	    {"{\"Env\":[\"=x\"]}", "environment variable"},
 	    {"{\"NetworkingConfig\":{\"EndpointsConfig\":{\"bridge\":{\"Aliases\":[\"a\"]}}}}", "Aliases"},
 	};
