@@ -260,6 +260,14 @@ static void exec_over(struct exec *x, int code)
 	x->on_exit = NULL;
 }
 
+void exec_forget(struct engine *e, const char *id)
+{
+	struct exec *x = hmap_get(table(e), id);
+
+	if (x)
+		exec_free(x);
+}
+
 void exec_on_exit(struct engine *e, const char *id, void (*fn)(void *ud, int code), void *ud)
 {
 	struct exec *x = hmap_get(table(e), id);

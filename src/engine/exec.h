@@ -22,6 +22,8 @@ void exec_start(struct engine *e, const char *id, int fd, const void *preread, s
 		void *ud);
 /* fn runs once, when the exec has ended; NULL: nothing runs. */
 void exec_on_exit(struct engine *e, const char *id, void (*fn)(void *ud, int code), void *ud);
+/* It will not be asked for any more. */
+void exec_forget(struct engine *e, const char *id);
 void exec_resize(struct exec *x, unsigned rows, unsigned cols, engine_done_fn done, void *ud);
 struct json *exec_inspect(const struct exec *x);		/* new */
 struct json *execs_of(const struct container *c);		/* ids of those not over, or null; new */

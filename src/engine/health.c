@@ -36,6 +36,7 @@ struct probe {
 	struct loop_source *io;
 	struct loop_source *timeout;
 	struct sbuf in;
+	bool preparing;			/* the supervisor's answer is to come, to on_prepared */
 	bool ended, late;
 	int exit_code;
 };
@@ -160,7 +161,8 @@ static char *output_of(const struct probe *p)
 
 static char *duration_text(int64_t ns)
 {
-	return ns % SECOND ? xasprintf("%gs", (double)ns / SECOND) : xasprintf("%llds", (long long)(ns / SECOND));
+	return ns % SECOND ? xasprintf("%gs", (double)ns / SECOND)
+			   : xasprintf("%llds", (long long)(ns / SECOND));
 }
 
 /* Once the command has ended and all it has said is here. */
@@ -171,7 +173,7 @@ static void probe_maybe_over(struct probe *p)
 	uint64_t start_ns = p->start_ns;
 	int code = p->exit_code;
 
-	if (!p->ended || p->io)
+	if (!p->ended || p->io || p->preparing)
 		return;
 	if (!h) {
 		probe_free(p);
@@ -254,10 +256,16 @@ static void on_prepared(void *ud, int r, const struct err *e, void *res)
 	struct probe *p = ud;
 	int pair[2];
 
+	p->preparing = false;
+	if (p->ended) {		/* with its container */
+		probe_maybe_over(p);
+		return;
+	}
 	if (r >= 0)
 		r = sock_pair(pair);
 	if (r < 0) {
 		exec_on_exit(p->engine, p->exec, NULL, NULL);
+		exec_forget(p->engine, p->exec);
 		probe_failed(p, e && e->kind ? err_text(e) : strerror(-r));
 		return;
 	}
@@ -315,9 +323,10 @@ static void check_now(struct loop_source *s, void *ud)
 	*p = (struct probe){.h = h, .engine = h->c->engine, .exec = xstrdup(id), .start_ns = now_real_ns(),
 			    .fd = -EBADF};
 	h->probe = p;
+	p->preparing = true;
 	exec_on_exit(p->engine, p->exec, on_exited, p);
-	(void)loop_add_timer(p->engine->loop, (uint64_t)setting(h, "Timeout", 30 * SECOND) / 1000, 0, on_timeout,
-			     p, &p->timeout);
+	(void)loop_add_timer(p->engine->loop, (uint64_t)setting(h, "Timeout", 30 * SECOND) / 1000, 0,
+			     on_timeout, p, &p->timeout);
 	exec_prepare(x, &how, on_prepared, p);
 }
 

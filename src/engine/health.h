@@ -8,7 +8,8 @@
 
 struct health;
 
-/* Ends what is under way and starts anew, if the container has a check. adopted: it ran before this daemon. */
+/* Ends what is under way and starts anew, if the container has a check. adopted: it ran before this daemon.
+ */
 void health_start(struct container *c, bool adopted);
 void health_stop(struct container *c);		/* it has ended, or the daemon does */
 void health_free(struct health *h);

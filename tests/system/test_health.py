@@ -77,3 +77,16 @@ def test_refused(both):
     r = both("run", "--rm", "--no-healthcheck", *check(), "busybox", "true")
     assert r.code == 125 and "--no-healthcheck conflicts with --health-* options" in r.err
     assert both("run", "--rm", "--no-healthcheck", "busybox", "echo", "ok").ok() == "ok"
+
+
+def test_ended_in_the_middle(engine, c):
+    """A container may end at any moment of a check."""
+    cid = c.rund(*check(cmd="true", interval="1ms"), "busybox", "sleep", "1000")
+    for i in range(4 if c.isolation == "hyperv" else 12):
+        time.sleep(0.05 * (i % 4))
+        c("stop", "-t", "0", cid).ok()
+        c("start", cid).ok()
+    assert engine.proc.poll() is None
+    wait_for(lambda: status(c, cid) == "healthy", 20)
+    c("rm", "-f", cid).ok()
+    assert engine.proc.poll() is None
