@@ -138,6 +138,7 @@ def main():
         lint(build)
         unit(build)
         pytest(build, "system", ["tests/system"])
+        pytest(build, "conformance", ["tests/conformance"])
         fuzz(build, 5)
     if a.full and not a.rest:
         compat(build)

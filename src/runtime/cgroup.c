@@ -503,8 +503,12 @@ int cgroup_signal(const struct cgroup *cg, int signo)
 static int remove_tree(const char *dir)
 {
 	struct dirent *de;
-	DIR *d = opendir(dir);
+	DIR *d;
 
+	/* Most have no groups below them. */
+	if (rmdir(dir) == 0)
+		return 0;
+	d = opendir(dir);
 	if (!d)
 		return errno == ENOENT ? 0 : -errno;
 	while ((de = readdir(d)))

@@ -188,6 +188,7 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "clone the container's init");
 	fd_close(&child);
+	hooks_copy(&c->poststop, &a->spec->hooks[OCI_HOOK_POSTSTOP]);
 	r = await_ready(a, ret, parent, console, e);
 	if (r < 0) {
 		(void)proc_kill(ret, SIGKILL);
@@ -198,6 +199,17 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 	if (a->start_listen_fd <= 0)
 		c->gate = TAKE_FD(parent);
 	return 0;
+}
+
+/* Also after a create that has failed once the init process was there. The specification: a failure of such a
+ * hook is logged, the rest goes on. */
+static void run_poststop(struct rt_container *c)
+{
+	struct hook_state st = { c->id, "stopped", c->bundle, 0, c->annotations };
+	_cleanup_err_ struct err why = ERR_INIT;
+
+	if (hooks_run(&c->poststop, "poststop", &st, &why) < 0)
+		log_warn("%s", err_text(&why));
 }
 
 int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct proc *ret_init,
@@ -213,6 +225,7 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 		return err_msg(e, ERR_INVALID, 0, "invalid container id: '%s'", a->id);
 	c = rt_container_new(a->id, a->bundle);
 	c->outlive = a->start_listen_fd > 0;
+	c->annotations = json_ref(a->spec->annotations);
 	r = null_stdio(ip.process.stdio, a->stdio, &null);
 	if (r == 0)
 		r = prepare(c, a, &ip.process, &holder, e);
@@ -231,12 +244,11 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 			proc_done(&init);
 		}
 		(void)group_remove(c, NULL);
+		run_poststop(c);
 		rt_free(c);
 		return r;
 	}
 	hooks_copy(&c->poststart, &a->spec->hooks[OCI_HOOK_POSTSTART]);
-	hooks_copy(&c->poststop, &a->spec->hooks[OCI_HOOK_POSTSTOP]);
-	c->annotations = json_ref(a->spec->annotations);
 	*ret = c;
 	*ret_init = init;
 	*ret_console = TAKE_FD(console);
@@ -496,15 +508,10 @@ bool rt_oom_killed(struct rt_container *c)
 
 int rt_destroy(struct rt_container *c, struct err *e)
 {
-	struct hook_state st = { c->id, "stopped", c->bundle, 0, c->annotations };
-	int r = 0;
+	int r;
 
 	c->oom = rt_oom_killed(c);
 	r = group_remove(c, e);
-	/* The specification: a poststop hook's failure is logged, the rest goes on. */
-	_cleanup_err_ struct err why = ERR_INIT;
-
-	if (hooks_run(&c->poststop, "poststop", &st, &why) < 0)
-		log_warn("%s", err_text(&why));
+	run_poststop(c);
 	return r;
 }

@@ -1,0 +1,307 @@
+"""What the OCI runtime specification 1.2 demands of a runtime on Linux: docs/CONFORMANCE.md lists each demand with
+its number and the test here that shows it."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
+from conftest import wait_for  # noqa: E402
+from test_runtime import Runtime, rt  # noqa: E402, F401  (rt is the fixture)
+
+
+def started(rt, cid, *args, **process):
+    rt.write(list(args) or ["sleep", "1000"], **process)
+    assert rt.create(cid) == 0 and rt("start", cid).returncode == 0
+
+
+def output(rt, *args, cid="oci-out", **process):
+    rt.write(list(args), **process)
+    p = rt("run", cid)
+    assert p.returncode == 0, p.stderr
+    return p.stdout
+
+
+def refused(rt, cid="oci-refused"):
+    """create fails with one line and leaves nothing."""
+    p = rt("create", cid)
+    assert p.returncode != 0 and p.stderr.strip()
+    assert rt("state", cid).returncode != 0
+    return p.stderr
+
+
+# --- runtime.md ---
+
+def test_state(rt):
+    rt.config["annotations"] = {"org.example.key": "value"}
+    started(rt, "oci-state")
+    s = json.loads(rt("state", "oci-state").stdout)
+    assert s["ociVersion"].startswith("1.") and s["id"] == "oci-state" and s["status"] == "running"
+    assert s["bundle"] == str(rt.bundle) and s["annotations"] == {"org.example.key": "value"}
+    assert os.readlink(f"/proc/{s['pid']}/ns/pid") != os.readlink("/proc/self/ns/pid")
+    rt("kill", "oci-state", "KILL")
+    wait_for(lambda: rt.status("oci-state") == "stopped")
+
+
+@pytest.mark.parametrize("command", ["state", "create", "start", "kill", "delete"])
+def test_an_id_must_be_given(rt, command):
+    rt.write()
+    assert rt(command).returncode != 0
+
+
+@pytest.mark.parametrize("command", ["state", "start", "kill", "delete"])
+def test_a_container_that_is_not_there(rt, command):
+    assert rt(command, "oci-nobody").returncode != 0
+
+
+def test_create_wants_a_unique_id_and_starts_nothing(rt):
+    rt.write(["touch", "/tmp/ran"])
+    assert rt.create("oci-unique") == 0
+    assert rt.status("oci-unique") == "created"
+    assert rt.create("oci-unique") != 0 and rt.status("oci-unique") == "created"
+    assert not (rt.bundle / "rootfs/tmp/ran").exists()
+    rt("start", "oci-unique")
+    wait_for((rt.bundle / "rootfs/tmp/ran").exists)
+
+
+def test_the_configuration_is_read_at_create(rt):
+    rt.write(["touch", "/tmp/first"])
+    assert rt.create("oci-fixed") == 0
+    rt.write(["touch", "/tmp/second"])
+    assert rt("start", "oci-fixed").returncode == 0
+    wait_for(lambda: rt.status("oci-fixed") == "stopped")
+    assert os.listdir(rt.bundle / "rootfs/tmp") == ["first"]
+
+
+def test_start_only_what_is_created(rt):
+    started(rt, "oci-start")
+    pid = json.loads(rt("state", "oci-start").stdout)["pid"]
+    assert rt("start", "oci-start").returncode != 0
+    assert json.loads(rt("state", "oci-start").stdout)["pid"] == pid
+    rt("kill", "oci-start", "KILL")
+    wait_for(lambda: rt.status("oci-start") == "stopped")
+    assert rt("start", "oci-start").returncode != 0 and rt.status("oci-start") == "stopped"
+
+
+def test_kill_sends_the_signal(rt):
+    started(rt, "oci-kill", "sh", "-c", "trap 'touch /tmp/got; exit 0' USR1; touch /tmp/ready; while :; do busybox usleep 20000; done")
+    wait_for((rt.bundle / "rootfs/tmp/ready").exists)
+    assert rt("kill", "oci-kill", "USR1").returncode == 0
+    wait_for(lambda: rt.status("oci-kill") == "stopped")
+    assert (rt.bundle / "rootfs/tmp/got").exists()
+    assert rt("kill", "oci-kill", "TERM").returncode != 0
+
+
+def test_kill_reaches_a_created_container(rt):
+    rt.write(["sleep", "1000"])
+    assert rt.create("oci-killc") == 0 and rt("kill", "oci-killc", "KILL").returncode == 0
+    wait_for(lambda: rt.status("oci-killc") == "stopped")
+
+
+def test_delete_wants_a_stopped_container_and_frees_the_id(rt):
+    started(rt, "oci-del")
+    assert rt("delete", "oci-del").returncode != 0 and rt.status("oci-del") == "running"
+    rt("kill", "oci-del", "KILL")
+    wait_for(lambda: rt.status("oci-del") == "stopped")
+    assert rt("delete", "oci-del").returncode == 0
+    assert (rt.bundle / "rootfs/bin/busybox").exists()  # not made by create, so not deleted
+    assert not list(pathlib.Path("/sys/fs/cgroup").glob("*/insula/oci-del"))
+    assert output(rt, "echo", "again", cid="oci-del") == "again\n"
+
+
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+
+def hooks(rt, tmp_path, failing=None):
+    """Every hook writes its name and namespace into a log that the container sees as /tmp/log."""
+    script = "echo $0 $(readlink /proc/self/ns/mnt) >>{}/log; [ $0 != {} ]"
+    outside, inside = rt.bundle / "rootfs/tmp", "/tmp"
+    rt.config["hooks"] = {
+        k: [{"path": "/bin/sh", "args": ["sh", "-c", script.format(inside if k == "startContainer" else outside, failing), k]}]
+        for k in HOOKS}
+    os.symlink("busybox", rt.bundle / "rootfs/bin/readlink")
+    return outside / "log"
+
+
+def test_hooks_in_order_and_in_their_namespaces(rt, tmp_path):
+    log = hooks(rt, tmp_path)
+    rt.write()
+    assert rt("run", "oci-hooks").returncode == 0
+    seen = dict(x.split() for x in log.read_text().splitlines())
+    assert tuple(seen) == HOOKS
+    own = os.readlink("/proc/self/ns/mnt")
+    for k in HOOKS:
+        assert (seen[k] == own) == (k not in ("createContainer", "startContainer")), k
+
+
+@pytest.mark.parametrize("failing", ["prestart", "createRuntime", "createContainer", "startContainer"])
+def test_a_failing_hook_ends_the_container_and_poststop_follows(rt, tmp_path, failing):
+    log = hooks(rt, tmp_path, failing)
+    rt.write(["touch", "/tmp/ran"])
+    assert rt("run", "oci-hookf").returncode != 0
+    seen = [x.split()[0] for x in log.read_text().splitlines()]
+    assert seen == [*HOOKS[:HOOKS.index(failing) + 1], "poststop"]
+    assert not (rt.bundle / "rootfs/tmp/ran").exists()
+    assert rt("state", "oci-hookf").returncode != 0
+
+
+def test_a_failing_poststop_hook_does_not_stop_the_deletion(rt, tmp_path):
+    hooks(rt, tmp_path, "poststop")
+    rt.write()
+    assert rt("run", "oci-hookp").returncode == 0
+    assert rt("state", "oci-hookp").returncode != 0
+
+
+# --- config.md ---
+
+@pytest.mark.parametrize("path, value", [
+    (("ociVersion",), "2.0.0"), (("ociVersion",), "one"), (("root", "path"), "nowhere"),
+    (("process", "cwd"), "relative"), (("process", "args"), []), (("process", "rlimits"), [{"type": "RLIMIT_NOPE", "soft": 1, "hard": 1}]),
+    (("process", "rlimits"), [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2),
+    (("process", "rlimits"), [{"type": "RLIMIT_CPU", "soft": 2, "hard": 1}]),
+    (("linux", "namespaces"), [{"type": "pid"}, {"type": "pid"}]), (("linux", "namespaces"), [{"type": "nope"}]),
+    (("linux", "namespaces"), [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/uts"}]),
+    (("linux", "timeOffsets"), {"monotonic": {"secs": 1}}), (("linux", "rootfsPropagation"), "sideways"),
+    (("linux", "devices"), [{"type": "x", "path": "/dev/x", "major": 1, "minor": 3}]),
+    (("linux", "sysctl"), {"kernel.panic": "1"}), (("linux", "personality"), {"domain": "MSDOS"}),
+], ids=lambda x: ".".join(x) if isinstance(x, tuple) else None)
+def test_invalid_values_are_refused(rt, path, value):
+    at = rt.config
+    for k in path[:-1]:
+        at = at[k]
+    at[path[-1]] = value
+    rt.write()
+    refused(rt)
+
+
+def test_unknown_properties_and_annotations_are_ignored(rt):
+    rt.config["com.example.unknown"] = {"a": 1}
+    rt.config["linux"]["unknown"] = True
+    rt.config["annotations"] = {"com.example.unknown": ""}
+    assert output(rt, "echo", "ok") == "ok\n"
+
+
+def test_root(rt):
+    rt.config["root"] = {"path": str(rt.bundle / "rootfs"), "readonly": True}
+    rt.write(["touch", "/x"])
+    p = rt("run", "oci-root")
+    assert p.returncode == 1 and "Read-only file system" in p.stderr
+
+
+def test_mounts_in_the_listed_order(rt, tmp_path):
+    for n in "ab":
+        (tmp_path / n).mkdir()
+        (tmp_path / n / n).touch()
+    rt.config["mounts"] += [{"destination": "/mnt", "type": "bind", "source": str(tmp_path / "a"), "options": ["rbind", "ro"]},
+                            {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "b"), "options": ["bind"]},
+                            {"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k", "nosuid"]}]
+    out = output(rt, "sh", "-c", "ls /mnt; grep -E ' /(mnt|t) ' /proc/mounts; busybox df -k /t".replace("grep", "busybox grep"))
+    assert out.startswith("b\n") and " /t tmpfs rw,nosuid" in out and "size=64k" in out
+    assert [x.split()[3].split(",")[0] for x in out.splitlines() if " /mnt " in x] == ["ro", "rw"]
+
+
+def test_process(rt):
+    out = output(rt, "sh", "-c", "echo $A $0; busybox pwd; id -u; id -g; id -G; umask; ulimit -n; ulimit -Hn", "zero",
+                 env=["PATH=/bin", "A=b c"], cwd="/tmp", rlimits=[{"type": "RLIMIT_NOFILE", "soft": 11, "hard": 22}],
+                 user={"uid": 12, "gid": 34, "additionalGids": [56, 78], "umask": 0o27})
+    assert out.split("\n")[:8] == ["b c zero", "/tmp", "12", "34", "34 56 78", "0027", "11", "22"]
+
+
+def test_capabilities_and_no_new_privileges(rt):
+    caps = {k: ["CAP_CHOWN", "CAP_KILL"] for k in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    caps["effective"] = ["CAP_CHOWN"]
+    out = output(rt, "busybox", "grep", "-E", "^Cap|NoNew", "/proc/self/status", capabilities=caps, noNewPrivileges=True,
+                 user={"uid": 1, "gid": 1})
+    values = {k: int(v, 16) for k, v in (x.split(":") for x in out.splitlines())}
+    assert values["CapBnd"] == values["CapPrm"] == values["CapAmb"] == 0x21 and values["NoNewPrivs"] == 1
+
+
+def test_unknown_capabilities_are_a_warning(rt):
+    rt.write(["echo", "ran"], capabilities={"bounding": ["CAP_TEST"], "permitted": ["CAP_TEST"]})
+    p = rt("run", "oci-cap")
+    assert p.stdout == "ran\n" and "CAP_TEST" in p.stderr
+
+
+def test_names_of_the_machine(rt):
+    rt.config.update(hostname="host-x", domainname="domain-x")
+    assert output(rt, "busybox", "sh", "-c", "hostname; cat /proc/sys/kernel/domainname") == "host-x\ndomain-x\n"
+
+
+# --- config-linux.md, runtime-linux.md ---
+
+def test_default_devices_and_links(rt):
+    out = output(rt, "sh", "-c", "for i in null zero full random urandom tty; do test -c /dev/$i && echo $i; done; "
+                 "for i in fd stdin stdout stderr ptmx; do busybox readlink /dev/$i; done")
+    assert out.split() == ["null", "zero", "full", "random", "urandom", "tty", "/proc/self/fd", "/proc/self/fd/0",
+                           "/proc/self/fd/1", "/proc/self/fd/2", "pts/ptmx"]
+
+
+def test_devices(rt):
+    rt.config["linux"]["devices"] = [{"type": "c", "path": "/dev/foo", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 5, "gid": 6},
+                                     {"type": "p", "path": "/dev/pipe"}]
+    assert output(rt, "busybox", "stat", "-c", "%A %u %g %t %T", "/dev/foo") == "crw-r----- 5 6 1 3\n"
+    assert output(rt, "busybox", "stat", "-c", "%F", "/dev/pipe") == "fifo\n"
+
+
+def test_namespaces_new_inherited_and_joined(rt):
+    holder = subprocess.Popen(["unshare", "-u", "sleep", "1000"])
+    try:
+        wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/uts") != os.readlink("/proc/self/ns/uts"))
+        del rt.config["hostname"]
+        rt.config["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid"}, {"type": "uts", "path": f"/proc/{holder.pid}/ns/uts"}]
+        out = output(rt, "sh", "-c", "for i in mnt pid uts net ipc; do busybox readlink /proc/self/ns/$i; done").split()
+        own = [os.readlink(f"/proc/self/ns/{n}") for n in ("mnt", "pid", "uts", "net", "ipc")]
+        assert out[2] == os.readlink(f"/proc/{holder.pid}/ns/uts")
+        assert out[3:] == own[3:] and out[0] != own[0] and out[1] != own[1]
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_masked_and_read_only_paths(rt):
+    rt.config["linux"].update(maskedPaths=["/proc/meminfo", "/etc", "/not/there"], readonlyPaths=["/tmp"])
+    (rt.bundle / "rootfs/etc/secret").write_text("secret")
+    rt.write(["sh", "-c", "ls /etc; test -c /proc/meminfo && echo masked; touch /tmp/x"])
+    p = rt("run", "oci-mask")
+    assert p.stdout == "masked\n" and "Read-only file system" in p.stderr
+
+
+def test_sysctl(rt):
+    rt.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.msgmax": "4096"}
+    assert output(rt, "cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/msgmax") == "1\n4096\n"
+
+
+def test_cgroups_path(rt):
+    rt.config["linux"].update(cgroupsPath="/insula/oci-path", resources={"pids": {"limit": 33}})
+    started(rt, "oci-path")
+    found = [p.read_text().strip() for p in pathlib.Path("/sys/fs/cgroup").glob("**/insula/oci-path/pids.max")]
+    assert "33" in found
+
+
+def test_seccomp(rt):
+    rt.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}
+    rt.write(["busybox", "mkdir", "/tmp/d"])
+    p = rt("run", "oci-seccomp")
+    assert p.returncode == 1 and "not supported" in p.stderr
+
+
+def test_only_the_standard_descriptors_are_open(rt):
+    r, w = os.pipe()
+    os.set_inheritable(w, True)
+    rt.write(["ls", "/proc/self/fd"])
+    p = rt("run", "oci-fds", close_fds=False)
+    os.close(r), os.close(w)
+    assert p.stdout.split() == ["0", "1", "2", "3"]  # 3: ls reads the directory
+
+
+# --- features.md ---
+
+def test_features(rt):
+    f = json.loads(rt("features").stdout)
+    assert f["ociVersionMin"].startswith("1.0") and f["ociVersionMax"] >= "1.2"
+    assert set(HOOKS) <= set(f["hooks"]) and {"bind", "ro", "tmpcopyup"} <= set(f["mountOptions"])
+    assert {"mount", "pid", "network", "uts", "ipc", "cgroup"} <= set(f["linux"]["namespaces"])
