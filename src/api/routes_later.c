@@ -26,7 +26,6 @@ const struct route routes_later[] = {
 	{"GET", "/containers/{id}/attach/ws", not_supported},
 	{"GET", "/containers/{id}/checkpoints", not_supported},
 	{"POST", "/containers/{id}/checkpoints", not_supported},
-	{"POST", "/containers/prune", not_supported},
 	{"POST", "/build", not_supported, BODY_STREAM},
 	{"POST", "/build/prune", not_supported},
 	{"POST", "/build/cancel", not_supported},

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 
 int cmd_attach(struct cli *c, int argc, char **argv);
+int cmd_container_prune(struct cli *c, int argc, char **argv);
 int cmd_commit(struct cli *c, int argc, char **argv);
 int cmd_cp(struct cli *c, int argc, char **argv);
 int cmd_create(struct cli *c, int argc, char **argv);

@@ -182,3 +182,19 @@ def test_commit_errors(both):
     assert r.code == 1
     r = both("commit", cid, "UPPER")
     assert r.code == 1
+
+
+def test_container_prune(both):
+    mark = f"prune={both.name}-{both.isolation}"
+    gone = both("create", "--label", mark, "busybox", "true").ok()
+    runs = both.rund("--label", mark, "busybox", "sleep", "1000")
+    stays = both("create", "--label", mark, "--label", "keep=1", "busybox", "true").ok()
+    both.ids.append(stays)
+    out = both("container", "prune", "-f", "--filter", f"label={mark}", "--filter", "label!=keep=1").ok()
+    assert gone in out and runs not in out and stays not in out and "Total reclaimed space:" in out
+    assert set(both("ps", "-aq", "--no-trunc").ok().split()) >= {runs, stays}
+    assert both("inspect", gone).code == 1
+    assert both("container", "prune", "--filter", f"label={mark}", stdin="n\n").code in (0, 1)
+    assert both("inspect", stays).code == 0
+    r = both("container", "prune", "-f", "--filter", "nonsense=1")
+    assert r.code == 1 and "nonsense" in r.err
