@@ -1,5 +1,5 @@
-/* POST /containers/prune: a worker measures what the stopped containers occupy, then they go. One that has been
- * started meanwhile stays. */
+/* POST /containers/prune: a worker measures what the stopped containers occupy, then they go. One that has
+ * been started meanwhile stays. */
 #include "api/server.h"
 
 #include "base/alloc.h"

@@ -11,7 +11,8 @@ static bool sure(void)
 {
 	char answer[16] = "";
 
-	printf("WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] ");
+	printf("WARNING! This will remove all stopped containers.\n"
+	       "Are you sure you want to continue? [y/N] ");
 	fflush(stdout);
 	if (!fgets(answer, sizeof answer, stdin))
 		return false;
