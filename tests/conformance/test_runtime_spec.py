@@ -112,6 +112,16 @@ def test_delete_wants_a_stopped_container_and_frees_the_id(rt):
     assert output(rt, "echo", "again", cid="oci-del") == "again\n"
 
 
+def test_delete_of_a_created_container_kills_it(rt):
+    """The specification wants an error; engines rely on what runc and crun do."""
+    rt.write(["sleep", "1000"])
+    assert rt.create("oci-delc") == 0
+    pid = json.loads(rt("state", "oci-delc").stdout)["pid"]
+    assert rt("delete", "oci-delc").returncode == 0
+    assert rt("state", "oci-delc").returncode != 0
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
