@@ -20,7 +20,10 @@ exec sleep 100000
 class Place:
     """The namespaces; at() puts a command into them."""
 
+    GROUPS = ("docker", "default", "libpod_parent")  # what the engines make and leave, by parent's name
+
     def __init__(self):
+        self.before = self.groups()
         self.holder = subprocess.Popen(["unshare", "-m", "-n", "--propagation", "private", "sh", "-c", PLACE],
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         if self.holder.stdout.readline() != b"ready\n":
@@ -29,9 +32,21 @@ class Place:
     def at(self, *argv):
         return ["nsenter", "-t", str(self.holder.pid), "-m", "-n", "--", *map(str, argv)]
 
+    @classmethod
+    def groups(cls):
+        top = pathlib.Path("/sys/fs/cgroup")
+        return {g for name in cls.GROUPS for g in [top / name, *top.glob(f"*/{name}")] if g.is_dir()}
+
     def stop(self):
         self.holder.kill()
         self.holder.wait()
+        for g in self.groups() - self.before:
+            for d in [*sorted(g.rglob("*"), key=lambda d: len(d.parts), reverse=True), g]:
+                if d.is_dir():
+                    try:
+                        d.rmdir()
+                    except OSError:  # somebody else has come to use it
+                        pass
 
 
 class Docker:
