@@ -80,13 +80,18 @@ static int drop_capabilities(void)
 	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
 }
 
+/* A sanitizer's runtime makes calls of its own and reserves terabytes of addresses: under it there is neither
+ * the filter nor the bound on memory. Looking for leaks takes /proc and ptrace, which the sandbox has not. */
 #ifdef __SANITIZE_ADDRESS__
-/* Looking for leaks takes /proc and ptrace, which the sandbox has not. */
+static const bool sanitized = true;
+
 __attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";
 }
+#else
+static const bool sanitized = false;
 #endif
 
 int sandbox_enter(int dirfd, struct err *e)
@@ -105,17 +110,10 @@ int sandbox_enter(int dirfd, struct err *e)
 	if (fstatvfs(dirfd, &disk) == 0)
 		file.rlim_cur = file.rlim_max = (rlim_t)disk.f_blocks * disk.f_frsize;
 	(void)setrlimit(RLIMIT_FSIZE, &file);
-#ifndef __SANITIZE_ADDRESS__
-	(void)setrlimit(RLIMIT_AS, &memory);
-#else
-	(void)memory;
-#endif
+	if (!sanitized)
+		(void)setrlimit(RLIMIT_AS, &memory);
 	r = drop_capabilities();
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "drop capabilities");
-#ifdef __SANITIZE_ADDRESS__
-	return 0;	/* the sanitizer's runtime makes calls of its own */
-#else
-	return load_filter(e);
-#endif
+	return sanitized ? 0 : load_filter(e);
 }
