@@ -69,15 +69,25 @@ int fd_set_cloexec(int fd, bool on)
 	return fd_flag(fd, F_GETFD, F_SETFD, FD_CLOEXEC, on);
 }
 
+#define FD_WALK 65536	/* without close_range: descriptors above are not looked for */
+
 int fd_cloexec_from(int from)
 {
 	if (syscall(SYS_close_range, (unsigned)from, ~0u, CLOSE_RANGE_CLOEXEC) == 0)
 		return 0;
 	/* Kernels before 5.11 know no flags: walk what can be open. */
-	for (int fd = from; fd < 65536; fd++)
+	for (int fd = from; fd < FD_WALK; fd++)
 		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 && errno != EBADF)
 			return -errno;
 	return 0;
+}
+
+void fd_close_range(unsigned first, unsigned last)
+{
+	if (syscall(SYS_close_range, first, last, 0) == 0 || errno != ENOSYS)
+		return;
+	for (unsigned fd = first; fd <= MIN(last, (unsigned)FD_WALK); fd++)
+		(void)close((int)fd);
 }
 
 struct fd_path fd_proc_path(int fd)

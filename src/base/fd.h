@@ -19,6 +19,8 @@ int fd_set_nonblock(int fd, bool on);
 int fd_set_cloexec(int fd, bool on);
 /* Marks every descriptor >= from close-on-exec (close_range(2)). */
 int fd_cloexec_from(int from);
+/* Closes first..last (close_range(2), or one by one where there is none). */
+void fd_close_range(unsigned first, unsigned last);
 /* "/proc/self/fd/N" in buf. */
 struct fd_path { char s[32]; };
 struct fd_path fd_proc_path(int fd);

@@ -333,12 +333,22 @@ bool fs_exists(const char *path)
 	return access(path, F_OK) == 0;
 }
 
-int fs_check_kernel(void)
+const char *fs_kernel_lacks(void)
 {
-	int fd = do_openat2(AT_FDCWD, "/", O_PATH, 0, RESOLVE_IN_ROOT);
+	static const struct { long nr; const char *name; } needed[] = {
+		{ SYS_openat2, "openat2 (Linux 5.6)" },
+		{ SYS_open_tree, "open_tree (Linux 5.2)" },
+		{ SYS_move_mount, "move_mount (Linux 5.2)" },
+		{ SYS_fsopen, "fsopen (Linux 5.2)" },
+		{ SYS_fsconfig, "fsconfig (Linux 5.2)" },
+		{ SYS_fsmount, "fsmount (Linux 5.2)" },
+		{ SYS_pidfd_open, "pidfd_open (Linux 5.3)" },
+		{ SYS_mount_setattr, "mount_setattr (Linux 5.12)" },
+	};
 
-	if (fd < 0)
-		return fd;
-	close(fd);
-	return 0;
+	/* Arguments that each of them refuses. */
+	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+		if (syscall(needed[i].nr, -1L, -1L, -1L, -1L, -1L) < 0 && errno == ENOSYS)
+			return needed[i].name;
+	return NULL;
 }

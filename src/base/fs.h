@@ -2,7 +2,7 @@
  *
  * Paths that come from users and images are never joined as strings: fs_open_in_root resolves them
  * with openat2(RESOLVE_IN_ROOT), so neither ".." nor an absolute symlink leaves the root
- * (CVE-2021-30465 and its kin). Kernels without openat2 (before 5.6) are refused by fs_check_kernel. */
+ * (CVE-2021-30465 and its kin). Kernels without openat2 are refused: fs_kernel_lacks. */
 #pragma once
 
 #include "base/macro.h"
@@ -39,8 +39,9 @@ int fs_copy_sparse(int from, int to);
 /* Sum of allocated bytes below name (du). */
 int fs_du(int dirfd, const char *name, uint64_t *ret);
 bool fs_exists(const char *path);
-/* -ENOSYS if the kernel lacks what insula cannot do without (openat2). */
-int fs_check_kernel(void);
+/* The system call insula cannot do without and the kernel (or a filter around us) lacks: "NAME (Linux N.N)".
+ * NULL if all are there. */
+const char *fs_kernel_lacks(void);
 
 /* Lexical path helpers. */
 char *path_join(const char *a, const char *b);

@@ -95,15 +95,49 @@ static _noreturn_ void spawn_child(const struct spawn_args *a, int report, pid_t
 	_exit(127);
 }
 
+/* Without clone3 (a filter of an outer container answers ENOSYS): clone, and the child moves itself. Only then
+ * does it make its cgroup namespace, whose root is the group it is in. */
+static pid_t clone_old(uint64_t flags, int cgroup_fd, int exit_signal, int *ret_pidfd)
+{
+	_cleanup_close_ int procs = -EBADF;
+	uint64_t later = cgroup_fd >= 0 ? flags & CLONE_NEWCGROUP : 0;
+	pid_t pid;
+
+	if (cgroup_fd >= 0) {
+		procs = openat(cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+		if (procs < 0)
+			return -errno;
+	}
+	pid = (pid_t)syscall(SYS_clone, (flags & ~later) | CLONE_PIDFD | (uint64_t)exit_signal, NULL, ret_pidfd,
+			     NULL, NULL);
+	if (pid == 0 && ((procs >= 0 && write(procs, "0", 1) < 0) || (later && unshare((int)later) < 0)))
+		_exit(127);
+	return pid < 0 ? -errno : pid;
+}
+
+pid_t proc_clone(uint64_t flags, int cgroup_fd, int exit_signal, int *ret_pidfd)
+{
+	struct clone_args ca = {
+		.flags = flags | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+		.exit_signal = (uint64_t)exit_signal,
+	};
+	pid_t pid;
+
+	if (cgroup_fd >= 0) {
+		ca.flags |= CLONE_INTO_CGROUP;
+		ca.cgroup = (uint64_t)cgroup_fd;
+	}
+	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
+	if (pid < 0 && errno == ENOSYS)
+		return clone_old(flags, cgroup_fd, exit_signal, ret_pidfd);
+	return pid < 0 ? -errno : pid;
+}
+
 int proc_spawn(const struct spawn_args *a, struct proc *ret)
 {
 	_cleanup_close_ int report_r = -EBADF, report_w = -EBADF;
 	int pidfd = -EBADF, p[2], r, child_err = 0;
-	struct clone_args ca = {
-		.flags = CLONE_PIDFD | CLONE_VFORK,
-		.pidfd = (uint64_t)(uintptr_t)&pidfd,
-		.exit_signal = SIGCHLD,
-	};
 	pid_t pid, self = getpid();
 	sigset_t all, old;
 
@@ -112,17 +146,13 @@ int proc_spawn(const struct spawn_args *a, struct proc *ret)
 		return r;
 	report_r = p[0];
 	report_w = p[1];
-	if (a->cgroup_fd > 0) {
-		ca.flags |= CLONE_INTO_CGROUP;
-		ca.cgroup = (uint64_t)a->cgroup_fd;
-	}
 	/* No handler of ours may run in the child before it has reset them. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
+	pid = proc_clone(CLONE_VFORK, a->cgroup_fd > 0 ? a->cgroup_fd : -EBADF, SIGCHLD, &pidfd);
 	if (pid == 0)
 		spawn_child(a, report_w, self);
-	r = pid < 0 ? -errno : 0;
+	r = pid < 0 ? (int)pid : 0;
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (r < 0)
 		return r;
@@ -188,15 +218,10 @@ void proc_done(struct proc *p)
 int proc_fork(struct proc *ret)
 {
 	int pidfd = -EBADF;
-	struct clone_args ca = {
-		.flags = CLONE_PIDFD,
-		.pidfd = (uint64_t)(uintptr_t)&pidfd,
-		.exit_signal = SIGCHLD,
-	};
-	pid_t pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
+	pid_t pid = proc_clone(0, -EBADF, SIGCHLD, &pidfd);
 
 	if (pid < 0)
-		return -errno;
+		return (int)pid;
 	if (pid == 0) {
 		proc_reset_signals();
 		return 0;

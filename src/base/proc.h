@@ -3,6 +3,7 @@
 
 #include "base/macro.h"
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct proc {
@@ -23,7 +24,7 @@ struct spawn_args {
 	bool new_session;		/* setsid */
 	bool keep_stderr;		/* 2 stays the caller's unless mapped */
 	int pdeathsig;			/* 0 = none */
-	int cgroup_fd;			/* if > 0, started in that cgroup v2 (clone3 CLONE_INTO_CGROUP) */
+	int cgroup_fd;			/* if > 0, started in that cgroup v2 */
 	const char *chdir;		/* NULL = "/" */
 };
 
@@ -44,7 +45,12 @@ void proc_done(struct proc *p);		/* closes the pidfd */
  * parent ignores would be ignored by whatever is executed. */
 void proc_reset_signals(void);
 
-/* fork() that returns a pidfd too (clone3 CLONE_PIDFD), for workers: 0 in the child, 1 in the parent, -errno.
+/* clone3 with CLONE_PIDFD, or where there is none the same by clone: 0 in the child, in the parent the pid, or
+ * -errno. flags are those of clone(2) without memory sharing; cgroup_fd: the cgroup v2 directory the child
+ * starts in, < 0 = the caller's. */
+pid_t proc_clone(uint64_t flags, int cgroup_fd, int exit_signal, int *ret_pidfd);
+
+/* fork() that returns a pidfd too (CLONE_PIDFD), for workers: 0 in the child, 1 in the parent, -errno.
  * In the child the signal mask is emptied and SIGPIPE/SIGCHLD are default. */
 int proc_fork(struct proc *ret);
 /* Exit status of a siginfo from waitid as a shell would give it: code or 128+signal. */

@@ -77,10 +77,10 @@ static void keep_only(int a, int b)
 		high = 0;
 	}
 	if (low > 3)
-		(void)close_range(3, (unsigned)low - 1, 0);
+		fd_close_range(3, (unsigned)low - 1);
 	if (high > low + 1)
-		(void)close_range((unsigned)low + 1, (unsigned)high - 1, 0);
-	(void)close_range((unsigned)MAX(low, high) + 1, ~0u, 0);
+		fd_close_range((unsigned)low + 1, (unsigned)high - 1);
+	fd_close_range((unsigned)MAX(low, high) + 1, ~0u);
 }
 
 static _noreturn_ void child_main(int out_fd, pid_t parent, int keep_fd, worker_fn fn, void *arg)

@@ -84,11 +84,11 @@ int engine_open(struct loop *l, const struct engine_config *cfg, struct engine *
 		open_db, open_events, images_open, networks_open, volumes_open, containers_open,
 	};
 	struct engine *e;
-	int r = fs_check_kernel();
+	int r;
 
-	if (r < 0)
-		return err_set(err, ERR_SYSTEM, r,
-			       "this kernel is too old: insula needs openat2 (Linux 5.6)");
+	if (fs_kernel_lacks())
+		return err_msg(err, ERR_SYSTEM, -ENOSYS, "this kernel is too old: insula needs %s",
+			       fs_kernel_lacks());
 	e = new0(struct engine);
 	e->loop = l;
 	engine_config_copy(cfg, &e->cfg);

@@ -7,32 +7,16 @@
 #include "base/fd.h"
 
 #include <errno.h>
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/syscall.h>
-
-#ifndef CLONE_INTO_CGROUP
-#define CLONE_INTO_CGROUP 0x200000000ULL
-#endif
 
 static int do_clone(uint64_t flags, int cgroup_fd, int exit_signal, struct proc *ret)
 {
 	int pidfd = -EBADF;
-	struct clone_args ca = {
-		.flags = flags | CLONE_PIDFD,
-		.pidfd = (uint64_t)(uintptr_t)&pidfd,
-		.exit_signal = (uint64_t)exit_signal,
-	};
-	pid_t pid;
+	pid_t pid = proc_clone(flags, cgroup_fd, exit_signal, &pidfd);
 
-	if (cgroup_fd >= 0) {
-		ca.flags |= CLONE_INTO_CGROUP;
-		ca.cgroup = (uint64_t)cgroup_fd;
-	}
-	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
 	if (pid < 0)
-		return -errno;
+		return (int)pid;
 	if (pid == 0) {
 		/* Handlers and the signal mask of the caller's event loop mean nothing in a container. */
 		proc_reset_signals();

@@ -114,8 +114,8 @@ int main(int argc, char **argv)
 		return 1;
 	if (debug || streq(level, "debug"))
 		log_init("insula-runtime", LOG_LVL_DEBUG);
-	if (fs_check_kernel() < 0) {
-		fprintf(stderr, "insula-runtime: this kernel is too old: needs openat2 (Linux 5.6)\n");
+	if (fs_kernel_lacks()) {
+		fprintf(stderr, "insula-runtime: this kernel is too old: needs %s\n", fs_kernel_lacks());
 		return 1;
 	}
 	r = rt_protect_self(argv);

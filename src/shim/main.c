@@ -1,5 +1,6 @@
 /* insula-shim: the supervisor of one process sandbox. Started by insulad, outlives it. */
 #include "base/alloc.h"
+#include "base/fd.h"
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -124,7 +125,7 @@ static void become_daemon(void)
 	(void)prctl(PR_SET_NAME, "insula-shim");
 	for (int fd = 0; null_fd >= 0 && fd < 2; fd++)
 		(void)dup2(null_fd, fd);
-	(void)close_range(FIRST_FOREIGN_FD, ~0u, 0);
+	fd_close_range(FIRST_FOREIGN_FD, ~0u);
 	(void)setsid();		/* EPERM: it leads one already */
 	(void)!chdir("/");
 	umask(022);

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -239,11 +238,6 @@ int jail_spawn(const struct jail_args *a, struct proc *ret)
 {
 	_cleanup_close_ int report_r = -EBADF, report_w = -EBADF;
 	int p[2], pidfd = -EBADF, child_err = 0, r;
-	struct clone_args ca = {
-	    .flags = CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
-	    .pidfd = (uint64_t)(uintptr_t)&pidfd,
-	    .exit_signal = SIGCHLD,
-	};
 	pid_t pid;
 
 	r = fd_pipe(p, 0);
@@ -251,11 +245,12 @@ int jail_spawn(const struct jail_args *a, struct proc *ret)
 		return r;
 	report_r = p[0];
 	report_w = p[1];
-	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
+	pid = proc_clone(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS, -EBADF, SIGCHLD,
+			 &pidfd);
 	if (pid == 0)
 		child(a, report_r, report_w);
 	if (pid < 0)
-		return -errno;
+		return (int)pid;
 	fd_close(&report_w);
 	*ret = (struct proc){ pid, pidfd };
 	if (fd_read_full(report_r, &child_err, sizeof child_err) == sizeof child_err) {

@@ -20,11 +20,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 OURS = ("insula-shim", "vmwp", "qemu-system-x86", "virtiofsd", "insula-puller", "insula-registry", "insula-agent")
 
 
+def wrapped(path):
+    """A script that runs the program without the system calls of INSULA_ENOSYS (see tests/tools/enosys.c)."""
+    names = os.environ["INSULA_ENOSYS"]
+    script = BUILD / "enosys" / names / path.name
+    script.parent.mkdir(parents=True, exist_ok=True)
+    if not script.exists():
+        script.write_text(f'#!/bin/sh\nexec {BUILD}/tests/enosys {names} {path} "$@"\n')
+        script.chmod(0o755)
+    return str(script)
+
+
 def program(name):
     for d in ("api", "cli", "shim", "vm", "runtime", "puller", "agent", "resolver", "registry"):
         p = BUILD / "src" / d / name
         if p.exists():
-            return str(p)
+            without = os.environ.get("INSULA_ENOSYS") and name in ("insulad", "insula-runtime", "insula-shim")
+            return wrapped(p) if without else str(p)
     raise FileNotFoundError(name)
 
 
