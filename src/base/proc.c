@@ -95,8 +95,8 @@ static _noreturn_ void spawn_child(const struct spawn_args *a, int report, pid_t
 	_exit(127);
 }
 
-/* Without clone3 (a filter of an outer container answers ENOSYS): clone, and the child moves itself. Only then
- * does it make its cgroup namespace, whose root is the group it is in. */
+/* Without clone3 (a filter of an outer container answers ENOSYS): clone, and the child moves itself. Only
+ * then does it make its cgroup namespace, whose root is the group it is in. */
 static pid_t clone_old(uint64_t flags, int cgroup_fd, int exit_signal, int *ret_pidfd)
 {
 	_cleanup_close_ int procs = -EBADF;
@@ -108,8 +108,8 @@ static pid_t clone_old(uint64_t flags, int cgroup_fd, int exit_signal, int *ret_
 		if (procs < 0)
 			return -errno;
 	}
-	pid = (pid_t)syscall(SYS_clone, (flags & ~later) | CLONE_PIDFD | (uint64_t)exit_signal, NULL, ret_pidfd,
-			     NULL, NULL);
+	pid = (pid_t)syscall(SYS_clone, (flags & ~later) | CLONE_PIDFD | (uint64_t)exit_signal, NULL,
+			     ret_pidfd, NULL, NULL);
 	if (pid == 0 && ((procs >= 0 && write(procs, "0", 1) < 0) || (later && unshare((int)later) < 0)))
 		_exit(127);
 	return pid < 0 ? -errno : pid;

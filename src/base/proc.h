@@ -45,8 +45,8 @@ void proc_done(struct proc *p);		/* closes the pidfd */
  * parent ignores would be ignored by whatever is executed. */
 void proc_reset_signals(void);
 
-/* clone3 with CLONE_PIDFD, or where there is none the same by clone: 0 in the child, in the parent the pid, or
- * -errno. flags are those of clone(2) without memory sharing; cgroup_fd: the cgroup v2 directory the child
+/* clone3 with CLONE_PIDFD, or where there is none the same by clone: 0 in the child, in the parent the pid,
+ * or -errno. flags are those of clone(2) without memory sharing; cgroup_fd: the cgroup v2 directory the child
  * starts in, < 0 = the caller's. */
 pid_t proc_clone(uint64_t flags, int cgroup_fd, int exit_signal, int *ret_pidfd);
 

@@ -245,8 +245,8 @@ int jail_spawn(const struct jail_args *a, struct proc *ret)
 		return r;
 	report_r = p[0];
 	report_w = p[1];
-	pid = proc_clone(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS, -EBADF, SIGCHLD,
-			 &pidfd);
+	pid = proc_clone(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS, -EBADF,
+			 SIGCHLD, &pidfd);
 	if (pid == 0)
 		child(a, report_r, report_w);
 	if (pid < 0)
