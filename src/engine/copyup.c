@@ -6,6 +6,7 @@
 #include "base/copy.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/sbuf.h"
 #include "base/strv.h"
 #include <dirent.h>
 #include <errno.h>
@@ -13,28 +14,57 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+static int overlay_each(int fs, char *const *layers)
+{
+	for (; *layers; layers++)
+		if (fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", *layers, 0) < 0)
+			return -errno;
+	return 0;
+}
+
+/* Before Linux 6.7 the layers come in one string of at most 255 bytes: as numbers of descriptors, relative to
+ * /proc/self/fd, some sixty fit. They stay open until the worker that this runs in ends. */
+static int overlay_joined(int fs, char *const *layers)
+{
+	_cleanup_sbuf_ struct sbuf names = SBUF_INIT;
+
+	for (char *const *l = layers; *l; l++) {
+		int fd = open(*l, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd < 0)
+			return -errno;
+		sbuf_printf(&names, "%s%d", l == layers ? "" : ":", fd);
+	}
+	if (chdir("/proc/self/fd") < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir", names.buf, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+static int overlay_create(int (*set_layers)(int fs, char *const *layers), char *const *layers)
+{
+	_cleanup_close_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
+	int r = fs < 0 ? -errno : set_layers(fs, layers), mnt;
+
+	if (r == 0 && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	mnt = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+	return mnt < 0 ? -errno : mnt;
+}
 
 static int overlay_open(char *const *layers)
 {
-	_cleanup_close_ int fs = -EBADF;
-	_cleanup_free_ char *joined = NULL;
-	int mnt, r = 0;
+	int fd;
 
-	if (!layers[1])		/* an overlay needs two directories */
-		return open(layers[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	fs = fsopen("overlay", FSOPEN_CLOEXEC);
-	if (fs < 0)
-		return -1;
-	for (char *const *l = layers; r == 0 && *l; l++)
-		r = fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", *l, 0);
-	if (r < 0) {		/* before Linux 6.5 */
-		joined = strv_join(layers, ":");
-		r = fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir", joined, 0);
+	if (!layers[1]) {		/* an overlay needs two directories */
+		fd = open(layers[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		return fd < 0 ? -errno : fd;
 	}
-	if (r < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return -1;
-	mnt = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
-	return mnt;
+	fd = overlay_create(overlay_each, layers);
+	return fd == -EINVAL ? overlay_create(overlay_joined, layers) : fd;
 }
 
 static bool dir_empty(int fd)
@@ -59,7 +89,7 @@ int copy_up(char *const *layers, const char *target, const char *to, struct err 
 		return 0;
 	root = overlay_open(layers);
 	if (root < 0)
-		return err_set(err, ERR_SYSTEM, -errno, "open the image's file system");
+		return err_set(err, ERR_SYSTEM, root, "open the image's file system");
 	from = fs_open_in_root(root, target, O_RDONLY | O_DIRECTORY, 0);
 	if (from == -ENOENT || from == -ENOTDIR || from == -ELOOP)
 		return 0;

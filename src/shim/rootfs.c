@@ -5,7 +5,8 @@
  *
  * The layers go to overlayfs one by one (lowerdir+, Linux 6.7). Older kernels take them in one string of
  * at most a page (mount(2); fsconfig(2) takes 256 bytes only): there each directory is named by the number
- * of its descriptor, relative to /proc/self/fd, so that hundreds fit. */
+ * of its descriptor, relative to /proc/self/fd, so that hundreds fit. Before Linux 6.5 overlayfs says only
+ * when the file system is created that it does not know lowerdir+. */
 #include "shim/shim.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -64,7 +65,7 @@ static int set(int fs, struct dirs *d, const char *key, const char *path)
 	return fsconfig(fs, FSCONFIG_SET_STRING, key, path, 0) < 0 ? -errno : 0;
 }
 
-/* A new overlay, not yet mounted anywhere. -EOPNOTSUPP if the kernel does not know lowerdir+. */
+/* A new overlay, not yet mounted anywhere. -EOPNOTSUPP if the kernel may not know lowerdir+. */
 static int overlay_new(const struct msg_create *m, char log[256])
 {
 	_cleanup_(dirs_close) struct dirs d = { .n = 0 };
@@ -74,11 +75,8 @@ static int overlay_new(const struct msg_create *m, char log[256])
 
 	if (fs < 0)
 		return errno == ENOSYS ? -EOPNOTSUPP : -errno;
-	for (char **l = m->lower; r == 0 && *l; l++) {
+	for (char **l = m->lower; r == 0 && *l; l++)
 		r = set(fs, &d, "lowerdir+", *l);
-		if (r == -EINVAL && l == m->lower)
-			return -EOPNOTSUPP;
-	}
 	if (r == 0 && *m->upper)
 		r = set(fs, &d, "upperdir", m->upper);
 	if (r == 0 && *m->upper)
@@ -90,7 +88,7 @@ static int overlay_new(const struct msg_create *m, char log[256])
 		n = read(fs, log, 255);
 		log[n > 0 ? n : 0] = 0;
 		log[strcspn(log, "\n")] = 0;
-		return r;
+		return r == -EINVAL ? -EOPNOTSUPP : r;
 	}
 	mnt = fsmount(fs, FSMOUNT_CLOEXEC, *m->upper ? 0 : MOUNT_ATTR_RDONLY);
 	return mnt < 0 ? -errno : mnt;
