@@ -115,7 +115,10 @@ int caps_from_spec(const struct oci_caps *c, struct cap_sets *ret);
 /* Applies all but the final capset; CAP_SYS_ADMIN is kept until caps_finish, for the seccomp filter. */
 int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool *ret_kept, struct err *e);
 int caps_finish(const struct cap_sets *c);
+/* All but a lower limit of open files, which rlimits_apply_files() sets last: until then we need some of our
+ * own, more than the container's program may have. */
 int rlimits_apply(const struct oci_rlimits *l, struct err *e);
+int rlimits_apply_files(const struct oci_rlimits *l, struct err *e);
 
 /* --- init.c --- */
 

@@ -128,8 +128,11 @@ int process_prepare(const struct process_plan *pp, char **ret_path, struct err *
 int process_exec(const struct process_plan *pp, const char *path, struct err *e)
 {
 	char *empty[] = { NULL };
-	int r = pp->seccomp->len ? seccomp_prog_load(pp->seccomp) : 0;
+	int r = rlimits_apply_files(&pp->p->rlimits, e);
 
+	if (r < 0)
+		return r;
+	r = pp->seccomp->len ? seccomp_prog_load(pp->seccomp) : 0;
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot load the seccomp filter");
 	/* From here on the filter holds: only capset and execve are needed, which every usable profile

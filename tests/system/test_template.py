@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import IMAGES, Cli, Engine
+from conftest import IMAGES, Cli, Engine, wait_for
 
 F_GET_SEALS = 1034
 SEALED = 0xf            # F_SEAL_SEAL | SHRINK | GROW | WRITE
@@ -37,6 +37,8 @@ def own(tmp_path):
             ids = e.cli("docker", "ps", "-aq").out.split()
             if ids:
                 e.cli("docker", "rm", "-f", *ids)
+            # With nothing left of them the daemon takes its bridge along.
+            wait_for(lambda: not list((e.run_dir / "sandboxes").glob("*")))
         e.stop()
 
 
