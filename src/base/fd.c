@@ -4,6 +4,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -88,6 +89,26 @@ void fd_close_range(unsigned first, unsigned last)
 		return;
 	for (unsigned fd = first; fd <= MIN(last, (unsigned)FD_WALK); fd++)
 		(void)close((int)fd);
+}
+
+static int compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+void fd_close_except(int *keep, size_t n)
+{
+	unsigned next = 3;
+
+	qsort(keep, n, sizeof *keep, compare_fds);
+	for (size_t i = 0; i < n; i++) {
+		if (keep[i] < (int)next)
+			continue;
+		if (keep[i] > (int)next)
+			fd_close_range(next, (unsigned)keep[i] - 1);
+		next = (unsigned)keep[i] + 1;
+	}
+	fd_close_range(next, ~0u);
 }
 
 struct fd_path fd_proc_path(int fd)

@@ -21,6 +21,8 @@ int fd_set_cloexec(int fd, bool on);
 int fd_cloexec_from(int from);
 /* Closes first..last (close_range(2), or one by one where there is none). */
 void fd_close_range(unsigned first, unsigned last);
+/* Closes every descriptor from 3 on, but those of keep (negative ones are passed over; sorted in place). */
+void fd_close_except(int *keep, size_t n);
 /* "/proc/self/fd/N" in buf. */
 struct fd_path { char s[32]; };
 struct fd_path fd_proc_path(int fd);

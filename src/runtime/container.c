@@ -155,11 +155,25 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	return r;
 }
 
+static int *fds_of_init(const struct init_plan *ip, size_t *ret_n)
+{
+	int fds[_OCI_NS_MAX + 2];
+	size_t n = 0;
+
+	for (int i = 0; i < _OCI_NS_MAX; i++)
+		if (i != OCI_NS_PID)
+			fds[n++] = ip->ns_fds[i];
+	fds[n++] = ip->sync;
+	fds[n++] = ip->start_listen_fd;
+	return process_keep_fds(&ip->process, fds, n, ret_n);
+}
+
 static int launch(struct rt_container *c, const struct rt_create_args *a, struct init_plan *ip,
 		  struct proc *ret, int *console, struct err *e)
 {
 	struct fork_plan fp = { .cgroup_fd = -EBADF, .join_fd = -EBADF };
 	_cleanup_close_ int parent = -EBADF, child = -EBADF, cgroup = -EBADF;
+	_cleanup_free_ int *keep = NULL;
 	int pair[2], r = open_namespaces(a, ip->ns_fds, &fp.flags, e);
 
 	if (r == 0)
@@ -178,6 +192,7 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 	}
 	c->own_pid_ns = fp.flags & CLONE_NEWPID;
 	ip->sync = child;
+	fp.keep = keep = fds_of_init(ip, &fp.n_keep);
 	r = rt_fork(&fp, ret);
 	if (r == 0) {
 		fd_close(&parent);
@@ -287,6 +302,8 @@ static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n
 
 	if (r == 0)
 		r = cgroup_join(tasks, n_tasks, &e);
+	for (size_t i = 0; i < n_tasks; i++)
+		close(tasks[i]);
 	if (r == 0 && xp->process.p->terminal) {
 		_cleanup_close_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), master = -EBADF,
 				    slave = -EBADF;
@@ -371,7 +388,8 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 					   .preserve_fds = a->preserve_fds},
 			       .cg = c->cg};
 	_cleanup_close_ int parent = -EBADF, child = -EBADF, null = -EBADF, cgroup = -EBADF, console = -EBADF;
-	int tasks[CGROUP_MAX_HIERARCHIES], pair[2], r;
+	_cleanup_free_ int *keep = NULL;
+	int tasks[CGROUP_MAX_HIERARCHIES], fds[CGROUP_MAX_HIERARCHIES + 1], pair[2], r;
 	size_t n_tasks = 0;
 	struct proc proc = PROC_INIT;
 
@@ -396,6 +414,9 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 	fp.cgroup_fd = cgroup;
 	fp.sync = xp.sync = child;
 	fp.sync_parent = parent;
+	memcpy(fds, tasks, n_tasks * sizeof *fds);
+	fds[n_tasks] = child;
+	fp.keep = keep = process_keep_fds(&xp.process, fds, n_tasks + 1, &fp.n_keep);
 	r = rt_fork(&fp, &proc);
 	if (r == 0) {
 		fd_close(&parent);

@@ -4,11 +4,14 @@
  * a short-lived child joins and clones with CLONE_PARENT, so that the result is a child of the caller, which
  * can then wait for it; its pid and pidfd come back over the sync socket. */
 #include "runtime/internal.h"
+#include "base/alloc.h"
 #include "base/fd.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
 
 static int do_clone(uint64_t flags, int cgroup_fd, int exit_signal, struct proc *ret)
 {
@@ -34,6 +37,18 @@ static int await_go(int sync)
 	return r == 0 && m.type != SYNC_GO ? -EPROTO : r;
 }
 
+/* What the caller has open could be a way to the host for those among whom the new process will live
+ * (CVE-2016-9962, CVE-2024-21626). */
+static void shed(const struct fork_plan *p, int also /* -EBADF = none */)
+{
+	_cleanup_free_ int *keep = new_array(int, p->n_keep + 1);
+
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	memcpy(keep, p->keep, p->n_keep * sizeof *keep);
+	keep[p->n_keep] = also;
+	fd_close_except(keep, p->n_keep + 1);
+}
+
 static int fork_joined(const struct fork_plan *p, struct proc *ret)
 {
 	_cleanup_proc_ struct proc helper = PROC_INIT;
@@ -48,7 +63,9 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 	if (r == 0) {
 		struct proc child = PROC_INIT;
 
+		shed(p, p->join_fd);
 		r = setns(p->join_fd, p->join_flags) < 0 ? -errno : 0;
+		close(p->join_fd);
 		if (r == 0)
 			r = do_clone(p->flags | CLONE_PARENT, -EBADF, 0, &child);
 		/* The process asked for. It says nothing before the caller knows it. */
@@ -81,7 +98,12 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 
 int rt_fork(const struct fork_plan *p, struct proc *ret)
 {
+	int r;
+
 	if (p->join_fd >= 0)
 		return fork_joined(p, ret);
-	return do_clone(p->flags, p->cgroup_fd, SIGCHLD, ret);
+	r = do_clone(p->flags, p->cgroup_fd, SIGCHLD, ret);
+	if (r == 0)
+		shed(p, -EBADF);
+	return r;
 }

@@ -61,6 +61,17 @@ static int set_names(const struct oci_spec *s, struct err *e)
 	return 0;
 }
 
+/* Through the host's /proc: the container's may be anything (CVE-2025-52881). */
+static void set_oom_score(const struct oci_process *p)
+{
+	char text[32];
+
+	if (!p->oom_score_adj)
+		return;
+	snprintf(text, sizeof text, "%lld", (long long)*p->oom_score_adj);
+	(void)fs_write(AT_FDCWD, "/proc/self/oom_score_adj", text);
+}
+
 /* The caller runs the hooks that belong to its namespaces while we wait. */
 static int runtime_hooks(struct init_plan *ip, struct err *e)
 {
@@ -111,9 +122,13 @@ static int make_cwd(int rootfd, const char *cwd, struct err *e)
 static int build_root(struct init_plan *ip, struct err *e)
 {
 	const struct oci_spec *s = ip->a->spec;
-	_cleanup_close_ int rootfd = -EBADF;
+	_cleanup_close_ int rootfd = -EBADF, null = -EBADF;
 	int r = rootfs_prepare(s, ip->a->bundle, &rootfd, e);
 
+	if (r == 0 && s->masked_paths) {
+		null = masks_null(e);
+		r = null < 0 ? null : 0;
+	}
 	if (r == 0)
 		r = mounts_apply(s, ip->a->bundle, ip->cg, rootfd, e);
 	if (r == 0)
@@ -137,7 +152,7 @@ static int build_root(struct init_plan *ip, struct err *e)
 	if (rootfd < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "open the root");
 	r = sysctl_apply(s, e);
-	return r == 0 ? masks_apply(s, rootfd, e) : r;
+	return r == 0 ? masks_apply(s, rootfd, null, e) : r;
 }
 
 /* Whoever opens the gate gets what becomes of the exec. */
@@ -164,8 +179,6 @@ _noreturn_ void init_run(struct init_plan *ip)
 
 	if (!ip->process.outlive)
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* Nobody in a container that is joined may look at us before we are its own (CVE-2016-9962). */
-	(void)prctl(PR_SET_DUMPABLE, 0);
 	r = fd_cloexec_from(3);
 	if (r == 0)
 		r = join_cgroups(ip, &e);
@@ -174,13 +187,9 @@ _noreturn_ void init_run(struct init_plan *ip)
 	if (r == 0)
 		r = set_names(ip->a->spec, &e);
 	if (r == 0)
+		set_oom_score(ip->process.p);
+	if (r == 0)
 		r = build_root(ip, &e);
-	if (r == 0 && ip->process.p->oom_score_adj) {
-		char text[32];
-
-		snprintf(text, sizeof text, "%lld", (long long)*ip->process.p->oom_score_adj);
-		(void)fs_write(AT_FDCWD, "/proc/self/oom_score_adj", text);
-	}
 	if (r == 0)
 		r = process_prepare(&ip->process, &path, &e);
 	if (r == 0)

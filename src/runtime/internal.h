@@ -89,8 +89,11 @@ struct fork_plan {
 	int join_flags;		/* CLONE_NEW* to join */
 	int sync;		/* the child's end, needed with join_fd */
 	int sync_parent;	/* the caller's end */
+	int *keep;		/* from 3 on, the new process has these open and no others; reordered */
+	size_t n_keep;
 };
-/* 0 in the new process, 1 in the caller, -errno. The new process is a child of the caller in any case. */
+/* 0 in the new process, 1 in the caller, -errno. The new process is a child of the caller in any case. Its /proc
+ * files are closed to other processes (PR_SET_DUMPABLE) until it executes a program. */
 int rt_fork(const struct fork_plan *p, struct proc *ret);
 
 /* --- process.c: the last steps, the same for an init and for an exec --- */
@@ -104,6 +107,8 @@ struct process_plan {
 	int preserve_fds;
 	bool outlive;
 };
+/* The descriptors that a process under construction needs: fds, stdio and what is to be preserved. */
+int *process_keep_fds(const struct process_plan *pp, const int *fds, size_t n, size_t *ret_n);
 /* Session, stdio, limits, user, capabilities, working directory; finds the program. */
 int process_prepare(const struct process_plan *pp, char **ret_path, struct err *e);
 /* Filter, final capabilities, exec. Returns only on failure. */
@@ -137,14 +142,16 @@ _noreturn_ void init_run(struct init_plan *ip);
 int rootfs_prepare(const struct oci_spec *s, const char *bundle, int *ret_rootfd, struct err *e);
 int rootfs_finish(const struct oci_spec *s, int rootfd, struct err *e);		/* propagation, read-only */
 int rootfs_pivot(int rootfd, const char *propagation, bool no_pivot, struct err *e);
-/* An O_PATH descriptor of a mount target, made if it is missing; dir says as what. /proc and /sys must be
- * real directories. *ret_created may be NULL. */
+/* An O_PATH descriptor of a mount target, made if it is missing; dir says as what. /proc, /sys and /dev
+ * must be real directories. *ret_created may be NULL. */
 int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, struct err *e);
 
 int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd,
 		 struct err *e);
 int devices_setup(const struct oci_spec *s, int rootfd, struct err *e);
-int masks_apply(const struct oci_spec *s, int rootfd, struct err *e);
+/* A detached mount of the host's null device, for masks_apply: to be made before the root changes. */
+int masks_null(struct err *e);
+int masks_apply(const struct oci_spec *s, int rootfd, int null, struct err *e);
 int sysctl_apply(const struct oci_spec *s, struct err *e);
 /* Opens a pty of the devpts at <root>/dev/pts. */
 int console_open(int rootfd, const struct oci_process *p, int *ret_master, int *ret_slave, struct err *e);

@@ -1,5 +1,5 @@
 /* Paths that the container must not see or not change. A masked file gets the null device over it, taken from
- * a descriptor of the host's that was checked, because the container's own /dev/null may be something else
+ * the host's /dev before the root changes, because the container's own /dev/null may be something else
  * (CVE-2025-31133); all masked directories share one empty read-only directory. */
 #include "runtime/internal.h"
 #include "base/alloc.h"
@@ -12,29 +12,36 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-struct mask_ctx { int rootfd, null_fd, empty; };
+struct mask_ctx {
+	int rootfd, null, empty;
+	bool null_used;		/* attached somewhere: from now on it can be cloned */
+};
 
-static int open_null(void)
+int masks_null(struct err *e)
 {
 	_cleanup_close_ int fd = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
+	int mnt;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
+		return err_set(e, ERR_SYSTEM, -errno, "open /dev/null");
 	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
-		return -ENODEV;
-	return TAKE_FD(fd);
+		return err_msg(e, ERR_SYSTEM, -ENODEV, "/dev/null of the host is not the null device");
+	mnt = mount_clone(fd, false);
+	return mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "cannot clone /dev/null") : mnt;
 }
 
 static int mask_file(struct mask_ctx *c, int target)
 {
 	_cleanup_close_ int mnt = -EBADF;
+	int r;
 
-	if (c->null_fd < 0)
-		c->null_fd = open_null();
-	if (c->null_fd < 0)
-		return c->null_fd;
-	mnt = mount_clone(c->null_fd, false);
+	if (!c->null_used) {
+		r = mount_attach(c->null, target);
+		c->null_used = r == 0;
+		return r;
+	}
+	mnt = mount_clone(c->null, false);
 	return mnt < 0 ? mnt : mount_attach(mnt, target);
 }
 
@@ -79,9 +86,9 @@ static int readonly_one(int rootfd, const char *path)
 	return r < 0 ? r : mount_attach(mnt, target);
 }
 
-int masks_apply(const struct oci_spec *s, int rootfd, struct err *e)
+int masks_apply(const struct oci_spec *s, int rootfd, int null, struct err *e)
 {
-	struct mask_ctx c = { rootfd, -EBADF, -EBADF };
+	struct mask_ctx c = { rootfd, null, -EBADF, false };
 	int r = 0;
 
 	for (char **p = s->readonly_paths; r == 0 && p && *p; p++) {
@@ -94,7 +101,6 @@ int masks_apply(const struct oci_spec *s, int rootfd, struct err *e)
 		if (r < 0)
 			err_set(e, ERR_SYSTEM, r, "cannot mask path \"%s\"", *p);
 	}
-	fd_close(&c.null_fd);
 	fd_close(&c.empty);
 	return r;
 }

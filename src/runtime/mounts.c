@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -21,13 +22,56 @@ struct mount_ctx {
 	int rootfd;
 };
 
+/* What programs such as lxcfs replace; anything else inside /proc would let a container lie to itself and
+ * to the runtime (CVE-2019-16884). */
+static bool allowed_in_proc(const char *path)
+{
+	static const char *const names[] = {
+	    "cpuinfo",
+	    "diskstats",
+	    "meminfo",
+	    "stat",
+	    "swaps",
+	    "uptime",
+	    "loadavg",
+	    "slabinfo",
+	    "net/dev",
+	    "sys/kernel/ns_last_pid",
+	    "sys/crypto/fips_enabled",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (streq(path, names[i]))
+			return true;
+	return false;
+}
+
+static int inside_proc(const char *path, struct err *e)
+{
+	return err_msg(e, ERR_INVALID, -EPERM, "\"%s\" cannot be mounted because it is inside /proc", path);
+}
+
+/* The name may be harmless and yet lead into /proc, by a link of the image or of a volume (CVE-2023-27561). */
+static int check_target(int target, const char *destination, struct err *e)
+{
+	_cleanup_free_ char *clean = path_clean(destination);
+	struct statfs sf;
+
+	if (fstatfs(target, &sf) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "cannot look at the mount point");
+	if (sf.f_type != PROC_SUPER_MAGIC || streq(clean, "/proc") ||
+	    (str_starts(clean, "/proc/") && allowed_in_proc(clean + 6)))
+		return 0;
+	return inside_proc(clean, e);
+}
+
 static int attach(struct mount_ctx *c, int mnt, const char *destination, bool dir, struct err *e)
 {
 	_cleanup_close_ int target = rootfs_target(c->rootfd, destination, dir, NULL, e);
-	int r;
+	int r = target < 0 ? target : check_target(target, destination, e);
 
-	if (target < 0)
-		return target;
+	if (r < 0)
+		return r;
 	r = mount_attach(mnt, target);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot attach the mount") : 0;
 }
@@ -168,7 +212,7 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 {
 	char mode[] = "mode=755", *data[] = { mode, NULL };
 	uint64_t attrs = o->set | o->rec_set;
-	_cleanup_close_ int mnt = -EBADF, dir = -EBADF;
+	_cleanup_close_ int mnt = -EBADF;
 	int r;
 
 	if (c->cg->n == 0)
@@ -184,38 +228,13 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 	r = attach(c, mnt, m->destination, true, e);
 	if (r < 0)
 		return r;
-	dir = fs_open_in_root(c->rootfd, m->destination, O_PATH | O_DIRECTORY, 0);
-	r = dir < 0 ? dir : fill_cgroup1(c, dir, attrs);
+	r = fill_cgroup1(c, mnt, attrs);
 	if (r == 0)
-		r = mount_set(dir, false, attrs & MOUNT_ATTR_RDONLY, 0, 0);
+		r = mount_set(mnt, false, attrs & MOUNT_ATTR_RDONLY, 0, 0);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot show the cgroups") : 0;
 }
 
 /* --- all --- */
-
-/* What programs such as lxcfs replace; anything else inside /proc would let a container lie to itself and
- * to the runtime (CVE-2019-16884). */
-static bool allowed_in_proc(const char *path)
-{
-	static const char *const names[] = {
-	    "cpuinfo",
-	    "diskstats",
-	    "meminfo",
-	    "stat",
-	    "swaps",
-	    "uptime",
-	    "loadavg",
-	    "slabinfo",
-	    "net/dev",
-	    "sys/kernel/ns_last_pid",
-	    "sys/crypto/fips_enabled",
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (streq(path, names[i]))
-			return true;
-	return false;
-}
 
 static int check_destination(const struct oci_mount *m, const struct mount_opts *o, struct err *e)
 {
@@ -225,11 +244,10 @@ static int check_destination(const struct oci_mount *m, const struct mount_opts 
 	if (streq(clean, "/"))
 		return err_msg(e, ERR_INVALID, 0, "a mount cannot replace the container's root");
 	if (str_starts(clean, "/proc/") && !allowed_in_proc(clean + 6))
-		return err_msg(e, ERR_INVALID, -EPERM, "\"%s\" cannot be mounted because it is inside /proc",
-			       clean);
+		return inside_proc(clean, e);
 	if (!streq(clean, "/proc") || streq(m->type, "proc"))
 		return 0;
-	if (o->bind && m->source && statfs(m->source, &sf) == 0 && sf.f_type == 0x9fa0 /* PROC_SUPER_MAGIC */)
+	if (o->bind && m->source && statfs(m->source, &sf) == 0 && sf.f_type == PROC_SUPER_MAGIC)
 		return 0;
 	return err_msg(e, ERR_INVALID, -EPERM, "\"/proc\" cannot be mounted because it is not of type proc");
 }

@@ -92,6 +92,19 @@ static int enter(const struct process_plan *pp, struct err *e)
 	return check_cwd(p->cwd, e);
 }
 
+int *process_keep_fds(const struct process_plan *pp, const int *fds, size_t n, size_t *ret_n)
+{
+	size_t total = n + 3 + (size_t)pp->preserve_fds;
+	int *keep = new_array(int, total);
+
+	memcpy(keep, fds, n * sizeof *keep);
+	memcpy(keep + n, pp->stdio, sizeof pp->stdio);
+	for (int i = 0; i < pp->preserve_fds; i++)
+		keep[n + 3 + (size_t)i] = 3 + i;
+	*ret_n = total;
+	return keep;
+}
+
 int process_prepare(const struct process_plan *pp, char **ret_path, struct err *e)
 {
 	const struct oci_process *p = pp->p;

@@ -101,7 +101,7 @@ static int make_file(int rootfd, const char *clean)
 int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, struct err *e)
 {
 	_cleanup_free_ char *clean = path_clean(path);
-	bool special = streq(clean, "/proc") || streq(clean, "/sys"), created = false;
+	bool special = streq(clean, "/proc") || streq(clean, "/sys") || streq(clean, "/dev"), created = false;
 	int fd = special ? open_real_dir(rootfd, clean)
 			 : fs_open_in_root(rootfd, clean, O_PATH | (dir ? O_DIRECTORY : 0), 0);
 
