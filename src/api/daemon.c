@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/group_home.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "base/strv.h"
@@ -117,6 +118,7 @@ static _noreturn_ void wait_for_daemon(int fd)
 int daemon_detach(const struct engine_config *c, int *ret_fd, struct err *e)
 {
 	_cleanup_close_ int log_fd = open_log(c, e), null_fd = -EBADF;
+	struct group_home home;
 	int p[2], r;
 	pid_t pid;
 
@@ -138,7 +140,9 @@ int daemon_detach(const struct engine_config *c, int *ret_fd, struct err *e)
 	if (setsid() < 0 || chdir("/") < 0 || dup2(null_fd, 0) < 0 || dup2(null_fd, 1) < 0 ||
 	    dup2(log_fd, 2) < 0 || dup2(p[1], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
 		_exit(1);
-	closefrom(4);		/* log_fd, null_fd and whatever the caller left open */
+	group_home_open("/insula/daemon", &home);
+	group_home_join(&home);
+	closefrom(4);		/* log_fd, null_fd, the home and whatever the caller left open */
 	log_fd = null_fd = -EBADF;
 	*ret_fd = 3;
 	return 0;

@@ -76,6 +76,8 @@ static _noreturn_ void spawn_child(const struct spawn_args *a, int report, pid_t
 		_exit(127);
 	if (r == 0 && a->new_session && setsid() < 0)
 		r = -errno;
+	for (size_t i = 0; a->home && i < a->home->n_tasks; i++)
+		(void)!write(a->home->tasks[i], "0", 1);
 	umask(022);
 	if (r == 0 && chdir(a->chdir ? a->chdir : "/") < 0)
 		r = -errno;
@@ -149,7 +151,7 @@ int proc_spawn(const struct spawn_args *a, struct proc *ret)
 	/* No handler of ours may run in the child before it has reset them. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = proc_clone(CLONE_VFORK, a->cgroup_fd > 0 ? a->cgroup_fd : -EBADF, SIGCHLD, &pidfd);
+	pid = proc_clone(CLONE_VFORK, a->home ? a->home->v2 : -EBADF, SIGCHLD, &pidfd);
 	if (pid == 0)
 		spawn_child(a, report_w, self);
 	r = pid < 0 ? (int)pid : 0;

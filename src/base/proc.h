@@ -1,6 +1,7 @@
 /* Child processes, held by pidfd, never by a bare pid. */
 #pragma once
 
+#include "base/group_home.h"
 #include "base/macro.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,7 +25,7 @@ struct spawn_args {
 	bool new_session;		/* setsid */
 	bool keep_stderr;		/* 2 stays the caller's unless mapped */
 	int pdeathsig;			/* 0 = none */
-	int cgroup_fd;			/* if > 0, started in that cgroup v2 */
+	const struct group_home *home;	/* NULL = it stays in the caller's cgroups */
 	const char *chdir;		/* NULL = "/" */
 };
 

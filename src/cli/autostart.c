@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define START_TIMEOUT_US (30 * UINT64_C(1000000))
+#define UNIT_NOT_LOADED 5	/* exit code of systemctl(1) */
 
 char *cli_find_program(const char *in_build_tree, const char *installed)
 {
@@ -61,20 +62,34 @@ static int wait_ready(struct cli *c, struct proc *p)
 	}
 }
 
-int cli_start_daemon(struct cli *c, int *ret_fd, struct err *e)
+/* Where systemd runs the host and has our socket, the daemon is its service. Returns a connection, -ENOENT if the
+ * unit is not installed. */
+static int start_unit(struct cli *c)
 {
-	const char *data = getenv("INSULA_DATA_ROOT"), *exec = getenv("INSULA_EXEC_ROOT");
-	_cleanup_free_ char *program = cli_find_program("api/insulad", "sbin/insulad");
+	static char *const argv[] = { (char *)"systemctl", (char *)"--no-ask-password", (char *)"start",
+				      (char *)"insula.socket", NULL };
+	struct spawn_args args = { .path = "/bin/systemctl", .argv = argv, .envp = environ };
+	_cleanup_proc_ struct proc p = PROC_INIT;
+	int code, r;
+
+	if (access("/run/systemd/system", F_OK) < 0 || proc_spawn(&args, &p) < 0)
+		return -ENOENT;
+	r = proc_wait(&p, &code);
+	if (r < 0)
+		return r;
+	if (code != 0)
+		return code == UNIT_NOT_LOADED ? -ENOENT : -ECHILD;
+	return sock_connect_unix(c->socket);
+}
+
+/* Starts insulad; it detaches itself. */
+static int start_program(struct cli *c, char *program, const char *data, const char *exec, struct err *e)
+{
 	_cleanup_proc_ struct proc p = PROC_INIT;
 	_cleanup_strv_ char **argv = NULL;
 	struct spawn_args args = { .path = program, .envp = environ, .keep_stderr = true };
-	int fd, r;
+	int r;
 
-	if (geteuid() != 0 || !program)
-		return err_msg(e, ERR_SYSTEM, -ENOENT,
-			       "Cannot connect to the insula daemon at %s. Is the insula daemon "
-			       "running?",
-			       c->host);
 	strv_add(&argv, program);
 	strv_add(&argv, "--detach");
 	if (!str_empty(data))
@@ -85,7 +100,26 @@ int cli_start_daemon(struct cli *c, int *ret_fd, struct err *e)
 	r = proc_spawn(&args, &p);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot start the insula daemon '%s'", program);
-	fd = wait_ready(c, &p);
+	return wait_ready(c, &p);
+}
+
+int cli_start_daemon(struct cli *c, int *ret_fd, struct err *e)
+{
+	const char *data = getenv("INSULA_DATA_ROOT"), *exec = getenv("INSULA_EXEC_ROOT");
+	_cleanup_free_ char *program = cli_find_program("api/insulad", "sbin/insulad");
+	bool own_roots = !str_empty(data) || !str_empty(exec);
+	int fd;
+
+	if (geteuid() != 0 || !program)
+		return err_msg(e, ERR_SYSTEM, -ENOENT,
+			       "Cannot connect to the insula daemon at %s. Is the insula daemon "
+			       "running?",
+			       c->host);
+	fd = own_roots ? -ENOENT : start_unit(c);
+	if (fd == -ENOENT)
+		fd = start_program(c, program, data, exec, e);
+	if (fd < 0 && e->kind)
+		return fd;
 	if (fd < 0)
 		return err_msg(e, ERR_SYSTEM, fd,
 			       "Cannot connect to the insula daemon at %s. It was started but %s.", c->host,

@@ -91,6 +91,7 @@ int engine_open(struct loop *l, const struct engine_config *cfg, struct engine *
 			       fs_kernel_lacks());
 	e = new0(struct engine);
 	e->loop = l;
+	group_home_open("/insula/supervisors", &e->home);
 	engine_config_copy(cfg, &e->cfg);
 	r = make_dirs(&e->cfg, err);
 	for (size_t i = 0; i < ARRAY_SIZE(parts) && r >= 0; i++)
@@ -124,6 +125,7 @@ void engine_close(struct engine *e)
 	if (e->db)
 		db_close(e->db);
 	engine_config_done(&e->cfg);
+	group_home_close(&e->home);
 	free(e->id);
 	free(e);
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/group_home.h"
 #include "base/loop.h"
 #include "lib/json.h"
 
@@ -51,6 +52,7 @@ struct engine {
 	struct events *events;
 	struct accel_state *accel;	/* accel.h */
 	struct template_state *template;	/* template.h */
+	struct group_home home;		/* of what outlives the daemon */
 	char *id;		/* random, kept in the database: `info` ID */
 };
 

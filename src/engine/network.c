@@ -421,7 +421,8 @@ static void resolver_start(struct networks *n, const char *gateway)
 	_cleanup_free_ char *program = engine_program(n->engine, "insula-resolver");
 	_cleanup_free_ char *listen = xasprintf("%s:53", gateway);
 	char *argv[] = { (char *)"insula-resolver", (char *)"--listen", listen, NULL };
-	struct spawn_args a = { .path = program, .argv = argv, .new_session = true, .keep_stderr = true };
+	struct spawn_args a = { .path = program, .argv = argv, .new_session = true, .keep_stderr = true,
+				 .home = &n->engine->home };
 
 	if (!program || proc_alive(&n->resolver))
 		return;

@@ -279,7 +279,8 @@ static int spawn(struct sup *s, struct err *err)
 		return err_set(err, ERR_SYSTEM, listen_fd < 0 ? listen_fd : -errno, "create '%s'", sock);
 	const struct fd_map fds[] = {{listen_fd, 3}, {log_fd, 2}};
 	const struct spawn_args a = {
-	    .path = path, .argv = argv, .envp = envp, .fds = fds, .n_fds = 2, .new_session = true};
+	    .path = path, .argv = argv, .envp = envp, .fds = fds, .n_fds = 2, .new_session = true,
+	    .home = &e->home};
 
 	r = proc_spawn(&a, &s->proc);
 	if (r >= 0)

@@ -28,6 +28,7 @@ RUNS = [
     "tests/system/test_isolation.py -k 'process'",
     "tests/system/test_demo.py -k 'insula and not another_kernel and not shows_the_mode'",
     "tests/nested/test_kvm.py",
+    "tests/nested/test_systemd.py",
 ]
 SECONDS = 1500
 
@@ -94,6 +95,8 @@ def root_disk(work, build):
             shutil.copy(p, to)
     shutil.copytree(build / "guest", opt / "build/guest", ignore=shutil.ignore_patterns("modules"))
     shutil.copytree(build / "images", opt / "build/images")
+    # What `make install` installs, below /usr/local.
+    sh("meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", root)
     runs = "\n".join(f"python3 -m pytest -q -p no:cacheprovider --color=no --tb=short -rs {r}" for r in RUNS)
     put(opt / "run", RUN.format(modules=" ".join(MODULES), runs=runs), 0o755)
     put(root / "etc/systemd/system/nested.service", UNIT)

@@ -140,3 +140,16 @@ def test_second_daemon_on_the_same_roots_is_refused(own):
     p = subprocess.run([program("insulad"), "--data-root", own.engine.data, "--exec-root", own.engine.run_dir],
                        capture_output=True, text=True, timeout=20)
     assert p.returncode != 0 and len(p.stderr.strip().splitlines()) == 1, p.stderr
+
+
+def groups(pid):
+    return dict(line.split(":", 2)[1:] for line in open(f"/proc/{pid}/cgroup").read().splitlines())
+
+
+def test_supervisors_live_in_a_cgroup_of_their_own(own):
+    """Where the daemon is in the root of a hierarchy, they stay there too."""
+    cid = own.rund("busybox", "sleep", "1000")
+    pid = next(int(x.rsplit(" ", 1)[1]) for x in host_state(own.engine.base, {cid})
+               if x.startswith(("process insula-shim", "process vmwp")))
+    daemon = groups(own.engine.proc.pid)
+    assert groups(pid) == {h: path if path == "/" else "/insula/supervisors" for h, path in daemon.items()}
