@@ -2,7 +2,6 @@
 
 #include "base/alloc.h"
 #include "base/strv.h"
-#include "cli/creds.h"
 #include "cli/progress.h"
 #include "cli/reference.h"
 
@@ -12,26 +11,14 @@
 int pull_image(struct cli *c, const char *ref, const char *platform, bool quiet, FILE *f, struct err *e)
 {
 	_cleanup_free_ char *canonical = reference_canonical(ref), *repo = NULL, *tag = NULL;
-	_cleanup_free_ char *auth = creds_header(ref), *header = xasprintf("X-Registry-Auth: %s", auth);
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
-	struct progress p = { .out = quiet ? NULL : f, .tty = isatty(fileno(f)) };
-	struct httpc_request req = { .method = "POST", .content_type = "text/plain", .header = header };
-	struct httpc *h;
-	int r;
 
 	reference_split(canonical, &repo, &tag);
 	sbuf_puts(&url, "/images/create");
 	url_query(&url, "fromImage", repo);
 	url_query(&url, "tag", tag);
 	url_query(&url, "platform", platform);
-	req.target = sbuf_str(&url);
-	r = api_open(c, &req, &h, NULL, e);
-	if (r < 0)
-		return r;
-	r = api_objects(h, progress_object, &p, e);
-	progress_done(&p);
-	api_release(c, h);
-	return r;
+	return progress_registry(c, sbuf_str(&url), ref, quiet ? NULL : f, e);
 }
 
 int cmd_pull(struct cli *c, int argc, char **argv)

@@ -2,7 +2,6 @@
 
 #include "base/alloc.h"
 #include "base/strv.h"
-#include "cli/creds.h"
 #include "cli/progress.h"
 #include "cli/reference.h"
 
@@ -11,24 +10,12 @@
 
 static int push(struct cli *c, const char *repo, const char *tag, bool quiet, struct err *e)
 {
-	_cleanup_free_ char *path = url_path("/images/", repo, "/push"), *auth = creds_header(repo),
-			    *header = xasprintf("X-Registry-Auth: %s", auth);
+	_cleanup_free_ char *path = url_path("/images/", repo, "/push");
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
-	struct progress p = { .out = quiet ? NULL : stdout, .tty = isatty(1) };
-	struct httpc_request req = { .method = "POST", .content_type = "text/plain", .header = header };
-	struct httpc *h;
-	int r;
 
 	sbuf_puts(&url, path);
 	url_query(&url, "tag", tag);
-	req.target = sbuf_str(&url);
-	r = api_open(c, &req, &h, NULL, e);
-	if (r < 0)
-		return r;
-	r = api_objects(h, progress_object, &p, e);
-	progress_done(&p);
-	api_release(c, h);
-	return r;
+	return progress_registry(c, sbuf_str(&url), repo, quiet ? NULL : stdout, e);
 }
 
 int cmd_push(struct cli *c, int argc, char **argv)

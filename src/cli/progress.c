@@ -2,10 +2,12 @@
 
 #include "base/alloc.h"
 #include "base/strv.h"
+#include "cli/creds.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The screen line of id, counted from the bottom; a new one is added below. */
 static size_t line_of(struct progress *p, const char *id)
@@ -66,4 +68,21 @@ int progress_object(struct json *j, void *userdata, struct err *e)
 void progress_done(struct progress *p)
 {
 	strv_free(p->ids);
+}
+
+int progress_registry(struct cli *c, const char *target, const char *ref, FILE *out, struct err *e)
+{
+	_cleanup_free_ char *auth = creds_header(ref), *header = xasprintf("X-Registry-Auth: %s", auth);
+	struct progress p = { .out = out, .tty = out && isatty(fileno(out)) };
+	struct httpc_request req = {
+		.method = "POST", .target = target, .content_type = "text/plain", .header = header };
+	struct httpc *h;
+	int r = api_open(c, &req, &h, NULL, e);
+
+	if (r < 0)
+		return r;
+	r = api_objects(h, progress_object, &p, e);
+	progress_done(&p);
+	api_release(c, h);
+	return r;
 }

@@ -12,3 +12,5 @@ struct progress {
 /* api_object_fn with a struct progress * as userdata. An {"error": ...} in the stream becomes e. */
 int progress_object(struct json *j, void *userdata, struct err *e);
 void progress_done(struct progress *p);
+/* POSTs target with the credentials for the registry of ref, and shows the answer on out (NULL: nowhere). */
+int progress_registry(struct cli *c, const char *target, const char *ref, FILE *out, struct err *e);
