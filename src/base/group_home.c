@@ -12,8 +12,8 @@
 
 #define ROOT "/sys/fs/cgroup"
 
-/* A line of /proc/self/cgroup (cgroups(7)): "ID:CONTROLLERS:PATH". Where the hierarchy is mounted; NULL if the
- * caller is in its root. */
+/* A line of /proc/self/cgroup (cgroups(7)): "ID:CONTROLLERS:PATH". Where the hierarchy is mounted; NULL if
+ * the caller is in its root. */
 static char *mount_of(char *line, bool *ret_v2)
 {
 	char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
@@ -34,7 +34,8 @@ static void inherit_cpuset(const char *dir)
 	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		_cleanup_free_ char *file = path_join(dir, files[i]), *up = xasprintf("%s/../%s", dir, files[i]);
+		_cleanup_free_ char *file = path_join(dir, files[i]),
+				    *up = xasprintf("%s/../%s", dir, files[i]);
 		_cleanup_free_ char *value = NULL, *old = NULL;
 
 		if (fs_read_line(AT_FDCWD, file, &old) >= 0 && str_empty(old) &&
@@ -60,7 +61,9 @@ static void open_one(char *line, const char *path, struct group_home *h)
 		inherit_cpuset(up);
 		inherit_cpuset(dir);
 	}
-	fd = r < 0 ? r : v2 ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : open(tasks, O_WRONLY | O_CLOEXEC);
+	fd = r < 0 ? r
+	     : v2  ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+		   : open(tasks, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		log_warn("stay in the caller's cgroup: '%s': %s", dir, strerror(r < 0 ? -r : errno));
 	else if (v2)

@@ -62,8 +62,8 @@ static int wait_ready(struct cli *c, struct proc *p)
 	}
 }
 
-/* Where systemd runs the host and has our socket, the daemon is its service. Returns a connection, -ENOENT if the
- * unit is not installed. */
+/* Where systemd runs the host and has our socket, the daemon is its service. Returns a connection, -ENOENT if
+ * the unit is not installed. */
 static int start_unit(struct cli *c)
 {
 	static char *const argv[] = { (char *)"systemctl", (char *)"--no-ask-password", (char *)"start",

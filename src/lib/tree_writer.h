@@ -1,9 +1,9 @@
 /* What puts the entries of an archive into a directory tree, whatever the archive's format.
  *
- * Every name is resolved inside the root by openat2 (RESOLVE_IN_ROOT): symbolic links that earlier entries have
- * planted lead nowhere but into the root. The parent directory is opened first (and made if it is missing), the
- * last component is then made relative to it and never followed. Times of directories are set last, since making
- * their entries changes them.
+ * Every name is resolved inside the root by openat2 (RESOLVE_IN_ROOT): symbolic links that earlier entries
+ * have planted lead nowhere but into the root. The parent directory is opened first (and made if it is
+ * missing), the last component is then made relative to it and never followed. Times of directories are set
+ * last, since making their entries changes them.
  *
  * All functions return 0 or -errno unless they say otherwise. */
 #pragma once
@@ -20,7 +20,7 @@
 
 struct tree_writer {
 	int root;		/* borrowed */
-	int parent;		/* directory of the name last given to tree_writer_parent; -EBADF before the first */
+	int parent; /* directory of the name last given to tree_writer_parent; -EBADF before the first */
 	char *parent_path;
 	struct list dirs;	/* whose times are due */
 	size_t n_dirs;
@@ -43,8 +43,9 @@ int tree_writer_hardlink(struct tree_writer *w, const char *base, const char *ta
 int tree_writer_node(struct tree_writer *w, const char *base, mode_t mode, const char *link, dev_t dev);
 /* Owner, mode and time. Comes before tree_writer_xattr: changing the owner clears capabilities. */
 int tree_writer_attributes(struct tree_writer *w, const char *base, const struct tree_attributes *a);
-/* user.* and security.capability of files and directories; others say things of the host's own and are left out,
- * as are those that the file system does not know (and with `lenient` those that the caller may not set). */
+/* user.* and security.capability of files and directories; others say things of the host's own and are left
+ * out, as are those that the file system does not know (and with `lenient` those that the caller may not
+ * set). */
 int tree_writer_xattr(struct tree_writer *w, const char *base, mode_t mode, const char *name,
 		      const void *value, size_t n, bool lenient);
 /* Remembers that the directory `name` gets this time in the end. */

@@ -1,7 +1,7 @@
 /* Theory of operation.
  *
- * Names are resolved and entries made by lib/tree_writer: nothing that an archive says leads out of the root. An
- * entry replaces what stood there, except that a directory keeps its content.
+ * Names are resolved and entries made by lib/tree_writer: nothing that an archive says leads out of the root.
+ * An entry replaces what stood there, except that a directory keeps its content.
  *
  * In a layer `.wh.NAME` becomes a character device 0:0 called NAME, which overlayfs takes as "deleted
  * below"; `.wh..wh..opq` marks its directory as opaque; other names beginning `.wh..wh.` are AUFS's own

@@ -92,8 +92,8 @@ struct fork_plan {
 	int *keep;		/* from 3 on, the new process has these open and no others; reordered */
 	size_t n_keep;
 };
-/* 0 in the new process, 1 in the caller, -errno. The new process is a child of the caller in any case. Its /proc
- * files are closed to other processes (PR_SET_DUMPABLE) until it executes a program. */
+/* 0 in the new process, 1 in the caller, -errno. The new process is a child of the caller in any case. Its
+ * /proc files are closed to other processes (PR_SET_DUMPABLE) until it executes a program. */
 int rt_fork(const struct fork_plan *p, struct proc *ret);
 
 /* --- process.c: the last steps, the same for an init and for an exec --- */

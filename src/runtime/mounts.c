@@ -51,7 +51,8 @@ static int inside_proc(const char *path, struct err *e)
 	return err_msg(e, ERR_INVALID, -EPERM, "\"%s\" cannot be mounted because it is inside /proc", path);
 }
 
-/* The name may be harmless and yet lead into /proc, by a link of the image or of a volume (CVE-2023-27561). */
+/* The name may be harmless and yet lead into /proc, by a link of the image or of a volume (CVE-2023-27561).
+ */
 static int check_target(int target, const char *destination, struct err *e)
 {
 	_cleanup_free_ char *clean = path_clean(destination);

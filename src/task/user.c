@@ -28,9 +28,10 @@ static char **read_lines(int rootfd, const char *path)
 	_cleanup_free_ char *text = NULL;
 	struct stat st;
 
-	/* A fifo or device in the image must not be opened for reading. Nor a link to a file of procfs or tracefs,
-	 * which may block: those have no size. */
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !st.st_size || st.st_size > FILE_MAX_BYTES)
+	/* A fifo or device in the image must not be opened for reading. Nor a link to a file of procfs or
+	 * tracefs, which may block: those have no size. */
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !st.st_size ||
+	    st.st_size > FILE_MAX_BYTES)
 		return NULL;
 	if (fs_read(AT_FDCWD, fd_proc_path(fd).s, FILE_MAX_BYTES, &text, NULL) < 0)
 		return NULL;
