@@ -48,10 +48,10 @@ class Runtime:
         return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=60,
                               cwd=self.bundle, stdin=subprocess.DEVNULL, **kw)
 
-    def create(self, cid):
+    def create(self, cid, **kw):
         """create keeps its stdio in the container: not ours."""
         p = subprocess.run(self.command("create", cid), cwd=self.bundle, stdin=subprocess.DEVNULL,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, **kw)
         self.ids.add(cid)
         return p.returncode
 
