@@ -19,13 +19,16 @@
 #include <sys/syscall.h>
 
 #define PROFILE_PATH "linux.seccomp"
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1u << 5)	/* Linux 5.19 */
+#endif
 #define X32_BIT 0x40000000u
 #define CACHE_MAX (4u << 20)
 
 struct raw_arg { uint32_t index; uint64_t value, value_two; char *op; };
 struct raw_rule { char **names, *action; int64_t *errno_ret; struct json *args; };
 struct raw_profile {
-	char *action, **archs, **flags, *listener;
+	char *action, **archs, **flags;
 	int64_t *errno_ret;
 	struct json *rules;
 };
@@ -36,6 +39,7 @@ struct compiler {
 	uint32_t archs[16];
 	int newest[16];			/* per architecture: highest syscall number the profile names */
 	size_t n_archs;
+	bool notifies;
 };
 
 /* --- names --- */
@@ -49,6 +53,7 @@ static const struct { const char *name; uint32_t action; bool has_data; } action
 	{ "SCMP_ACT_TRAP", SCMP_ACT_TRAP, false },
 	{ "SCMP_ACT_TRACE", SCMP_ACT_TRACE(0), true },
 	{ "SCMP_ACT_LOG", SCMP_ACT_LOG, false },
+	{ "SCMP_ACT_NOTIFY", SCMP_ACT_NOTIFY, false },
 };
 
 static const struct { const char *name; enum scmp_compare op; } ops[] = {
@@ -72,6 +77,7 @@ static const struct { const char *name; unsigned flag; } flags[] = {
 	{ "SECCOMP_FILTER_FLAG_TSYNC", 0 },		/* one thread: nothing to synchronise */
 	{ "SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG },
 	{ "SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW },
+	{ "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV },
 };
 
 const char *seccomp_name(enum seccomp_names list, size_t i)
@@ -97,9 +103,6 @@ static int find_action(const char *name, const int64_t *data, const char *path, 
 			*ret |= (uint32_t)(data ? *data : EPERM);
 		return 0;
 	}
-	if (streq(name, "SCMP_ACT_NOTIFY"))
-		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
-			       "%s: SCMP_ACT_NOTIFY is not supported by insula-runtime", path);
 	return err_msg(e, ERR_INVALID, 0, "%s: unknown seccomp action '%s'", path, name ? name : "");
 }
 
@@ -134,7 +137,6 @@ static const struct json_field profile_fields[] = {
 	{ "defaultErrnoRet", JK_OPT_I64, offsetof(struct raw_profile, errno_ret) },
 	{ "architectures", JK_STRV, offsetof(struct raw_profile, archs) },
 	{ "flags", JK_STRV, offsetof(struct raw_profile, flags) },
-	{ "listenerPath", JK_STR, offsetof(struct raw_profile, listener) },
 	{ "syscalls", JK_CALL, offsetof(struct raw_profile, rules), .call = keep_json },
 	JSON_FIELD_END,
 };
@@ -152,7 +154,6 @@ static void raw_profile_done(struct raw_profile *p)
 	free(p->errno_ret);
 	strv_free(p->archs);
 	strv_free(p->flags);
-	free(p->listener);
 }
 
 static int read_flags(char *const *names, unsigned *ret, struct err *e)
@@ -247,6 +248,11 @@ static int add_rule(struct compiler *c, const struct json *j, const char *path, 
 		return r;
 	for (char **name = raw.names; name && *name; name++) {
 		date_profile(c, *name);
+		if (action == SCMP_ACT_NOTIFY && streq(*name, "sendmsg"))
+			return err_msg(e, ERR_INVALID, 0,
+				       "%s: SCMP_ACT_NOTIFY cannot be used for sendmsg, by which the "
+				       "listener is passed on", path);
+		c->notifies |= action == SCMP_ACT_NOTIFY;
 		if (action == c->def)
 			continue;	/* the library refuses what changes nothing */
 		r = add_call(c, *name, action, cmp, n);
@@ -369,9 +375,8 @@ int seccomp_prog_compile_here(const struct json *profile, struct seccomp_prog *r
 		r = find_action(raw.action, raw.errno_ret, PROFILE_PATH ".defaultAction", &c.def, e);
 	if (r == 0)
 		r = read_flags(raw.flags, &ret->flags, e);
-	if (r == 0 && !str_empty(raw.listener))
-		r = err_msg(e, ERR_INVALID, -EOPNOTSUPP,
-			    PROFILE_PATH ".listenerPath: not supported by insula-runtime");
+	if (r == 0 && c.def == SCMP_ACT_NOTIFY)
+		r = err_msg(e, ERR_INVALID, 0, PROFILE_PATH ".defaultAction: cannot be SCMP_ACT_NOTIFY");
 	if (r < 0)
 		return err_one_line(e, r);
 	c.ctx = seccomp_init(c.def);
@@ -385,6 +390,12 @@ int seccomp_prog_compile_here(const struct json *profile, struct seccomp_prog *r
 		snprintf(path, sizeof path, PROFILE_PATH ".syscalls[%zu]", i);
 		r = add_rule(&c, json_at(raw.rules, i), path, e);
 	}
+	if (r == 0 && (ret->flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) && !c.notifies)
+		r = err_msg(e, ERR_INVALID, 0,
+			    PROFILE_PATH ".flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs "
+					 "SCMP_ACT_NOTIFY");
+	if (r == 0 && c.notifies)
+		ret->flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
 	if (r == 0)
 		r = export_prog(&c, ret, e);
 	seccomp_release(c.ctx);
@@ -556,8 +567,14 @@ int seccomp_prog_decode(const void *bytes, size_t n, struct seccomp_prog *ret)
 int seccomp_prog_load(const struct seccomp_prog *p)
 {
 	struct sock_fprog prog = { .len = p->len, .filter = p->insns };
+	int r = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, p->flags, &prog);
 
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, p->flags, &prog) < 0 ? -errno : 0;
+	return r < 0 ? -errno : r;
+}
+
+bool seccomp_prog_notifies(const struct seccomp_prog *p)
+{
+	return p->flags & SECCOMP_FILTER_FLAG_NEW_LISTENER;
 }
 
 void seccomp_prog_done(struct seccomp_prog *p)

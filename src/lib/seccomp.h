@@ -12,6 +12,8 @@
 #include "base/sbuf.h"
 #include "lib/json.h"
 
+#include <stdbool.h>
+
 /* Where the programs of this host keep what they have compiled. No container's name: ids do not begin with a
  * dot. */
 #define SECCOMP_CACHE "/run/insula-runtime/.seccomp"
@@ -35,7 +37,10 @@ int seccomp_prog_compile_here(const struct json *profile, struct seccomp_prog *r
  * for its shape only; the kernel checks the rest when it is loaded. -EPROTO. */
 void seccomp_prog_encode(const struct seccomp_prog *p, struct sbuf *b);
 int seccomp_prog_decode(const void *bytes, size_t n, struct seccomp_prog *ret);
-/* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. */
+/* Whether the filter asks a listener (SCMP_ACT_NOTIFY). */
+bool seccomp_prog_notifies(const struct seccomp_prog *p);
+/* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. Returns 0, or
+ * the listener's descriptor for one that notifies, or -errno. */
 int seccomp_prog_load(const struct seccomp_prog *p);
 /* What a profile may say: name number i of a list, NULL past its end. */
 enum seccomp_names {

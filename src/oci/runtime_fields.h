@@ -18,6 +18,9 @@ int field_str_map(const struct json *v, void *target, const char *path, struct e
 /* struct oci_kvs: the same, as an array of pairs. */
 int field_kvs(const struct json *v, void *target, const char *path, struct err *e);
 void oci_kvs_done(struct oci_kvs *k);
+/* runtime_sched.c: struct oci_scheduler, struct oci_io_priority */
+int field_scheduler(const struct json *v, void *target, const char *path, struct err *e);
+int field_io_priority(const struct json *v, void *target, const char *path, struct err *e);
 
 /* An array of objects, each of `size` zeroed bytes filled by the table; target has the shape
  * struct { T *v; size_t n; }. */

@@ -144,8 +144,8 @@ static const struct json_field process_fields[] = {
 	{ "oomScoreAdj", JK_OPT_I64, offsetof(struct oci_process, oom_score_adj) },
 	{ "apparmorProfile", JK_STR, offsetof(struct oci_process, apparmor) },
 	{ "selinuxLabel", JK_STR, offsetof(struct oci_process, selinux) },
-	{ "scheduler", JK_CALL, .call = field_refuse },
-	{ "ioPriority", JK_CALL, .call = field_refuse },
+	{ "scheduler", JK_CALL, offsetof(struct oci_process, scheduler), .call = field_scheduler },
+	{ "ioPriority", JK_CALL, offsetof(struct oci_process, io_priority), .call = field_io_priority },
 	{ "execCPUAffinity", JK_CALL, .call = field_refuse },
 	JSON_FIELD_END,
 };
@@ -326,7 +326,7 @@ static const struct json_field linux_fields[] = {
 	{ "uidMappings", JK_CALL, .call = field_refuse },
 	{ "gidMappings", JK_CALL, .call = field_refuse },
 	{ "timeOffsets", JK_CALL, .call = field_refuse },
-	{ "mountLabel", JK_CALL, .call = field_refuse },
+	{ "mountLabel", JK_STR, SPEC(mount_label) },
 	{ "intelRdt", JK_CALL, SPEC(rdt), .call = field_rdt },
 	{ "memoryPolicy", JK_CALL, .call = field_refuse },
 	{ "netDevices", JK_CALL, .call = field_refuse },
@@ -458,6 +458,7 @@ void oci_spec_free(struct oci_spec *s)
 	oci_kvs_done(&s->sysctl);
 	json_free(s->seccomp);
 	free(s->personality);
+	free(s->mount_label);
 	free(s);
 }
 

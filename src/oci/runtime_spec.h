@@ -28,6 +28,15 @@ struct oci_rlimits { struct oci_rlimit *v; size_t n; };
 /* Names as in the document; runtime/caps.c turns them into masks. */
 struct oci_caps { bool given; char **bounding, **effective, **inheritable, **permitted, **ambient; };
 
+/* As sched_setattr(2) and ioprio_set(2) take them. */
+struct oci_scheduler {
+	bool given;
+	unsigned policy;
+	uint64_t flags, runtime, deadline, period;
+	int nice, priority;
+};
+struct oci_io_priority { bool given; unsigned value; };
+
 struct oci_process {
 	bool terminal;
 	uint32_t rows, cols;		/* consoleSize; 0 = unset */
@@ -39,6 +48,8 @@ struct oci_process {
 	bool no_new_privs;
 	int64_t *oom_score_adj;		/* NULL = leave */
 	char *apparmor, *selinux;	/* NULL or "" = none */
+	struct oci_scheduler scheduler;
+	struct oci_io_priority io_priority;
 };
 
 struct oci_mount { char *destination, *type, *source; char **options; };
@@ -127,6 +138,7 @@ struct oci_spec {
 	struct oci_kvs sysctl;
 	struct json *seccomp; /* linux.seccomp as it stands: read by lib/seccomp; NULL = no filter */
 	char *personality;		/* NULL, "LINUX" or "LINUX32" */
+	char *mount_label;		/* SELinux context of file systems mounted; NULL or "" = none */
 };
 
 /* Parses a config.json. ERR_INVALID with the path of the offending value. */

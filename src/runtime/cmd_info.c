@@ -167,8 +167,8 @@ static struct json *linux_features(void)
 	json_set_bool(cg, "systemdUser", true);
 	json_set_bool(cg, "rdma", true);
 	add_seccomp(lin);
-	enabled(lin, "apparmor", false);
-	enabled(lin, "selinux", false);
+	enabled(lin, "apparmor", true);
+	enabled(lin, "selinux", true);
 	enabled(lin, "intelRdt", true);
 	enabled(json_set(lin, "mountExtensions", json_object()), "idmap", false);
 	enabled(lin, "netDevices", false);

@@ -170,15 +170,14 @@ static int start(const char *id, struct err *e)
 	if (fd < 0)
 		return err_set(e, ERR_SYSTEM, fd, "cannot start container '%s'", id);
 	(void)unlink(sock);
-	r = gate_release(fd, e);
-	if (r < 0)
-		return r;
 	r = state_container(&s, &c, NULL, e);
 	if (r < 0)
 		return r;
 	struct hook_state st = { s.id, "running", s.bundle, s.pid, c->annotations };
 
-	r = hooks_run(&c->poststart, "poststart", &st, e);
+	r = gate_release(fd, c, s.pid, e);
+	if (r == 0)
+		r = hooks_run(&c->poststart, "poststart", &st, e);
 	rt_free(c);
 	return r;
 }

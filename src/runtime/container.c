@@ -46,6 +46,9 @@ void rt_free(struct rt_container *c)
 	free(c->id);
 	free(c->bundle);
 	free(c->unit);
+	free(c->listener);
+	free(c->listener_metadata);
+	free(c->personality);
 	free(c);
 }
 
@@ -145,10 +148,15 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	else if (r == 0 && s->seccomp)
 		r = seccomp_prog_compile(s->seccomp, a->seccomp_cache ? a->seccomp_cache : SECCOMP_CACHE,
 					 &c->seccomp, e);
+	if (s->seccomp)
+		listener_copy(c, s->seccomp);
+	if (r == 0)
+		r = listener_check(c, e);
 	if (r == 0)
 		r = group_setup(c, a, holder, e);
+	c->personality = xstrdup(s->personality);
 	pp->p = s->process;
-	pp->personality = s->personality;
+	pp->personality = c->personality;
 	pp->seccomp = &c->seccomp;
 	pp->preserve_fds = a->preserve_fds;
 	pp->outlive = c->outlive;
@@ -277,7 +285,7 @@ int rt_start(struct rt_container *c, struct err *e)
 
 	if (c->gate < 0)
 		return err_msg(e, ERR_CONFLICT, -EINVAL, "cannot start a container that has been started");
-	r = gate_release(c->gate, e);
+	r = gate_release(c->gate, c, c->init.pid, e);
 	fd_close(&c->gate);
 	return r == 0 ? hooks_run(&c->poststart, "poststart", &st, e) : r;
 }
@@ -320,6 +328,7 @@ static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n
 		r = sync_send(xp->sync, SYNC_READY, 0, -EBADF);
 	if (r == 0)
 		r = sync_recv(xp->sync, &m, NULL, &e);
+	xp->process.sync = xp->sync;
 	if (r == 0)
 		r = process_exec(&xp->process, path, &e);
 	(void)sync_send_error(xp->sync, r, &e);
@@ -344,7 +353,7 @@ static int let_go(const struct rt_container *c, const struct oci_process *p, con
 		if (r < 0)
 			log_warn("process.oomScoreAdj: cannot be set to %s: %s", text, strerror(-r));
 	}
-	return gate_release(sync, e);
+	return gate_release(sync, c, proc->pid, e);
 }
 
 static int check_group(const struct rt_container *c, struct err *e)
@@ -384,7 +393,8 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 	    .join_flags =
 		CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
 	};
-	struct exec_plan xp = {.process = {.p = a->process, .seccomp = &c->seccomp, .outlive = c->outlive,
+	struct exec_plan xp = {.process = {.p = a->process, .personality = c->personality,
+					   .seccomp = &c->seccomp, .outlive = c->outlive,
 					   .preserve_fds = a->preserve_fds},
 			       .cg = c->cg};
 	_cleanup_close_ int parent = -EBADF, child = -EBADF, null = -EBADF, cgroup = -EBADF, console = -EBADF;
@@ -397,6 +407,10 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 	/* It would be frozen as soon as it is born, and we would wait for it. */
 	if (r == 0 && !a->ignore_paused && rt_paused(c))
 		r = err_msg(e, ERR_CONFLICT, -EBUSY, "cannot exec in a paused container");
+	if (r == 0)
+		r = lsm_check(a->process, NULL, e);
+	if (r == 0)
+		r = listener_check(c, e);
 	if (r < 0)
 		return r;
 	r = caps_from_spec(&a->process->caps, &xp.process.caps);

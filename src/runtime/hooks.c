@@ -8,9 +8,9 @@
 #include <signal.h>
 #include <string.h>
 
-static char *state_text(const struct hook_state *st)
+struct json *hook_state_json(const struct hook_state *st)
 {
-	_cleanup_json_ struct json *o = json_object();
+	struct json *o = json_object();
 
 	json_set_str(o, "ociVersion", "1.2.0");
 	json_set_str(o, "id", st->id);
@@ -19,6 +19,13 @@ static char *state_text(const struct hook_state *st)
 	json_set_str(o, "bundle", st->bundle);
 	if (st->annotations)
 		json_set(o, "annotations", json_copy(st->annotations));
+	return o;
+}
+
+static char *state_text(const struct hook_state *st)
+{
+	_cleanup_json_ struct json *o = hook_state_json(st);
+
 	return json_dump(o);
 }
 

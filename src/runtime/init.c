@@ -198,6 +198,7 @@ _noreturn_ void init_run(struct init_plan *ip)
 		r = wait_at_gate(ip, &gate, &e);
 	if (r == 0)
 		r = own_hooks(ip, OCI_HOOK_START_CONTAINER, "created", &e);
+	ip->process.sync = gate;
 	if (r == 0)
 		r = process_exec(&ip->process, path, &e);
 	(void)sync_send_error(gate, r, &e);

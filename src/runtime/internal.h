@@ -32,6 +32,8 @@ struct rt_container {
 	struct oci_hooks poststart, poststop;
 	struct json *annotations;
 	struct rdt *rdt;		/* NULL = none */
+	char *listener, *listener_metadata;	/* linux.seccomp's; NULL = none */
+	char *personality;		/* of all its processes */
 	char *unit;			/* the systemd scope that is its cgroup; NULL = made by us */
 };
 
@@ -67,6 +69,7 @@ enum sync_type {
 	SYNC_HOOKS,		/* init -> caller: run the hooks of the runtime's namespaces now */
 	SYNC_READY,		/* child -> caller: everything is in place; waiting at the gate */
 	SYNC_ERROR,		/* child -> caller: kind, r, text */
+	SYNC_LISTENER,		/* child -> caller: descriptor = the filter's listener */
 	SYNC_GO,		/* caller -> init: go on after SYNC_HOOKS; start the program */
 };
 struct sync_msg { uint32_t type; int32_t r; uint32_t kind; char text[1024]; };
@@ -77,8 +80,8 @@ int sync_send_error(int fd, int r, const struct err *e);
 /* Receives one message; a passed descriptor goes to *ret_fd (closed if NULL). SYNC_ERROR is turned into e
  * and its r. -ECONNRESET at end of file. */
 int sync_recv(int fd, struct sync_msg *ret, int *ret_fd, struct err *e);
-/* Opens the gate: the waiting init runs its program, or its error is reported. */
-int gate_release(int fd, struct err *e);
+/* Opens the gate: the waiting process pid of c runs its program, or its error is reported. */
+int gate_release(int fd, const struct rt_container *c, pid_t pid, struct err *e);
 
 /* --- fork.c --- */
 
@@ -106,11 +109,13 @@ struct process_plan {
 	int stdio[3];
 	int preserve_fds;
 	bool outlive;
+	int sync;		/* set at the end: where the filter's listener goes */
+	int lsm_fd;		/* of process_prepare, for process_exec */
 };
 /* The descriptors that a process under construction needs: fds, stdio and what is to be preserved. */
 int *process_keep_fds(const struct process_plan *pp, const int *fds, size_t n, size_t *ret_n);
 /* Session, stdio, limits, user, capabilities, working directory; finds the program. */
-int process_prepare(const struct process_plan *pp, char **ret_path, struct err *e);
+int process_prepare(struct process_plan *pp, char **ret_path, struct err *e);
 /* Filter, final capabilities, exec. Returns only on failure. */
 int process_exec(const struct process_plan *pp, const char *path, struct err *e);
 /* Resolves argv[0] in $PATH of the container, as its user. */
@@ -124,6 +129,22 @@ int caps_finish(const struct cap_sets *c);
  * own, more than the container's program may have. */
 int rlimits_apply(const struct oci_rlimits *l, struct err *e);
 int rlimits_apply_files(const struct oci_rlimits *l, struct err *e);
+
+/* --- sched.c, lsm.c, listener.c --- */
+
+int sched_apply(const struct oci_process *p, struct err *e);
+bool lsm_apparmor_on(void);
+bool lsm_selinux_on(void);
+/* Labels that this host knows nothing of are refused. */
+int lsm_check(const struct oci_process *p, const char *mount_label, struct err *e);
+/* Opens what lsm_apply() writes to, while that may still be done; -EBADF = nothing to write. */
+int lsm_open(const struct oci_process *p, int *ret, struct err *e);
+int lsm_apply(const struct oci_process *p, int fd, struct err *e);
+void listener_copy(struct rt_container *c, const struct json *profile);
+/* Whether a filter that notifies has somebody to notify. */
+int listener_check(const struct rt_container *c, struct err *e);
+/* Hands the listener of the filter of process pid over. */
+int listener_send(const struct rt_container *c, pid_t pid, int listener, struct err *e);
 
 /* --- init.c --- */
 
@@ -185,6 +206,7 @@ int sysctl_check(const struct oci_spec *s, const char *key, struct err *e);
 
 /* The state that hooks read on stdin. */
 struct hook_state { const char *id, *status, *bundle; pid_t pid; const struct json *annotations; };
+struct json *hook_state_json(const struct hook_state *st);
 int hooks_run(const struct oci_hooks *h, const char *kind, const struct hook_state *st, struct err *e);
 void hooks_copy(struct oci_hooks *to, const struct oci_hooks *from);
 void hooks_free(struct oci_hooks *h);

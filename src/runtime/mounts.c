@@ -148,6 +148,9 @@ static int mount_fs(struct mount_ctx *c, const struct oci_mount *m, struct mount
 		if (r < 0)
 			return r;
 	}
+	/* Those that carry labels of their own take no other. */
+	if (!str_empty(c->spec->mount_label) && !streq(m->type, "proc") && !streq(m->type, "sysfs"))
+		strv_addf(&o->data, "context=%s", c->spec->mount_label);
 	/* Device nodes are still to be made in /dev: it becomes read-only at the end (devices_setup). */
 	if (streq(m->destination, "/dev"))
 		attrs &= ~(uint64_t)MOUNT_ATTR_RDONLY;

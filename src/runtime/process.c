@@ -105,7 +105,7 @@ int *process_keep_fds(const struct process_plan *pp, const int *fds, size_t n, s
 	return keep;
 }
 
-int process_prepare(const struct process_plan *pp, char **ret_path, struct err *e)
+int process_prepare(struct process_plan *pp, char **ret_path, struct err *e)
 {
 	const struct oci_process *p = pp->p;
 	int r;
@@ -118,8 +118,13 @@ int process_prepare(const struct process_plan *pp, char **ret_path, struct err *
 		r = rlimits_apply(&p->rlimits, e);
 	if (r < 0)
 		return r;
-	if (streq(pp->personality, "LINUX32") && personality(PER_LINUX32) < 0)
+	if (pp->personality && personality(streq(pp->personality, "LINUX32") ? PER_LINUX32 : PER_LINUX) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot set the personality");
+	r = sched_apply(p, e);
+	if (r == 0)
+		r = lsm_open(p, &pp->lsm_fd, e);
+	if (r < 0)
+		return r;
 	umask(p->user.umask ? (mode_t)(*p->user.umask & 0777) : 022);
 	r = enter(pp, e);
 	if (r < 0)
@@ -141,15 +146,22 @@ int process_prepare(const struct process_plan *pp, char **ret_path, struct err *
 int process_exec(const struct process_plan *pp, const char *path, struct err *e)
 {
 	char *empty[] = { NULL };
-	int r = rlimits_apply_files(&pp->p->rlimits, e);
+	int r = lsm_apply(pp->p, pp->lsm_fd, e);
 
+	if (r == 0)
+		r = rlimits_apply_files(&pp->p->rlimits, e);
 	if (r < 0)
 		return r;
 	r = pp->seccomp->len ? seccomp_prog_load(pp->seccomp) : 0;
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot load the seccomp filter");
+	if (seccomp_prog_notifies(pp->seccomp)) {
+		r = sync_send(pp->sync, SYNC_LISTENER, 0, r);
+		if (r < 0)
+			return err_set(e, ERR_SYSTEM, r, "cannot pass the seccomp listener on");
+	}
 	/* From here on the filter holds: only capset and execve are needed, which every usable profile
-	 * allows. */
+	 * allows (sendmsg too, for a listener). */
 	r = caps_finish(&pp->caps);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot set capabilities");

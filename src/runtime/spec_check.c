@@ -5,13 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-static int check_label(const char *what, const char *label, struct err *e)
-{
-	if (str_empty(label) || streq(label, "unconfined"))
-		return 0;
-	return err_msg(e, ERR_INVALID, -EOPNOTSUPP, "process.%s: not supported by insula-runtime", what);
-}
-
 static int check_sysctls(const struct oci_spec *s, struct err *e)
 {
 	for (size_t i = 0; i < s->sysctl.n; i++) {
@@ -49,9 +42,7 @@ int spec_check(const struct oci_spec *s, struct err *e)
 			       "insula-runtime");
 	if ((!str_empty(s->hostname) || !str_empty(s->domainname)) && !s->ns[OCI_NS_UTS].given)
 		return err_msg(e, ERR_INVALID, 0, "hostname: cannot be set without a uts namespace");
-	r = check_label("apparmorProfile", s->process->apparmor, e);
-	if (r == 0)
-		r = check_label("selinuxLabel", s->process->selinux, e);
+	r = lsm_check(s->process, s->mount_label, e);
 	if (r == 0)
 		r = check_sysctls(s, e);
 	if (r == 0)

@@ -56,7 +56,7 @@ int sync_recv(int fd, struct sync_msg *ret, int *ret_fd, struct err *e)
 	return 0;
 }
 
-int gate_release(int fd, struct err *e)
+int gate_release(int fd, const struct rt_container *c, pid_t pid, struct err *e)
 {
 	struct sync_msg m;
 	int r = sync_send(fd, SYNC_GO, 0, -EBADF);
@@ -65,8 +65,16 @@ int gate_release(int fd, struct err *e)
 		return err_msg(e, ERR_CONFLICT, -ESRCH, "cannot start a container that has stopped");
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot start the container's init");
-	r = sync_recv(fd, &m, NULL, e);
-	return r == -ECONNRESET ? 0
-	       : r < 0          ? r
-				: err_msg(e, ERR_SYSTEM, -EPROTO, "container process: bad message");
+	for (;;) {
+		_cleanup_close_ int listener = -EBADF;
+
+		r = sync_recv(fd, &m, &listener, e);
+		if (r < 0)
+			return r == -ECONNRESET ? 0 : r;
+		if (m.type != SYNC_LISTENER || listener < 0)
+			return err_msg(e, ERR_SYSTEM, -EPROTO, "container process: bad message");
+		r = listener_send(c, pid, listener, e);
+		if (r < 0)
+			return r;
+	}
 }

@@ -182,6 +182,9 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 	hooks_copy(&c->poststart, &spec->hooks[OCI_HOOK_POSTSTART]);
 	hooks_copy(&c->poststop, &spec->hooks[OCI_HOOK_POSTSTOP]);
 	c->annotations = json_ref(spec->annotations);
+	c->personality = xstrdup(spec->personality);
+	if (spec->seccomp)
+		listener_copy(c, spec->seccomp);
 	if (r < 0) {
 		rt_free(c);
 		return r;

@@ -181,6 +181,10 @@ static int compile_filter(struct msg_create *m, struct err *e)
 	if (!profile || json_type(profile) == JSON_NULL)
 		return 0;
 	r = seccomp_prog_compile(profile, SECCOMP_CACHE, &prog, e);
+	if (r == 0 && seccomp_prog_notifies(&prog))
+		r = err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			    "seccomp: SCMP_ACT_NOTIFY is not supported with hyperv isolation: the "
+			    "listener cannot leave the virtual machine");
 	if (r < 0)
 		return r;
 	json_del(linux_part, "seccomp");

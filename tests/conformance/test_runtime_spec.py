@@ -1,10 +1,16 @@
 """What the OCI runtime specification 1.2 demands of a runtime on Linux: docs/CONFORMANCE.md lists each demand with
 its number and the test here that shows it."""
+import errno
+import fcntl
 import json
 import os
 import pathlib
+import select
+import socket
+import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -315,3 +321,144 @@ def test_features(rt):
     assert f["ociVersionMin"].startswith("1.0") and f["ociVersionMax"] >= "1.2"
     assert set(HOOKS) <= set(f["hooks"]) and {"bind", "ro", "tmpcopyup"} <= set(f["mountOptions"])
     assert {"mount", "pid", "network", "uts", "ipc", "cgroup"} <= set(f["linux"]["namespaces"])
+
+
+# --- scheduling, personality, labels, notifications ---
+
+def test_scheduler_and_io_priority(rt):
+    """Read by the kernel's own report: fields 18, 19, 40, 41 of stat; the I/O class by ionice."""
+    os.symlink("busybox", rt.bundle / "rootfs/bin/ionice")
+    out = output(rt, "sh", "-c", "busybox cut -d' ' -f19,41 /proc/self/stat; ionice -p $$", scheduler={"policy": "SCHED_BATCH", "nice": 7},
+                 ioPriority={"class": "IOPRIO_CLASS_BE", "priority": 6})
+    assert out == "7 3\nbest-effort: prio 6\n"
+    assert output(rt, "busybox", "cut", "-d ", "-f41", "/proc/self/stat", scheduler={"policy": "SCHED_IDLE"}) == "5\n"
+    started(rt, "oci-sched")
+    (rt.bundle / "p.json").write_text(json.dumps(dict(rt.config["process"], args=["ionice"], ioPriority={"class": "IOPRIO_CLASS_IDLE"})))
+    assert rt("exec", "--process", str(rt.bundle / "p.json"), "oci-sched").stdout.startswith("idle")
+
+
+@pytest.mark.parametrize("key, value", [
+    ("scheduler", {}), ("scheduler", {"policy": "SCHED_BEST"}), ("scheduler", {"policy": "SCHED_OTHER", "nice": 20}),
+    ("scheduler", {"policy": "SCHED_OTHER", "priority": 5}), ("scheduler", {"policy": "SCHED_FIFO", "priority": 100}),
+    ("scheduler", {"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_NOPE"]}), ("scheduler", {"policy": "SCHED_RR", "priority": 1, "runtime": 5}),
+    ("ioPriority", {}), ("ioPriority", {"class": "IOPRIO_CLASS_BEST"}), ("ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 8}),
+], ids=str)
+def test_bad_scheduling_is_refused(rt, key, value):
+    rt.write(**{key: value})
+    assert f"process.{key}" in refused(rt)
+
+
+@pytest.mark.parametrize("domain, machine", [("LINUX32", "i686"), ("LINUX", "x86_64")])
+def test_personality(rt, domain, machine):
+    rt.config["linux"]["personality"] = {"domain": domain}
+    assert output(rt, "busybox", "uname", "-m") == machine + "\n"
+    started(rt, "oci-pers")
+    assert rt("exec", "oci-pers", "busybox", "uname", "-m").stdout == machine + "\n"
+
+
+def test_labels_need_their_module(rt):
+    """Where a security module is off, its labels are refused by name. Where AppArmor is on: tests/nested."""
+    apparmor = pathlib.Path("/sys/module/apparmor/parameters/enabled")
+    wanted = [("process.selinuxLabel", {"selinuxLabel": "system_u:system_r:container_t:s0"})] if not os.path.exists("/sys/fs/selinux/enforce") else []
+    if not apparmor.exists() or apparmor.read_text()[0] != "Y":
+        wanted.append(("process.apparmorProfile", {"apparmorProfile": "nobody-knows"}))
+    for word, process in wanted:
+        rt.write(**process)
+        assert word in refused(rt)
+        rt.write(["sleep", "1000"])
+    if wanted:
+        rt.config["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0"
+        rt.write()
+        assert "linux.mountLabel" in refused(rt)
+        del rt.config["linux"]["mountLabel"]
+        started(rt, "oci-label")
+        assert rt("exec", "--process-label", "x", "oci-label", "true").returncode != 0
+        assert rt("exec", "--apparmor", "x", "oci-label", "true").returncode != 0
+
+
+class Agent(threading.Thread):
+    """A seccomp agent: takes the states, and answers every notification with an error number."""
+
+    def __init__(self, path, errno_):
+        super().__init__(daemon=True)
+        self.errno, self.states, self.calls = errno_, [], []
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(str(path))
+        self.sock.listen()
+
+    def run(self):
+        while True:
+            try:
+                conn = self.sock.accept()[0]
+            except OSError:
+                return
+            text, fds, _, _ = socket.recv_fds(conn, 65536, 4)
+            conn.close()
+            self.states.append(json.loads(text))
+            threading.Thread(target=self.answer, args=fds, daemon=True).start()
+
+    def answer(self, fd):
+        """SECCOMP_IOCTL_NOTIF_RECV and _SEND, until the process is gone."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while not poll.poll()[0][1] & select.POLLHUP:
+            req = bytearray(80)
+            fcntl.ioctl(fd, 0xc0502100, req)
+            uid, pid, _, nr = struct.unpack_from("=QIIi", req)
+            self.calls.append((pid, nr))
+            fcntl.ioctl(fd, 0xc0182101, bytearray(struct.pack("=QqiI", uid, 0, -self.errno, 0)))
+        os.close(fd)
+
+
+def notifying(rt, path):
+    rt.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "for the agent",
+                                     "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]}
+    if path:
+        rt.config["linux"]["seccomp"]["listenerPath"] = str(path)
+
+
+def test_seccomp_listener(rt, tmp_path):
+    """ENOTBLK is nobody's answer but the agent's. The state comes with the listener, for the init and for an exec."""
+    agent = Agent(tmp_path / "agent", errno.ENOTBLK)
+    agent.start()
+    notifying(rt, tmp_path / "agent")
+    rt.config["annotations"] = {"a": "b"}
+    started(rt, "oci-agent", "sh", "-c", "busybox mkdir /tmp/d 2>/tmp/said; sleep 1000")
+    wait_for(lambda: (rt.bundle / "rootfs/tmp/said").exists() and "Block device" in (rt.bundle / "rootfs/tmp/said").read_text())
+    p = rt("exec", "oci-agent", "busybox", "mkdir", "/tmp/e")
+    assert p.returncode == 1 and "Block device" in p.stderr
+    pid = json.loads(rt("state", "oci-agent").stdout)["pid"]
+    first, second = agent.states
+    assert first["fds"] == ["seccompFd"] and first["metadata"] == "for the agent" and first["pid"] == pid
+    assert first["state"]["id"] == "oci-agent" and first["state"]["pid"] == pid and first["state"]["annotations"] == {"a": "b"}
+    assert first["ociVersion"].startswith("1.") and first["state"]["status"] == "created" and first["state"]["bundle"] == str(rt.bundle)
+    assert second["pid"] != pid and second["state"]["pid"] == pid and len(agent.calls) == 2
+    agent.sock.close()
+
+
+def test_seccomp_listener_that_is_not_there(rt, tmp_path):
+    for path, word in ((None, "must be set"), (tmp_path / "nobody", "No such file"), (tmp_path, "refused")):
+        notifying(rt, path)
+        rt.write()
+        said = refused(rt)
+        assert "linux.seccomp.listenerPath" in said and word in said
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(tmp_path / "dead"))
+    notifying(rt, tmp_path / "dead")
+    rt.write()
+    assert "refused" in refused(rt)
+
+
+def test_seccomp_flags_and_notifications_that_cannot_be(rt, tmp_path):
+    notifying(rt, tmp_path)
+    seccomp = rt.config["linux"]["seccomp"]
+    for change, word in (({"defaultAction": "SCMP_ACT_NOTIFY"}, "defaultAction"), ({"flags": ["SECCOMP_FILTER_FLAG_NOPE"]}, "flags"),
+                         ({"syscalls": [], "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}, "needs SCMP_ACT_NOTIFY"),
+                         ({"syscalls": [{"names": ["sendmsg"], "action": "SCMP_ACT_NOTIFY"}]}, "sendmsg")):
+        rt.config["linux"]["seccomp"] = {**seccomp, **change}
+        rt.write()
+        assert word in refused(rt)
+    rt.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "flags": [
+        "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"], "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}
+    assert output(rt, "echo", "ok") == "ok\n"

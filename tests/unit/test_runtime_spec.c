@@ -69,7 +69,7 @@ static void test_refuses(void **state)
 	refused("", "\"intelRdt\":{\"l3CacheSchema\":\"L3:0=$x\"}",
 		"linux.intelRdt.l3CacheSchema: invalid schema");
 	refused("", "\"uidMappings\":[{}]", "linux.uidMappings: not supported");
-	refused("\"scheduler\":{\"policy\":\"SCHED_IDLE\"}", "", "process.scheduler: not supported");
+	refused("\"scheduler\":{\"policy\":\"SCHED_IDEAL\"}", "", "process.scheduler: unknown value");
 	refused("\"rlimits\":[{\"type\":\"RLIMIT_X\",\"soft\":1,\"hard\":1}]", "",
 		"process.rlimits[0].type: unknown rlimit");
 	refused("\"rlimits\":[{\"type\":\"RLIMIT_CPU\",\"soft\":2,\"hard\":1}]", "", "above the hard one");

@@ -1,0 +1,98 @@
+/* AppArmor and SELinux: what the process becomes with its exec. The label is written through a private procfs,
+ * into a file that was opened while nobody else could take part: never into what the image calls /proc
+ * (CVE-2019-16884, CVE-2025-52881). */
+#include "runtime/internal.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+
+bool lsm_apparmor_on(void)
+{
+	_cleanup_free_ char *line = NULL;
+
+	return fs_read_line(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", &line) == 0 && line[0] == 'Y';
+}
+
+bool lsm_selinux_on(void)
+{
+	struct statfs sf;
+
+	return statfs("/sys/fs/selinux", &sf) == 0 && sf.f_type == SELINUX_MAGIC;
+}
+
+static bool wanted(const char *label)
+{
+	return !str_empty(label) && !streq(label, "unconfined");
+}
+
+int lsm_check(const struct oci_process *p, const char *mount_label, struct err *e)
+{
+	if (wanted(p->apparmor) && !lsm_apparmor_on())
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			       "process.apparmorProfile: \"%s\" is given, but AppArmor is not enabled on this host",
+			       p->apparmor);
+	if ((wanted(p->selinux) || !str_empty(mount_label)) && !lsm_selinux_on())
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			       "%s: a label is given, but SELinux is not enabled on this host",
+			       str_empty(mount_label) ? "process.selinuxLabel" : "linux.mountLabel");
+	return 0;
+}
+
+static int open_attr(int proc, const char *name)
+{
+	struct open_how how = {
+		.flags = O_WRONLY | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
+	};
+	_cleanup_free_ char *path = xasprintf("thread-self/attr/%s", name);
+	int fd = (int)syscall(SYS_openat2, proc, path, &how, sizeof how);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int lsm_open(const struct oci_process *p, int *ret, struct err *e)
+{
+	_cleanup_close_ int proc = -EBADF;
+	int fd = -ENOENT;
+
+	*ret = -EBADF;
+	if (!wanted(p->apparmor) && !wanted(p->selinux))
+		return 0;
+	proc = mount_new_fs("proc", "proc", NULL, 0, e);
+	if (proc < 0)
+		return proc;
+	/* The older file is shared by all modules; AppArmor has its own since Linux 5.8. */
+	if (wanted(p->apparmor))
+		fd = open_attr(proc, "apparmor/exec");
+	if (fd == -ENOENT)
+		fd = open_attr(proc, "exec");
+	if (fd < 0)
+		return err_set(e, ERR_SYSTEM, fd, "cannot open the security attributes of the process");
+	*ret = fd;
+	return 0;
+}
+
+int lsm_apply(const struct oci_process *p, int fd, struct err *e)
+{
+	bool apparmor = wanted(p->apparmor);
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	if (fd < 0)
+		return 0;
+	text = apparmor ? xasprintf("exec %s", p->apparmor) : xstrdup(p->selinux);
+	r = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot set the %s '%s'",
+			       apparmor ? "AppArmor profile" : "SELinux label",
+			       apparmor ? p->apparmor : p->selinux)
+		     : 0;
+}
