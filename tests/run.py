@@ -148,7 +148,7 @@ def compat(build):
 
 # Beyond `make check`: what, and how many minutes it takes at the most on two cores.
 EXTRA = [
-    (nested, 8),
+    (nested, 12),
     (enosys, 5),
     (soak, 4),
     (compat, 8),

@@ -22,14 +22,24 @@ PACKAGES = """systemd systemd-sysv dbus udev kmod iproute2 nftables qemu-system-
     e2fsprogs procps python3 python3-pytest python3-pexpect python3-docker busybox-static iputils-ping psmisc libjson-c5
     libsqlite3-0 libseccomp2 libarchive13 libssl3 libcurl4""".split()
 MODULES = ["kvm_amd", "loop", "overlay", "fuse", "tun", "bridge", "veth", "nf_tables"]
-# pytest's arguments, one run each.
-RUNS = [
-    "tests/system/test_runtime.py tests/system/test_runtime_commands.py tests/system/test_runtime_limits.py -k 'not frozen_cgroup_is_refused'",
-    "tests/system/test_isolation.py -k 'process'",
-    "tests/system/test_demo.py -k 'insula and not another_kernel and not shows_the_mode'",
-    "tests/nested/test_kvm.py",
-    "tests/nested/test_systemd.py",
-]
+RUNTIME = "tests/system/test_runtime.py tests/system/test_runtime_commands.py tests/system/test_runtime_limits.py"
+PROCESS = "tests/system/test_isolation.py -k 'process'"
+# Each boot: its name, further words for the kernel, and pytest's arguments, one run each.
+BOOTS = {
+    "v2": ("", [
+        RUNTIME + " -k 'not frozen_cgroup_is_refused'",
+        PROCESS,
+        "tests/system/test_demo.py -k 'insula and not another_kernel and not shows_the_mode'",
+        "tests/nested/test_kvm.py",
+        "tests/nested/test_systemd.py",
+    ]),
+    # Every hierarchy is of version 1: an older host, or one whose administrator wants it so.
+    "v1": ("systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1", [
+        RUNTIME,
+        PROCESS,
+        "tests/nested/test_systemd.py -k process",
+    ]),
+}
 SECONDS = 1500
 
 UNIT = """[Unit]
@@ -48,7 +58,12 @@ exec </dev/null
 for m in {modules}; do modprobe $m; done
 export INSULA_BUILD=$PWD/build INSULA_VM_DIR=$PWD/build/guest INSULA_IMAGES=$PWD/build/images INSULA_TEST_SECONDS=600
 export PYTHONDONTWRITEBYTECODE=1
+for word in $(cat /proc/cmdline); do
+    case $word in insula.boot=*) boot=${{word#*=}} ;; esac
+done
+case $boot in
 {runs}
+esac
 echo nested: done
 """
 INIT = """#!/bin/busybox sh
@@ -97,7 +112,8 @@ def root_disk(work, build):
     shutil.copytree(build / "images", opt / "build/images")
     # What `make install` installs, below /usr/local.
     sh("meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", root)
-    runs = "\n".join(f"python3 -m pytest -q -p no:cacheprovider --color=no --tb=short -rs {r}" for r in RUNS)
+    pytest = "python3 -m pytest -q -p no:cacheprovider --color=no --tb=short -rs "
+    runs = "".join(f"{name})\n" + "".join(f"{pytest}{r}\n" for r in runs) + ";;\n" for name, (_, runs) in BOOTS.items())
     put(opt / "run", RUN.format(modules=" ".join(MODULES), runs=runs), 0o755)
     put(root / "etc/systemd/system/nested.service", UNIT)
     wants = root / "etc/systemd/system/multi-user.target.wants"
@@ -136,13 +152,14 @@ def initramfs(work, build):
     return image
 
 
-def boot(work, build, disk, image):
+def boot(work, build, disk, image, name):
     out = work / "out"
     out.unlink(missing_ok=True)
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-machine", "pc",
             "-cpu", "EPYC,+svm,+npt", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-m", "6144",
             "-kernel", build / "guest/vmlinuz", "-initrd", image, "-drive", f"file={disk},if=virtio,format=raw,snapshot=on",
-            "-append", "console=ttyS0 quiet panic=-1 systemd.show_status=false tsc=reliable no_timer_check",
+            "-append", "console=ttyS0 quiet panic=-1 systemd.show_status=false tsc=reliable no_timer_check "
+            f"insula.boot={name} {BOOTS[name][0]}",
             "-serial", f"file:{work}/console", "-serial", f"file:{out}"]
     try:
         subprocess.run(list(map(str, argv)), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS)
@@ -151,20 +168,33 @@ def boot(work, build, disk, image):
     return out.read_text(errors="replace") if out.exists() else ""
 
 
-def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("--build", default="build")
-    build = pathlib.Path(ap.parse_args().build).resolve()
-    work = build / "nested"
-    work.mkdir(exist_ok=True)
-    text = boot(work, build, root_disk(work, build), initramfs(work, build))
-    print(text)
+def result(name, text):
+    """What its runs say: passed, failed. A skipped test has failed."""
+    runs = BOOTS[name][1]
     sums = re.findall(r"^(?=.*(?:passed|failed|error)).* in [\d.]+s.*$", text, re.M)
     passed = sum(int(n) for line in sums for n in re.findall(r"(\d+) passed", line))
     failed = sum(int(n) for line in sums for n in re.findall(r"(\d+) (?:failed|error|skipped)", line))
-    if len(sums) != len(RUNS) or "nested: done" not in text:
-        print(f"nested: {len(sums)} of {len(RUNS)} runs ended")
+    if len(sums) != len(runs) or "nested: done" not in text:
+        print(f"nested: {len(sums)} of {len(runs)} runs ended")
         failed += 1
+    return passed, failed
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", default="build")
+    ap.add_argument("--boot", choices=BOOTS, action="append")
+    a = ap.parse_args()
+    build = pathlib.Path(a.build).resolve()
+    work = build / "nested"
+    work.mkdir(exist_ok=True)
+    disk, image = root_disk(work, build), initramfs(work, build)
+    passed = failed = 0
+    for name in a.boot or BOOTS:
+        text = boot(work, build, disk, image, name)
+        print(f"-- boot {name}\n{text}", flush=True)
+        p, f = result(name, text)
+        passed, failed = passed + p, failed + f
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

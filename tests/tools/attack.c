@@ -1,11 +1,12 @@
 /* What a hostile container does, for tests/system/test_escapes.py. Runs inside a container (linked
- *statically) or beside one, for MS milliseconds, and changes nothing but what `swap` is asked to:
+ * statically) or beside one, for MS milliseconds, and changes nothing but what `swap` is asked to:
  *
  *	attack exe MS OWN...		looks for a program of another process that it could overwrite,
  *					other than the files OWN (CVE-2019-5736)
  *	attack fds MS FILE		looks through /proc/PID/fd of others for a way to the host: a
- *directory that is not below our root, or one above which FILE lies (CVE-2016-9962, CVE-2024-21626) attack
- *swap MS A B		exchanges A and B all the time (CVE-2021-30465)
+ *					directory that is not below our root, or one above which FILE lies
+ *					(CVE-2016-9962, CVE-2024-21626)
+ *	attack swap MS A B		exchanges A and B all the time (CVE-2021-30465)
  *
  * Prints a line and exits with 1 once it has succeeded; `exe` and `fds` begin with a line "ready". */
 #include <dirent.h>
