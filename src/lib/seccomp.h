@@ -39,8 +39,8 @@ void seccomp_prog_encode(const struct seccomp_prog *p, struct sbuf *b);
 int seccomp_prog_decode(const void *bytes, size_t n, struct seccomp_prog *ret);
 /* Whether the filter asks a listener (SCMP_ACT_NOTIFY). */
 bool seccomp_prog_notifies(const struct seccomp_prog *p);
-/* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. Returns 0, or
- * the listener's descriptor for one that notifies, or -errno. */
+/* Puts the filter on the calling thread: needs no_new_privs or CAP_SYS_ADMIN. Allocates nothing. Returns 0,
+ * the listener's descriptor of one that notifies, or -errno. */
 int seccomp_prog_load(const struct seccomp_prog *p);
 /* What a profile may say: name number i of a list, NULL past its end. */
 enum seccomp_names {

@@ -50,7 +50,10 @@ int state_write(const char *bundle, const char *config, const struct oci_spec *s
 	uint64_t started = 0;
 	int r;
 
-	(void)start_time(pid, &started);
+	/* Without it, no later call would know the process. */
+	r = start_time(pid, &started);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "look at the container's init");
 	json_set_str(o, "id", id);
 	json_set_str(o, "bundle", bundle);
 	json_set_int(o, "pid", pid);
