@@ -65,10 +65,12 @@ static int check_sched(const struct oci_scheduler *s, const char *path, struct e
 	if (s->nice < -20 || s->nice > 19)
 		return err_msg(e, ERR_INVALID, 0, "%s.nice: must be from -20 to 19", path);
 	if (rt ? s->priority < 1 || s->priority > 99 : s->priority != 0)
-		return err_msg(e, ERR_INVALID, 0, "%s.priority: must be from 1 to 99 with SCHED_FIFO and SCHED_RR, 0 else",
+		return err_msg(e, ERR_INVALID, 0,
+			       "%s.priority: must be from 1 to 99 with SCHED_FIFO and SCHED_RR, else 0",
 			       path);
 	if (s->policy != SCHED_DEADLINE && (s->runtime || s->deadline || s->period))
-		return err_msg(e, ERR_INVALID, 0, "%s: runtime, deadline and period need SCHED_DEADLINE", path);
+		return err_msg(e, ERR_INVALID, 0, "%s: runtime, deadline and period need SCHED_DEADLINE",
+			       path);
 	return 0;
 }
 

@@ -1,5 +1,5 @@
-/* Seccomp's notifications: the listener of a filter goes to the agent that the configuration names, with the state
- * of the process, as the specification has it (config-linux.md, "Container Process State"). */
+/* Seccomp's notifications: the listener of a filter goes to the agent that the configuration names, with the
+ * state of the process, as the specification has it (config-linux.md, "Container Process State"). */
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -11,8 +11,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* Whether somebody has bound the socket, without a connection that the agent would see: of the wrong type, the
- * kernel says EPROTOTYPE if there is one, and ECONNREFUSED if not. */
+/* Whether somebody has bound the socket, without a connection that the agent would see: asked with the wrong
+ * type, the kernel says EPROTOTYPE if there is one, and ECONNREFUSED if not. */
 static int probe(const char *path)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -35,7 +35,8 @@ int listener_check(const struct rt_container *c, struct err *e)
 	if (!seccomp_prog_notifies(&c->seccomp))
 		return 0;
 	if (str_empty(c->listener))
-		return err_msg(e, ERR_INVALID, 0, "linux.seccomp.listenerPath: must be set with SCMP_ACT_NOTIFY");
+		return err_msg(e, ERR_INVALID, 0,
+			       "linux.seccomp.listenerPath: must be set with SCMP_ACT_NOTIFY");
 	r = probe(c->listener);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "linux.seccomp.listenerPath: '%s'", c->listener) : 0;
 }

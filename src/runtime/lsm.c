@@ -1,6 +1,5 @@
-/* AppArmor and SELinux: what the process becomes with its exec. The label is written through a private procfs,
- * into a file that was opened while nobody else could take part: never into what the image calls /proc
- * (CVE-2019-16884, CVE-2025-52881). */
+/* AppArmor and SELinux: what the process becomes with its exec. The label is written through a private
+ * procfs: never into what the image calls /proc (CVE-2019-16884, CVE-2025-52881). */
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -19,7 +18,8 @@ bool lsm_apparmor_on(void)
 {
 	_cleanup_free_ char *line = NULL;
 
-	return fs_read_line(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", &line) == 0 && line[0] == 'Y';
+	return fs_read_line(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", &line) == 0 &&
+	       line[0] == 'Y';
 }
 
 bool lsm_selinux_on(void)
@@ -38,7 +38,8 @@ int lsm_check(const struct oci_process *p, const char *mount_label, struct err *
 {
 	if (wanted(p->apparmor) && !lsm_apparmor_on())
 		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
-			       "process.apparmorProfile: \"%s\" is given, but AppArmor is not enabled on this host",
+			       "process.apparmorProfile: \"%s\" is given, but AppArmor is not enabled on "
+			       "this host",
 			       p->apparmor);
 	if ((wanted(p->selinux) || !str_empty(mount_label)) && !lsm_selinux_on())
 		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,

@@ -2,9 +2,9 @@
  *
  *	fault N LOG PROGRAM [ARGUMENT...]
  *
- * The Nth call that the program or a process it has started makes is not done and answers EIO; its name is written
- * to LOG. Calls that only a lack of memory can fail, and those that end things, do not count. The exit code is the
- * program's; 200 if it made fewer calls. Whatever else it has started runs on. */
+ * The Nth call that the program or a process it has started makes is not done and answers EIO; its name is
+ * written to LOG. Calls that only a lack of memory can fail, and those that end things, do not count. The exit
+ * code is the program's; 200 if it made fewer calls. Whatever else it has started runs on. */
 #include <errno.h>
 #include <fcntl.h>
 #include <seccomp.h>
@@ -26,8 +26,8 @@ static long left;	/* calls until the one that fails */
 static const char *log_path;
 
 static const long spared[] = {
-	SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_exit, SYS_exit_group, SYS_close,
-	SYS_close_range, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_futex, SYS_arch_prctl,
+	SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_exit, SYS_exit_group,
+	SYS_close, SYS_close_range, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_futex, SYS_arch_prctl,
 	SYS_set_tid_address, SYS_set_robust_list, SYS_rseq, SYS_restart_syscall, SYS_getrandom,
 };
 
@@ -118,7 +118,9 @@ static int trace(pid_t first)
 			tracked[find(pid)].pid = 0;
 			if (pid != first)
 				continue;
-			return left > 0 ? 200 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+			if (left > 0)
+				return 200;
+			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		}
 		ptrace(PTRACE_SYSCALL, pid, 0, at_stop(pid, status));
 	}
@@ -127,8 +129,8 @@ static int trace(pid_t first)
 
 int main(int argc, char **argv)
 {
-	const long options =
-	    PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
+	const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+			     PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
 	int status;
 	pid_t pid;
 
