@@ -2,9 +2,9 @@
  *
  *	fault N LOG PROGRAM [ARGUMENT...]
  *
- * The Nth call that the program or a process it has started makes is not done and answers EIO; its name is
- * written to LOG. Calls that only a lack of memory can fail, and those that end things, do not count. The exit
- * code is the program's; 200 if it made fewer calls. Whatever else it has started runs on. */
+ * The Nth call that the program or a process it has started makes is not done and answers EIO; its name goes
+ * to LOG. Calls that only a lack of memory can fail, and those that end things, do not count. The exit code
+ * is the program's; 200 if it made fewer calls. Whatever else it has started runs on. */
 #include <errno.h>
 #include <fcntl.h>
 #include <seccomp.h>
@@ -27,8 +27,9 @@ static const char *log_path;
 
 static const long spared[] = {
 	SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_exit, SYS_exit_group,
-	SYS_close, SYS_close_range, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_futex, SYS_arch_prctl,
-	SYS_set_tid_address, SYS_set_robust_list, SYS_rseq, SYS_restart_syscall, SYS_getrandom,
+	SYS_close, SYS_close_range, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_futex,
+	SYS_arch_prctl, SYS_set_tid_address, SYS_set_robust_list, SYS_rseq, SYS_restart_syscall,
+	SYS_getrandom,
 };
 
 static int find(pid_t pid)
