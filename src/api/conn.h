@@ -65,6 +65,7 @@ struct req {
 	bool reading, paused;	/* req_body_read is on */
 	bool dispatched;	/* its handler was called */
 	bool counted;		/* in server->busy */
+	bool handling, over;	/* its handler is on the stack; it was answered meanwhile */
 	bool *freed;		/* set when q goes, for callers that must know */
 	bool (*body_fn)(struct request *r, const void *p, ssize_t n);
 	void (*drain_fn)(struct request *r);

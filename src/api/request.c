@@ -36,6 +36,12 @@ void req_answer_begun(struct req *q)
 void req_free(struct req *q)
 {
 	req_answer_begun(q);
+	if (q->handling) {
+		/* Answered by its own handler, which may still look at it: gone when that returns. */
+		q->conn = NULL;
+		q->over = true;
+		return;
+	}
 	server_unref(q->pub.server);
 	if (q->freed)
 		*q->freed = true;
@@ -177,7 +183,11 @@ void req_dispatch(struct req *q)
 		return;
 	q->counted = q->dispatched = true;
 	q->pub.server->busy++;
+	q->handling = true;
 	q->route->handler(&q->pub, q->pub.engine);
+	q->handling = false;
+	if (q->over)
+		req_free(q);
 }
 
 void req_body_read(struct request *r, bool (*fn)(struct request *r, const void *p, ssize_t n))

@@ -92,12 +92,11 @@ static void got_stat(void *ud, int n, const struct err *e, void *result)
 static struct archive *archive_new(struct request *r, struct engine *e)
 {
 	struct container *c = request_container(r, e);
-	const char *path;
+	const char *path = http_query_get(&r->query, "path");
 	struct archive *a;
 
 	if (!c)
-		return NULL;		/* answered: the request is gone */
-	path = http_query_get(&r->query, "path");
+		return NULL;
 	if (str_empty(path)) {
 		resp_errorf(r, ERR_INVALID, "bad parameter: path cannot be empty");
 		return NULL;

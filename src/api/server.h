@@ -2,7 +2,8 @@
  *
  * A handler gets a request whose head is complete. Small bodies (JSON) are collected first for routes
  * with .body = BODY_JSON (at most 16 MiB); BODY_STREAM routes read the body themselves.
- * A handler answers with exactly one of resp_*; it may do so later. If the client goes away first, a
+ * A handler answers with exactly one of resp_*; it may do so later. A request that it answers itself stays
+ * readable until it returns. If the client goes away first, a
  * request with a `gone` callback ends with it; one without stays valid until it is answered (into the void).
  */
 #pragma once
