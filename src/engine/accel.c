@@ -75,18 +75,20 @@ void accel_close(struct engine *e)
 
 /* ---- the verdict ---- */
 
-/* "kvm" or "tcg <reason>". */
+/* "kvm", "tcg <reason>" or "none <reason>". */
 static int parse_verdict(const char *s, struct accel *ret)
 {
+	static const char *const names[] = {"kvm", "tcg", "none"};
 	size_t len = strcspn(s, " \t\n");
 	const char *reason = s + len + strspn(s + len, " \t");
-	bool kvm = len == 3 && strncmp(s, "kvm", 3) == 0;
 
-	if (!kvm && (len != 3 || strncmp(s, "tcg", 3) != 0))
-		return -EINVAL;
-	ret->name = xstrdup(kvm ? "kvm" : "tcg");
-	ret->reason = kvm ? xstrdup("") : xstrndup(reason, strcspn(reason, "\n"));
-	return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strlen(names[i]) == len && strncmp(s, names[i], len) == 0) {
+			ret->name = xstrdup(names[i]);
+			ret->reason = xstrndup(reason, strcspn(reason, "\n"));
+			return 0;
+		}
+	return -EINVAL;
 }
 
 static char *cache_path(const struct engine *e)
@@ -123,8 +125,33 @@ static int cache_read(const struct engine *e, struct accel *ret)
 	return parse_verdict(line + strlen(boot) + 1, ret);
 }
 
+int accel_refused(const char *reason, struct err *err)
+{
+	return err_msg(err, ERR_FORBIDDEN, -EIO,
+		       "hyperv isolation is refused: KVM is there but does not start a machine (%s): "
+		       "\"hyperv-accel\": \"tcg\" in daemon.json chooses software emulation, which is slower "
+		       "and not a hardware boundary",
+		       reason);
+}
+
+void accel_refute(struct engine *e, const char *reason)
+{
+	struct accel_state *a = state_of(e);
+	const char *forced = e->cfg.accel;
+
+	log_warn("KVM does not start a machine: %s", reason);
+	free(a->verdict.name);
+	free(a->verdict.reason);
+	a->verdict = (struct accel){xstrdup("none"), xstrdup(reason)};
+	/* what is configured today may not be tomorrow */
+	if (str_empty(forced) || streq(forced, "auto"))
+		cache_write(e, &a->verdict);
+}
+
 static int check_allowed(const struct engine *e, const struct accel *v, struct err *err)
 {
+	if (streq(v->name, "none"))
+		return accel_refused(v->reason, err);
 	if (!e->cfg.require_hardware || streq(v->name, "kvm"))
 		return 0;
 	return err_set(err, ERR_FORBIDDEN, 0,

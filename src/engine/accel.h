@@ -5,13 +5,18 @@
 #include "engine/engine.h"
 
 struct accel {
-	char *name;	/* "kvm" or "tcg" */
+	char *name;	/* "kvm", "tcg", or "none": KVM does not start a machine, and nobody chose tcg */
 	char *reason;	/* why not kvm, or "configured"; "" if kvm works */
 };
 
 /* done's result is a struct accel (borrowed). cfg.accel forces one without asking. Fails where the helper
- * cannot be run, and with ERR_FORBIDDEN where require_hardware is set and the verdict is software emulation.
- */
+ * cannot be run, and with ERR_FORBIDDEN where require_hardware is set and the verdict is software emulation,
+ * or where KVM was refuted. */
 void accel_get(struct engine *e, engine_done_fn done, void *userdata);
+/* KVM was chosen and a first machine did not come up, twice: until the next boot of the host all hyperv
+ * isolation is refused with the reason. Never a weaker wall in silence. */
+void accel_refute(struct engine *e, const char *reason);
+/* The error of that. */
+int accel_refused(const char *reason, struct err *err);
 /* Frees the remembered verdict and forgets who waits (their done is not called). */
 void accel_close(struct engine *e);

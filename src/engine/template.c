@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/strv.h"
+#include "engine/accel.h"
 #include "engine/paths.h"
 #include "engine/worker.h"
 
@@ -19,6 +20,10 @@
 #define TEMPLATE_FD 3
 #define GB (1ull << 30)
 #define TEXT_MAX 4096
+#define PATIENCE_TCG_S 120
+/* The second time a loaded host gets its chance. */
+#define PATIENCE_KVM_S 5
+#define PATIENCE_KVM_AGAIN_S 20
 #define VCPUS_MAX 64		/* more than one bus of a `pc` machine is good for */
 
 struct template_waiter { struct list link; engine_done_fn done; void *userdata; };
@@ -26,7 +31,8 @@ struct template_waiter { struct list link; engine_done_fn done; void *userdata; 
 struct template_state {
 	struct engine *engine;
 	int fd;				/* being filled, then sealed */
-	bool ready, failed, busy;
+	bool ready, failed, busy, kvm;
+	char *refused;			/* why KVM is out of the question */
 	char *program, **argv;
 	struct list waiters;
 };
@@ -57,13 +63,21 @@ unsigned template_vcpus(void)
 	return n < 1 ? 1 : n > VCPUS_MAX ? VCPUS_MAX : (unsigned)n;
 }
 
+static void answer(struct template_state *t, engine_done_fn done, void *userdata)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+	int r = t->refused ? accel_refused(t->refused, &e) : 0;
+
+	done(userdata, r, &e, r == 0 && t->ready && !t->engine->cfg.vm_cold_boot ? &t->fd : NULL);
+}
+
 static void tell(struct template_state *t)
 {
 	struct template_waiter *w;
 
 	while ((w = list_first(&t->waiters, struct template_waiter, link))) {
 		list_remove(&w->link);
-		w->done(w->userdata, 0, NULL, t->ready ? &t->fd : NULL);
+		answer(t, w->done, w->userdata);
 		free(w);
 	}
 }
@@ -80,10 +94,11 @@ static const char *last_line(char *text)
 	return !n ? "vmwp --template failed" : nl ? nl + 1 : text;
 }
 
-/* In the worker: runs vmwp with the memfd, and takes what it says where it fails. */
-static int fill(void *arg, struct sbuf *out, struct err *e)
+/* Runs vmwp with the memfd, and takes what it says where it fails. */
+static int fill_once(struct template_state *t, unsigned patience_s, struct err *e)
 {
-	struct template_state *t = arg;
+	_cleanup_free_ char *patience = xasprintf("--patience=%u", patience_s);
+	_cleanup_strv_ char **argv = strv_copy(t->argv);
 	char *envp[] = {(char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL}, text[TEXT_MAX] = "";
 	_cleanup_close_ int read_end = -EBADF;
 	_cleanup_proc_ struct proc p = PROC_INIT;
@@ -93,7 +108,8 @@ static int fill(void *arg, struct sbuf *out, struct err *e)
 		return err_set(e, ERR_SYSTEM, r, "pipe");
 	read_end = pipe[0];
 	struct fd_map fds[] = {{t->fd, TEMPLATE_FD}, {pipe[1], 2}};
-	struct spawn_args a = {.path = t->program, .argv = t->argv, .envp = envp, .fds = fds,
+	strv_add(&argv, patience);
+	struct spawn_args a = {.path = t->program, .argv = argv, .envp = envp, .fds = fds,
 			       .n_fds = ARRAY_SIZE(fds), .pdeathsig = 9};
 
 	r = proc_spawn(&a, &p);
@@ -107,12 +123,31 @@ static int fill(void *arg, struct sbuf *out, struct err *e)
 	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s", last_line(text)) : 0;
 }
 
+/* In the worker. */
+static int fill(void *arg, struct sbuf *out, struct err *e)
+{
+	struct template_state *t = arg;
+	_cleanup_err_ struct err first = ERR_INIT;
+
+	if (!t->kvm)
+		return fill_once(t, PATIENCE_TCG_S, e);
+	if (fill_once(t, PATIENCE_KVM_S, &first) == 0)
+		return 0;
+	log_warn("KVM is tried once more: %s", err_text(&first));
+	return ftruncate(t->fd, 0) < 0 ? err_set(e, ERR_SYSTEM, -errno, "empty the template")
+				       : fill_once(t, PATIENCE_KVM_AGAIN_S, e);
+}
+
 static void filled(void *ud, int r, const struct err *e, const struct sbuf *out)
 {
 	struct template_state *t = ud;
 
 	t->busy = false;
 	t->ready = r == 0;
+	if (r < 0 && t->kvm) {
+		t->refused = xstrdup(err_text(e));
+		accel_refute(t->engine, t->refused);
+	}
 	if (r < 0)
 		template_distrust(t->engine, err_text(e));
 	strv_free(t->argv);
@@ -142,6 +177,7 @@ static int begin(struct template_state *t, const char *accel)
 	strv_addf(&t->argv, "%llu", (unsigned long long)template_region());
 	strv_add(&t->argv, "--cpus");
 	strv_addf(&t->argv, "%u", template_vcpus());
+	t->kvm = streq(accel, "kvm");
 	t->busy = true;
 	return worker_run(t->engine->loop, fill, t, filled, t);
 }
@@ -152,14 +188,15 @@ void template_get(struct engine *e, const char *accel, engine_done_fn done, void
 	struct template_waiter *w;
 	int r = 0;
 
-	if (!e->cfg.vm_cold_boot && !t->ready && !t->failed && !t->busy)
+	/* On KVM it is made even where machines boot: as the proof. */
+	if ((!e->cfg.vm_cold_boot || streq(accel, "kvm")) && !t->ready && !t->failed && !t->busy)
 		r = begin(t, accel);
 	if (r < 0) {
 		t->busy = false;
 		template_distrust(e, strerror(-r));
 	}
 	if (!t->busy) {
-		done(userdata, 0, NULL, t->ready ? &t->fd : NULL);
+		answer(t, done, userdata);
 		return;
 	}
 	w = new0(struct template_waiter);
@@ -205,6 +242,7 @@ void template_close(struct engine *e)
 	}
 	strv_free(t->argv);
 	free(t->program);
+	free(t->refused);
 	free(t);
 	e->template = NULL;
 }

@@ -27,7 +27,6 @@
 #include <sys/utsname.h>
 
 #define PREFIX "template-"
-#define BOOT_US 120000000ull
 #define SETTLE_US 300000		/* what the kernel still does after its first process has come up */
 #define PAGE 4096
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
@@ -205,6 +204,7 @@ struct builder {
 	struct vmm *vmm;
 	struct conn *conn;
 	int state_fd;
+	uint64_t patience_s;
 	bool saved;
 	struct err *err;
 	int r;
@@ -277,7 +277,11 @@ static void on_started(void *ud, int r, const struct err *e)
 
 static void on_deadline(struct loop_source *s, void *ud)
 {
-	fail(ud, -ETIMEDOUT, "no word from its agent");
+	struct builder *b = ud;
+	_cleanup_free_ char *text =
+	    xasprintf("no word from its agent in %llu s", (unsigned long long)b->patience_s);
+
+	fail(b, -EIO, text);
 }
 
 static void on_frame(struct conn *c, const struct frame *f, int *fds, size_t n_fds, void *ud)
@@ -312,7 +316,7 @@ static int boot(struct builder *b, const struct template_config *c, int memfd, i
 	if (r == 0)
 		r = qemu_new(b->loop, &b->vmm);
 	if (r == 0)
-		r = loop_add_timer(b->loop, BOOT_US, 0, on_deadline, b, NULL);
+		r = loop_add_timer(b->loop, b->patience_s * 1000000, 0, on_deadline, b, NULL);
 	if (r < 0)
 		return r;
 	b->vmm->events = &events;
@@ -327,7 +331,7 @@ static int build(const struct template_config *c, int memfd, struct err *e)
 {
 	_cleanup_loop_ struct loop *loop = NULL;
 	_cleanup_close_ int state = -EBADF;
-	struct builder b = {.err = e};
+	struct builder b = {.patience_s = c->patience_s, .err = e};
 	int pair[2] = {-EBADF, -EBADF}, r;
 
 	if (ftruncate(memfd, (off_t)c->memory) < 0)

@@ -14,6 +14,7 @@ struct template_config {
 	const char *dir;		/* template-KEY lies here */
 	const char *kernel, *initrd, *accel;
 	uint64_t memory, region, vcpus_max;	/* as vmm_config's */
+	uint64_t patience_s;		/* until its agent must have come up */
 };
 
 /* Fills and seals the memfd: from dir, if what lies there was made from the same kernel, initramfs, QEMU,
