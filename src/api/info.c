@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/strv.h"
 #include "base/timefmt.h"
+#include "engine/apparmor.h"
 #include "engine/accel.h"
 #include "engine/container.h"
 #include "engine/image.h"
@@ -279,7 +280,8 @@ static void add_settings(struct json *j, struct engine *e)
 	json_set(j, "GenericResources", json_array());
 	json_set(j, "CDISpecDirs", json_array());
 	set_list(j, "SecurityOptions",
-		 (const char *const[]){"name=seccomp,profile=builtin", "name=cgroupns", NULL});
+		 (const char *const[]){"name=seccomp,profile=builtin", "name=cgroupns",
+				       apparmor_on() ? "name=apparmor" : NULL, NULL});
 }
 
 static void on_accel(void *userdata, int r, const struct err *err, void *result)

@@ -1,4 +1,5 @@
 /* What is told about containers: inspect and ps. */
+#include "engine/apparmor.h"
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -160,6 +161,7 @@ struct json *container_inspect(struct container *c)
 		{"ResolvConfPath", "resolv.conf"}, {"HostnamePath", "hostname"}, {"HostsPath", "hosts"},
 	};
 	struct json *j = json_object(), *machine = machine_json(c);
+	const char *profile = apparmor_profile(c);
 	_cleanup_free_ char *created = time_rfc3339(c->created_ns), *name = xasprintf("/%s", c->name),
 		       *log = container_log_path(c);
 
@@ -181,7 +183,7 @@ struct json *container_inspect(struct container *c)
 	json_set_str(j, "Platform", "linux");
 	json_set_str(j, "MountLabel", "");
 	json_set_str(j, "ProcessLabel", "");
-	json_set_str(j, "AppArmorProfile", "");
+	json_set_str(j, "AppArmorProfile", profile ? profile : "");
 	json_set(j, "ExecIDs", execs_of(c));
 	json_set(j, "HostConfig", host_json(c));
 	json_set(j, "GraphDriver", driver_json(c));

@@ -1,5 +1,6 @@
 /* config.json of a container: one generator for both isolation modes. What differs under hyperv: no network
  * namespace (the machine is one), volumes by share tags instead of host paths, no host devices. */
+#include "engine/apparmor.h"
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -110,6 +111,7 @@ static void add_user(const struct container *c, struct json *p, const char *user
 static void add_common(const struct container *c, struct json *p, char *const *caps)
 {
 	int64_t oom = json_get_int(ctr_host(c), "OomScoreAdj", 0);
+	const char *profile = apparmor_profile(c);
 
 	add_caps(p, caps);
 	add_rlimits(c, p);
@@ -118,6 +120,8 @@ static void add_common(const struct container *c, struct json *p, char *const *c
 			  has_security_opt(c, "no-new-privileges:true", "no-new-privileges:true"));
 	if (oom)
 		json_set_int(p, "oomScoreAdj", oom);
+	if (profile)
+		json_set_str(p, "apparmorProfile", profile);
 }
 
 static void add_terminal(struct json *p, bool tty, unsigned rows, unsigned cols)

@@ -1,5 +1,6 @@
 /* What create accepts. The rule: a field that is not at its default is either carried out or refused by name,
  * with the reason and the way out; none is ignored. */
+#include "engine/apparmor.h"
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -376,9 +377,26 @@ static int check_log(const struct json *hc, struct err *err)
 	return 0;
 }
 
-static int check_security(const struct json *hc, struct err *err)
+static int check_apparmor(const struct create_ctx *x, const char *profile, struct err *err)
+{
+	if (!*profile)
+		return err_msg(err, ERR_INVALID, 0, "invalid --security-opt 2: \"apparmor=\"");
+	if (streq(profile, "unconfined"))
+		return 0;
+	if (x->isolation == ISOLATION_HYPERV)
+		return err_msg(err, ERR_INVALID, 0,
+			       "--security-opt apparmor: a virtual machine has a kernel of its own, without "
+			       "the host's profiles; use --isolation=process");
+	if (!apparmor_on())
+		return err_msg(err, ERR_INVALID, 0,
+			       "--security-opt apparmor=%s: AppArmor is not enabled on this host", profile);
+	return 0;
+}
+
+static int check_security(const struct create_ctx *x, const struct json *hc, struct err *err)
 {
 	const struct json *v = json_get(hc, "SecurityOpt");
+	int r;
 
 	for (size_t i = 0; i < json_len(v); i++) {
 		const char *s = json_str(json_at(v, i));
@@ -387,7 +405,6 @@ static int check_security(const struct json *hc, struct err *err)
 		    "no-new-privileges:true",  "no-new-privileges=false",
 		    "no-new-privileges:false", "seccomp=unconfined",
 		    "seccomp:unconfined",      "seccomp=builtin",
-		    "apparmor=unconfined",     "apparmor:unconfined",
 		    "label=disable",           "label:disable",
 		    "systempaths=unconfined",  NULL,
 		};
@@ -397,6 +414,12 @@ static int check_security(const struct json *hc, struct err *err)
 			return err_msg(err, ERR_INVALID, 0, "invalid --security-opt");
 		if (strv_has((char *const *)fine, s))
 			continue;
+		if (apparmor_option(s)) {
+			r = check_apparmor(x, apparmor_option(s), err);
+			if (r < 0)
+				return r;
+			continue;
+		}
 		if (str_starts(s, "seccomp=")) {
 			if (json_parse(s + 8, strlen(s + 8), &profile, NULL) >= 0 &&
 			    json_type(profile) == JSON_OBJECT)
@@ -494,7 +517,7 @@ int host_config_check(const struct create_ctx *x, const struct json *hc, struct 
 	if (r == 0) r = check_ulimits(hc, err);
 	if (r == 0) r = check_restart(hc, err);
 	if (r == 0) r = check_log(hc, err);
-	if (r == 0) r = check_security(hc, err);
+	if (r == 0) r = check_security(x, hc, err);
 	if (r == 0) r = check_devices(x, hc, err);
 	if (r == 0) r = check_sysctls(hc, err);
 	if (r == 0) r = check_caps(hc, err);

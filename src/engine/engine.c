@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/strv.h"
 #include "engine/accel.h"
+#include "engine/apparmor.h"
 #include "engine/template.h"
 #include "engine/config.h"
 #include "engine/container.h"
@@ -93,6 +94,7 @@ int engine_open(struct loop *l, const struct engine_config *cfg, struct engine *
 	e->loop = l;
 	group_home_open("/insula/supervisors", &e->home);
 	engine_config_copy(cfg, &e->cfg);
+	apparmor_init();
 	r = make_dirs(&e->cfg, err);
 	for (size_t i = 0; i < ARRAY_SIZE(parts) && r >= 0; i++)
 		r = parts[i](e, err);

@@ -225,14 +225,18 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 }
 
 /* Also after a create that has failed once the init process was there. The specification: a failure of such a
- * hook is logged, the rest goes on. */
+ * hook is logged, the other hooks and the rest go on. */
 static void run_poststop(struct rt_container *c)
 {
 	struct hook_state st = { c->id, "stopped", c->bundle, 0, c->annotations };
-	_cleanup_err_ struct err why = ERR_INIT;
 
-	if (hooks_run(&c->poststop, "poststop", &st, &why) < 0)
-		log_warn("%s", err_text(&why));
+	for (size_t i = 0; i < c->poststop.n; i++) {
+		const struct oci_hooks one = { &c->poststop.v[i], 1 };
+		_cleanup_err_ struct err why = ERR_INIT;
+
+		if (hooks_run(&one, "poststop", &st, &why) < 0)
+			log_warn("%s", err_text(&why));
+	}
 }
 
 int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct proc *ret_init,

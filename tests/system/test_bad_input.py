@@ -80,6 +80,13 @@ def test_not_root(engine):
     assert p.returncode != 0 and "root" in p.stderr
 
 
+def test_apparmor_profiles_that_cannot_be(c):
+    """Where AppArmor is on: tests/system/test_apparmor.py."""
+    r = c("create", "--security-opt", "apparmor=nobody-knows", "busybox", "true")
+    assert r.code == 1 and ("AppArmor is not enabled" if c.isolation == "process" else "a kernel of its own") in one_line(r)
+    assert c("run", "--rm", "--security-opt", "apparmor=unconfined", "busybox", "echo", "x").ok() == "x"
+
+
 @pytest.fixture
 def broken(request, tmp_path, isolation):
     """A second daemon, whose surroundings lack something."""
