@@ -18,7 +18,8 @@ bool apparmor_on(void)
 {
 	_cleanup_free_ char *line = NULL;
 
-	return fs_read_line(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", &line) == 0 && line[0] == 'Y';
+	return fs_read_line(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", &line) == 0 &&
+	       line[0] == 'Y';
 }
 
 /* 1, 0, or -errno where the list cannot be read. */

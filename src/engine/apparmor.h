@@ -5,8 +5,8 @@
 
 struct container;
 
-/* Once, before containers are started: loads our profile where AppArmor is on and has it not yet. What does not
- * work is a warning: the containers then run without. */
+/* Once, before containers are started: loads our profile where AppArmor is on and has it not yet. What does
+ * not work is a warning: the containers then run without. */
 void apparmor_init(void);
 bool apparmor_on(void);
 /* What --security-opt asks for: the profile's name, "unconfined", or NULL for nothing. */
