@@ -136,6 +136,8 @@ static int exec_in(const char *id, char **command, const struct exec_opts *o, st
 	if (o->file)
 		r = read_process(o->file, &given, e);
 	p = given ? given : spec->process;
+	if (r == 0 && !p)
+		r = err_msg(e, ERR_INVALID, 0, "the container has no process: exec needs --process");
 	if (r == 0 && !given)
 		r = change_process(p, o, command, e);
 	if (r == 0)

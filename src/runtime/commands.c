@@ -154,11 +154,26 @@ static int cmd_create(int argc, char **argv, struct err *e)
 	return r < 0 ? r : make_container(args[0], &m, &init, &console, e);
 }
 
+static int start_container(const struct state *s, const struct rt_container *c, struct err *e)
+{
+	struct hook_state st = { s->id, "running", s->bundle, s->pid, c->annotations };
+	_cleanup_free_ char *sock = state_path(s->id, "start.sock");
+	_cleanup_close_ int fd = -EBADF;
+	int r;
+
+	if (c->no_process)
+		return err_msg(e, ERR_INVALID, 0, "process: missing, there is nothing to start");
+	fd = sock_connect_unix(sock);
+	if (fd < 0)
+		return err_set(e, ERR_SYSTEM, fd, "cannot start container '%s'", s->id);
+	(void)unlink(sock);
+	r = gate_release(fd, c, s->pid, e);
+	return r == 0 ? hooks_run(&c->poststart, "poststart", &st, e) : r;
+}
+
 static int start(const char *id, struct err *e)
 {
 	_cleanup_state_ struct state s = { 0 };
-	_cleanup_free_ char *sock = state_path(id, "start.sock");
-	_cleanup_close_ int fd = -EBADF;
 	struct rt_container *c;
 	int r = state_read(id, &s, e);
 
@@ -166,18 +181,10 @@ static int start(const char *id, struct err *e)
 		return r;
 	if (!streq(state_status(&s), "created"))
 		return err_msg(e, ERR_CONFLICT, 0, "cannot start a container that is %s", state_status(&s));
-	fd = sock_connect_unix(sock);
-	if (fd < 0)
-		return err_set(e, ERR_SYSTEM, fd, "cannot start container '%s'", id);
-	(void)unlink(sock);
 	r = state_container(&s, &c, NULL, e);
 	if (r < 0)
 		return r;
-	struct hook_state st = { s.id, "running", s.bundle, s.pid, c->annotations };
-
-	r = gate_release(fd, c, s.pid, e);
-	if (r == 0)
-		r = hooks_run(&c->poststart, "poststart", &st, e);
+	r = start_container(&s, c, e);
 	rt_free(c);
 	return r;
 }

@@ -141,8 +141,9 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	const struct oci_spec *s = a->spec;
 	int r = spec_check(s, e);
 
+	pp->p = s->process ? s->process : &process_none;
 	if (r == 0)
-		r = caps_from_spec(&s->process->caps, &pp->caps);
+		r = caps_from_spec(&pp->p->caps, &pp->caps);
 	if (r == 0 && a->filter_len)
 		r = seccomp_prog_decode(a->filter, a->filter_len, &c->seccomp);
 	else if (r == 0 && s->seccomp)
@@ -155,7 +156,6 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	if (r == 0)
 		r = group_setup(c, a, holder, e);
 	c->personality = xstrdup(s->personality);
-	pp->p = s->process;
 	pp->personality = c->personality;
 	pp->seccomp = &c->seccomp;
 	pp->preserve_fds = a->preserve_fds;

@@ -27,6 +27,7 @@ struct rt_container {
 	int gate;			/* to the waiting init, until it is started */
 	bool own_pid_ns;		/* killing the init kills all */
 	bool outlive;			/* processes do not die with the caller */
+	bool no_process;		/* the configuration has none: nothing to start */
 	bool oom;			/* seen before the cgroup was removed */
 	struct seccomp_prog seccomp;	/* len 0 = none */
 	struct oci_hooks poststart, poststop;
@@ -112,6 +113,8 @@ struct process_plan {
 	int sync;		/* set at the end: where the filter's listener goes */
 	int lsm_fd;		/* of process_prepare, for process_exec */
 };
+/* Of a container whose configuration has none: it can be created, not started. */
+extern const struct oci_process process_none;
 /* The descriptors that a process under construction needs: fds, stdio and what is to be preserved. */
 int *process_keep_fds(const struct process_plan *pp, const int *fds, size_t n, size_t *ret_n);
 /* Session, stdio, limits, user, capabilities, working directory; finds the program. */

@@ -15,6 +15,9 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
+static char root_dir[] = "/", *no_args[] = { NULL };
+const struct oci_process process_none = { .args = no_args, .cwd = root_dir };
+
 /* stdio of a user other than root must be openable again (/dev/stdout): the pipe or pty is given to it. */
 static void give_stdio(const struct oci_user *u)
 {
@@ -132,7 +135,7 @@ int process_prepare(struct process_plan *pp, char **ret_path, struct err *e)
 	/* Changing credentials has cleared it. */
 	if (!pp->outlive && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot bind the process to its supervisor");
-	r = command_lookup(p, ret_path, e);
+	r = p->args[0] ? command_lookup(p, ret_path, e) : 0;
 	if (r < 0)
 		return r;
 	if (p->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -146,7 +149,11 @@ int process_prepare(struct process_plan *pp, char **ret_path, struct err *e)
 int process_exec(const struct process_plan *pp, const char *path, struct err *e)
 {
 	char *empty[] = { NULL };
-	int r = lsm_apply(pp->p, pp->lsm_fd, e);
+	int r;
+
+	if (!path)
+		return err_msg(e, ERR_INVALID, 0, "process: missing, there is nothing to start");
+	r = lsm_apply(pp->p, pp->lsm_fd, e);
 
 	if (r == 0)
 		r = rlimits_apply_files(&pp->p->rlimits, e);

@@ -32,8 +32,6 @@ int spec_check(const struct oci_spec *s, struct err *e)
 {
 	int r;
 
-	if (!s->process)
-		return err_msg(e, ERR_INVALID, 0, "process: missing");
 	if (!s->ns[OCI_NS_MNT].given)
 		return err_msg(e, ERR_INVALID, 0, "linux.namespaces: a mount namespace is required");
 	if (s->ns[OCI_NS_MNT].path)
@@ -42,7 +40,7 @@ int spec_check(const struct oci_spec *s, struct err *e)
 			       "insula-runtime");
 	if ((!str_empty(s->hostname) || !str_empty(s->domainname)) && !s->ns[OCI_NS_UTS].given)
 		return err_msg(e, ERR_INVALID, 0, "hostname: cannot be set without a uts namespace");
-	r = lsm_check(s->process, s->mount_label, e);
+	r = lsm_check(s->process ? s->process : &process_none, s->mount_label, e);
 	if (r == 0)
 		r = check_sysctls(s, e);
 	if (r == 0)

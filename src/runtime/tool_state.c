@@ -173,6 +173,7 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 		return r;
 	c = rt_container_new(s->id, s->bundle);
 	c->outlive = true;
+	c->no_process = !spec->process;
 	if (alive(s))
 		(void)proc_open(s->pid, &c->init);
 	c->unit = xstrdup(json_get_str(s->doc, "unit"));

@@ -92,6 +92,16 @@ def test_start_only_what_is_created(rt):
     assert rt("start", "oci-start").returncode != 0 and rt.status("oci-start") == "stopped"
 
 
+def test_a_container_without_a_process_cannot_be_started(rt):
+    del rt.config["process"]
+    (rt.bundle / "config.json").write_text(json.dumps(rt.config))
+    assert rt.create("oci-empty") == 0 and rt.status("oci-empty") == "created"
+    p = rt("start", "oci-empty")
+    assert p.returncode != 0 and "process: missing" in p.stderr and rt.status("oci-empty") == "created"
+    assert "--process" in rt("exec", "oci-empty", "true").stderr
+    assert rt("delete", "oci-empty").returncode == 0
+
+
 def test_kill_sends_the_signal(rt):
     started(rt, "oci-kill", "sh", "-c", "trap 'touch /tmp/got; exit 0' USR1; touch /tmp/ready; while :; do busybox usleep 20000; done")
     wait_for((rt.bundle / "rootfs/tmp/ready").exists)
