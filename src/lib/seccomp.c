@@ -242,6 +242,8 @@ static int add_rule(struct compiler *c, const struct json *j, const char *path, 
 	r = json_dispatch(j, rule_fields, &raw, path, e);
 	if (r == 0)
 		r = find_action(raw.action, raw.errno_ret, path, &action, e);
+	if (r == 0 && !strv_len(raw.names))
+		r = err_msg(e, ERR_INVALID, 0, "%s.names: must name a syscall", path);
 	if (r == 0 && raw.args)
 		r = read_args(raw.args, cmp, &n, path, e);
 	if (r < 0)
@@ -454,7 +456,7 @@ static int compile_forked(const struct json *profile, struct seccomp_prog *ret, 
 /* A file is this header, the profile's text, the program. The text is compared in full, so a collision of
  * the hash in the name costs a compilation, never a wrong filter. */
 struct cache_header { char magic[8]; uint32_t text_len, prog_len, flags, reserved; };
-#define CACHE_MAGIC "inscmp1"
+#define CACHE_MAGIC "inscmp2"	/* counts up when profiles are compiled otherwise */
 
 static uint64_t fnv1a(const char *s)
 {

@@ -53,9 +53,12 @@ int field_str_map(const struct json *v, void *target, const char *path, struct e
 	struct json_iter it = { 0 };
 	char buf[PATH_BUF];
 
-	while (json_next(v, &it))
+	while (json_next(v, &it)) {
+		if (!*it.key)
+			return err_msg(e, ERR_INVALID, 0, "%s: a key is empty", path);
 		if (!json_str(it.value))
 			return json_expected(e, json_path_key(path, it.key, buf, sizeof buf), "string");
+	}
 	return field_json(v, target, path, e);
 }
 

@@ -197,7 +197,21 @@ static const struct json_field hook_fields[] = {
 	{ "timeout", JK_OPT_I64, offsetof(struct oci_hook, timeout) },
 	JSON_FIELD_END,
 };
-DEFINE_READ_VEC(read_hooks, oci_hook, hook_fields)
+
+static int read_hooks(const struct json *v, void *target, const char *path, struct err *e)
+{
+	const struct oci_hooks *to = target;
+	int r = field_vec(v, target, sizeof(struct oci_hook), hook_fields, path, e);
+
+	for (size_t i = 0; r == 0 && i < to->n; i++) {
+		if (to->v[i].path[0] != '/')
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu].path: must be an absolute path", path, i);
+		if (to->v[i].timeout && *to->v[i].timeout <= 0)
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu].timeout: must be greater than zero", path,
+				       i);
+	}
+	return r;
+}
 
 #define HOOK(name, kind) { name, JK_CALL, sizeof(struct oci_hooks) * (kind), .call = read_hooks }
 static const struct json_field hooks_fields[] = {

@@ -90,7 +90,7 @@ static int open_namespaces(const struct rt_create_args *a, int fds[_OCI_NS_MAX],
 
 static int run_runtime_hooks(const struct rt_create_args *a, const struct proc *init, int sync, struct err *e)
 {
-	struct hook_state st = { a->id, "creating", a->bundle, init->pid, a->spec->annotations };
+	struct hook_state st = { a->id, "created", a->bundle, init->pid, a->spec->annotations };
 	int r = hooks_run(&a->spec->hooks[OCI_HOOK_PRESTART], "prestart", &st, e);
 
 	if (r == 0)

@@ -33,10 +33,14 @@ def output(rt, *args, cid="oci-out", **process):
 
 def refused(rt, cid="oci-refused"):
     """create fails with one line and leaves nothing."""
-    p = rt("create", cid)
-    assert p.returncode != 0 and p.stderr.strip()
+    rt.ids.add(cid)
+    with open(rt.bundle / "said", "w+") as said:   # no pipe: a container that is made after all would hold it
+        p = subprocess.run(rt.command("create", cid), cwd=rt.bundle, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, timeout=60)
+        said.seek(0)
+        text = said.read()
+    assert p.returncode != 0 and text.strip()
     assert rt("state", cid).returncode != 0
-    return p.stderr
+    return text
 
 
 # --- runtime.md ---
@@ -474,3 +478,67 @@ def test_seccomp_flags_and_notifications_that_cannot_be(rt, tmp_path):
         "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"], "syscalls": [
             {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}
     assert output(rt, "echo", "ok") == "ok\n"
+
+
+# --- more of what must be refused, ignored or seen ---
+
+@pytest.mark.parametrize("path, value", [
+    (("hooks",), {"prestart": [{"path": "bin/true"}]}), (("hooks",), {"poststop": [{"path": "/bin/true", "timeout": 0}]}),
+    (("hooks",), {"createRuntime": [{"path": "/bin/true", "timeout": -1}]}), (("hooks",), {"poststart": [{"args": ["true"]}]}),
+    (("annotations",), {"": "x"}), (("annotations",), {"a": 1}), (("hostname",), 5), (("root",), {}), (("root",), None),
+    (("linux", "maskedPaths"), ["relative"]), (("linux", "readonlyPaths"), ["relative"]),
+    (("linux", "devices"), [{"type": "c", "path": "relative", "major": 1, "minor": 3}]),
+    (("linux", "devices"), [{"type": "c", "path": "/tmp/is-a-file", "major": 1, "minor": 3}]),
+    (("linux", "namespaces"), [{"type": "mount"}, {"type": "network", "path": "relative"}]),
+    (("linux", "namespaces"), [{"type": "mount"}, {"type": "network", "path": "/nowhere"}]),
+    (("linux", "seccomp"), {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_ERRNO"}]}),
+    (("linux", "seccomp"), {"defaultAction": "SCMP_ACT_NOPE"}), (("linux", "seccomp"), {}),
+    (("linux", "seccomp"), {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}]}),
+    (("linux", "resources"), {"pids": {"limit": "many"}}), (("linux", "resources"), {"devices": [{"allow": True, "access": "x"}]}),
+    (("process", "capabilities"), {"bounding": "CAP_KILL"}), (("process", "user"), {"uid": -1, "gid": 0}), (("process", "env"), ["A=b", 5]),
+    (("mounts",), [{"type": "tmpfs"}]), (("mounts",), [{"destination": "/x", "type": "tmpfs", "options": ["no-such-option"]}]),
+], ids=lambda x: ".".join(x) if isinstance(x, tuple) else None)
+def test_more_invalid_values_are_refused(rt, path, value):
+    (rt.bundle / "rootfs/tmp/is-a-file").touch()
+    at = rt.config
+    for k in path[:-1]:
+        at = at[k]
+    at[path[-1]] = value
+    rt.write()
+    refused(rt)
+
+
+def test_console_size_without_a_terminal_is_ignored(rt):
+    assert output(rt, "echo", "ok", consoleSize={"height": 24, "width": 80}) == "ok\n"
+
+
+@pytest.mark.parametrize("value, flag", [("shared", "shared:"), ("slave", ""), ("private", ""), ("unbindable", "unbindable")])
+def test_rootfs_propagation(rt, value, flag):
+    rt.config["linux"]["rootfsPropagation"] = value
+    root = next(x for x in output(rt, "cat", "/proc/self/mountinfo").splitlines() if x.split()[4] == "/")
+    seen = root.split(" - ")[0]
+    assert flag in seen and ("shared:" in seen) == (value == "shared")
+
+
+def test_mount_propagation_and_recursive_options(rt, tmp_path):
+    for n in ("private", "shared", "unbindable", "rro"):
+        (tmp_path / n).mkdir()
+        rt.config["mounts"].append({"destination": f"/mnt/{n}", "type": "bind", "source": str(tmp_path / n), "options": ["rbind", n]})
+    lines = {x.split()[4]: x.split(" - ")[0].split() for x in output(rt, "cat", "/proc/self/mountinfo").splitlines()}
+    assert any(f.startswith("shared:") for f in lines["/mnt/shared"]) and "unbindable" in lines["/mnt/unbindable"]
+    assert not [f for f in lines["/mnt/private"] if f.startswith(("shared:", "master:"))]
+    assert lines["/mnt/rro"][5].split(",")[0] == "ro"
+
+
+def test_a_hook_that_takes_too_long(rt):
+    rt.config["hooks"] = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]}
+    rt.write()
+    assert "timed out" in refused(rt)
+
+
+def test_hooks_get_their_arguments_and_environment(rt, tmp_path):
+    rt.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["zero", "-c", f"echo $0 $1 $A $HOME >{tmp_path}/said", "one", "two"], "env": ["A=b"]}]}
+    rt.write()
+    assert rt("run", "oci-hooka").returncode == 0
+    assert (tmp_path / "said").read_text() == "one two b\n"
