@@ -136,11 +136,18 @@ static int load_config(struct insulad *d, struct err *e)
 
 /* ---- running ---- */
 
+/* A request is at work, or a container is going: what it leaves behind (the bridge, if it was the last) would
+ * stay. */
+static bool busy(const struct insulad *d)
+{
+	return server_busy(d->server) > 0 || containers_settling(d->engine);
+}
+
 static void stop_step(struct loop_source *s, void *userdata)
 {
 	struct insulad *d = userdata;
 
-	if (server_busy(d->server) == 0 || ++d->stop_steps > STOP_STEPS)
+	if (!busy(d) || ++d->stop_steps > STOP_STEPS)
 		loop_exit(d->loop, 0);
 }
 
@@ -149,7 +156,7 @@ static void stop(struct insulad *d)
 {
 	daemon_notify("STOPPING=1");
 	server_stop(d->server);
-	if (d->stop_timer || server_busy(d->server) == 0 ||
+	if (d->stop_timer || !busy(d) ||
 	    loop_add_timer(d->loop, STOP_STEP_US, STOP_STEP_US, stop_step, d, &d->stop_timer) < 0)
 		loop_exit(d->loop, 0);
 }

@@ -188,6 +188,11 @@ void containers_count(struct engine *e, unsigned *ret_running, unsigned *ret_pau
 	}
 }
 
+bool containers_settling(struct engine *e)
+{
+	return e->containers->zombies > 0;
+}
+
 int64_t containers_using_volume(struct engine *e, const char *name)
 {
 	int64_t n = 0;

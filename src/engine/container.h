@@ -33,6 +33,8 @@ void container_unref(struct container *c);
 
 /* What others ask: info, df, rmi, volume rm. */
 void containers_count(struct engine *e, unsigned *ret_running, unsigned *ret_paused, unsigned *ret_stopped);
+/* Something that a container leaves behind for a moment is still there: its address, its interface. */
+bool containers_settling(struct engine *e);
 struct json *containers_summaries(struct engine *e);	/* as GET /containers/json?all=1; new array */
 int64_t containers_using_volume(struct engine *e, const char *name);	/* how many */
 /* A container made from the image (running ones first), or NULL. */

@@ -13,6 +13,7 @@ struct containers {
 	struct hmap by_id, by_name;	/* -> struct container */
 	struct list all;		/* oldest first */
 	struct hmap execs;		/* id -> struct exec (exec.c) */
+	size_t zombies;			/* supervisors of ended containers that are still there */
 	char *boot_id;
 };
 

@@ -31,7 +31,7 @@ struct sup {
 	struct loop_source *child;	/* our child, not reaped yet */
 	struct loop_source *timer;
 	char *dir;
-	bool greeted;
+	bool greeted, zombie;
 	void (*hello)(void *ud, int r);	/* of an adoption */
 	void *hello_ud;
 	void (*gone)(void *ud);		/* of sup_wait_gone */
@@ -69,6 +69,8 @@ struct conn *ctr_conn(const struct container *c)
 
 static void sup_free(struct sup *s)
 {
+	if (s->zombie)
+		s->c->engine->containers->zombies--;
 	conn_free(s->conn);
 	loop_source_free(s->child);
 	loop_source_free(s->timer);
@@ -347,6 +349,8 @@ static void make_zombie(struct sup *s)
 {
 	s->c->sup = NULL;
 	s->c->zombie = s;
+	s->zombie = true;
+	s->c->engine->containers->zombies++;
 	(void)loop_add_timer(s->c->engine->loop, ZOMBIE_US, 0, zombie_timeout, s, &s->timer);
 }
 
