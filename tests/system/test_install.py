@@ -16,7 +16,7 @@ PROGRAMS = {"usr/bin/insula", "usr/bin/insula-runtime", "usr/sbin/insulad",
 DATA = {"usr/share/man/man1/insula.1",
         *(f"usr/share/man/man8/{n}.8" for n in ("insulad", "insula-shim", "vmwp", "insula-agent", "insula-runtime",
                                                 "insula-puller", "insula-resolver", "insula-registry")),
-        "usr/share/bash-completion/completions/insula",
+        "usr/share/bash-completion/completions/insula", "usr/share/insula/apparmor/insula-default",
         "usr/lib/systemd/system/insula.service", "usr/lib/systemd/system/insula.socket"}
 
 
