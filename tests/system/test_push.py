@@ -271,7 +271,7 @@ def test_committed_images_are_pushed(engine, registry, busybox, isolation):
     c = Cli(engine, "insula", isolation)
     cid = c("run", "-d", "--network", "none", "busybox", "sh", "-c", "echo new >/made; sleep 100").ok()
     from conftest import wait_for
-    wait_for(lambda: c("exec", cid, "cat", "/made").code == 0)
+    wait_for(lambda: c("exec", cid, "cat", "/made").out == "new\n")
     name = f"{registry.host}/committed-{isolation}:1"
     c("commit", cid, name).ok()
     engine.cli("insula", "rm", "-f", cid).ok()
