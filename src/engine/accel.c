@@ -125,15 +125,6 @@ static int cache_read(const struct engine *e, struct accel *ret)
 	return parse_verdict(line + strlen(boot) + 1, ret);
 }
 
-int accel_refused(const char *reason, struct err *err)
-{
-	return err_msg(err, ERR_FORBIDDEN, -EIO,
-		       "hyperv isolation is refused: KVM is there but does not start a machine (%s): "
-		       "\"hyperv-accel\": \"tcg\" in daemon.json chooses software emulation, which is slower "
-		       "and not a hardware boundary",
-		       reason);
-}
-
 void accel_refute(struct engine *e, const char *reason)
 {
 	struct accel_state *a = state_of(e);
@@ -151,12 +142,24 @@ void accel_refute(struct engine *e, const char *reason)
 static int check_allowed(const struct engine *e, const struct accel *v, struct err *err)
 {
 	if (streq(v->name, "none"))
-		return accel_refused(v->reason, err);
+		return err_msg(
+		    err, ERR_FORBIDDEN, -EIO,
+		    "hyperv isolation is refused: KVM is there but does not start a machine (%s): "
+		    "\"hyperv-accel\": \"tcg\" in daemon.json chooses software emulation, which is "
+		    "slower and not a hardware boundary",
+		    v->reason);
 	if (!e->cfg.require_hardware || streq(v->name, "kvm"))
 		return 0;
 	return err_set(err, ERR_FORBIDDEN, 0,
 		       "hyperv isolation is refused: require-hardware is set and KVM cannot be used: %s",
 		       v->reason);
+}
+
+int accel_check(struct engine *e, struct err *err)
+{
+	struct accel_state *a = state_of(e);
+
+	return a->verdict.name ? check_allowed(e, &a->verdict, err) : 0;
 }
 
 /* ---- asking vmwp ---- */

@@ -16,7 +16,7 @@ void accel_get(struct engine *e, engine_done_fn done, void *userdata);
 /* KVM was chosen and a first machine did not come up, twice: until the next boot of the host all hyperv
  * isolation is refused with the reason. Never a weaker wall in silence. */
 void accel_refute(struct engine *e, const char *reason);
-/* The error of that. */
-int accel_refused(const char *reason, struct err *err);
+/* The error of a verdict by which hyperv isolation is refused; 0 if it is not, or nothing is known yet. */
+int accel_check(struct engine *e, struct err *err);
 /* Frees the remembered verdict and forgets who waits (their done is not called). */
 void accel_close(struct engine *e);

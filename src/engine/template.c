@@ -32,7 +32,6 @@ struct template_state {
 	struct engine *engine;
 	int fd;				/* being filled, then sealed */
 	bool ready, failed, busy, kvm;
-	char *refused;			/* why KVM is out of the question */
 	char *program, **argv;
 	struct list waiters;
 };
@@ -66,7 +65,7 @@ unsigned template_vcpus(void)
 static void answer(struct template_state *t, engine_done_fn done, void *userdata)
 {
 	_cleanup_err_ struct err e = ERR_INIT;
-	int r = t->refused ? accel_refused(t->refused, &e) : 0;
+	int r = t->failed ? accel_check(t->engine, &e) : 0;
 
 	done(userdata, r, &e, r == 0 && t->ready && !t->engine->cfg.vm_cold_boot ? &t->fd : NULL);
 }
@@ -138,6 +137,34 @@ static int fill(void *arg, struct sbuf *out, struct err *e)
 				       : fill_once(t, PATIENCE_KVM_AGAIN_S, e);
 }
 
+/* What is kept on disk may be what is wrong: the next daemon makes it anew. */
+static void remove_kept(struct engine *e)
+{
+	_cleanup_free_ char *dir = path_join(e->cfg.data_root, "vm");
+	DIR *d = opendir(dir);
+	struct dirent *de;
+
+	while (d && (de = readdir(d)))
+		if (str_starts(de->d_name, "template-"))
+			(void)unlinkat(dirfd(d), de->d_name, 0);
+	if (d)
+		(void)closedir(d);
+}
+
+static void give_up(struct template_state *t)
+{
+	remove_kept(t->engine);
+	t->ready = false;
+	t->failed = true;
+	fd_close(&t->fd);
+}
+
+void template_distrust(struct engine *e, const char *why)
+{
+	log_warn("virtual machines boot instead of being cloned: %s", why);
+	give_up(state_of(e));
+}
+
 static void filled(void *ud, int r, const struct err *e, const struct sbuf *out)
 {
 	struct template_state *t = ud;
@@ -145,11 +172,11 @@ static void filled(void *ud, int r, const struct err *e, const struct sbuf *out)
 	t->busy = false;
 	t->ready = r == 0;
 	if (r < 0 && t->kvm) {
-		t->refused = xstrdup(err_text(e));
-		accel_refute(t->engine, t->refused);
-	}
-	if (r < 0)
+		accel_refute(t->engine, err_text(e));
+		give_up(t);
+	} else if (r < 0) {
 		template_distrust(t->engine, err_text(e));
+	}
 	strv_free(t->argv);
 	t->argv = NULL;
 	free(t->program);
@@ -204,31 +231,6 @@ void template_get(struct engine *e, const char *accel, engine_done_fn done, void
 	list_append(&t->waiters, &w->link);
 }
 
-/* What is kept on disk may be what is wrong: the next daemon makes it anew. */
-static void remove_kept(struct engine *e)
-{
-	_cleanup_free_ char *dir = path_join(e->cfg.data_root, "vm");
-	DIR *d = opendir(dir);
-	struct dirent *de;
-
-	while (d && (de = readdir(d)))
-		if (str_starts(de->d_name, "template-"))
-			(void)unlinkat(dirfd(d), de->d_name, 0);
-	if (d)
-		(void)closedir(d);
-}
-
-void template_distrust(struct engine *e, const char *why)
-{
-	struct template_state *t = state_of(e);
-
-	log_warn("virtual machines boot instead of being cloned: %s", why);
-	remove_kept(e);
-	t->ready = false;
-	t->failed = true;
-	fd_close(&t->fd);
-}
-
 void template_close(struct engine *e)
 {
 	struct template_state *t = e->template;
@@ -242,7 +244,6 @@ void template_close(struct engine *e)
 	}
 	strv_free(t->argv);
 	free(t->program);
-	free(t->refused);
 	free(t);
 	e->template = NULL;
 }
