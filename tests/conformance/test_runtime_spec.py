@@ -43,6 +43,16 @@ def refused(rt, cid="oci-refused"):
     return text
 
 
+def refused_with(rt, path, value):
+    """create fails because of the value at that path of the configuration."""
+    at = rt.config
+    for k in path[:-1]:
+        at = at[k]
+    at[path[-1]] = value
+    rt.write()
+    refused(rt)
+
+
 # --- runtime.md ---
 
 def test_state(rt):
@@ -201,12 +211,7 @@ def test_a_failing_poststop_hook_does_not_stop_the_deletion(rt, tmp_path):
     (("linux", "sysctl"), {"kernel.panic": "1"}), (("linux", "personality"), {"domain": "MSDOS"}),
 ], ids=lambda x: ".".join(x) if isinstance(x, tuple) else None)
 def test_invalid_values_are_refused(rt, path, value):
-    at = rt.config
-    for k in path[:-1]:
-        at = at[k]
-    at[path[-1]] = value
-    rt.write()
-    refused(rt)
+    refused_with(rt, path, value)
 
 
 def test_unknown_properties_and_annotations_are_ignored(rt):
@@ -501,12 +506,7 @@ def test_seccomp_flags_and_notifications_that_cannot_be(rt, tmp_path):
 ], ids=lambda x: ".".join(x) if isinstance(x, tuple) else None)
 def test_more_invalid_values_are_refused(rt, path, value):
     (rt.bundle / "rootfs/tmp/is-a-file").touch()
-    at = rt.config
-    for k in path[:-1]:
-        at = at[k]
-    at[path[-1]] = value
-    rt.write()
-    refused(rt)
+    refused_with(rt, path, value)
 
 
 def test_console_size_without_a_terminal_is_ignored(rt):
