@@ -152,7 +152,7 @@ EXTRA = [
     (enosys, 5),
     (soak, 4),
     (compat, 8),
-    (sanitized, 35),
+    (sanitized, 22),
     (lambda build: fuzz(build, 30), 8),
 ]
 

@@ -1,6 +1,6 @@
 /* insula-init: process 1 of a container run with --init, in both modes.
  *
- * Starts the command as a child in a session of its own, passes on every signal it gets, reaps
+ * Starts the command as a child in a process group of its own, passes on every signal it gets, reaps
  * whatever is orphaned to it, and ends as the command ended: its code, or 128 plus its signal.
  * Takes Docker's form: docker-init -- COMMAND [ARG...]. */
 #include "base/macro.h"

@@ -15,7 +15,7 @@ PROGRAMS = {"usr/bin/insula", "usr/bin/insula-runtime", "usr/sbin/insulad",
                                               "insula-resolver", "insula-registry", "insula-guest-image"))}
 DATA = {"usr/share/man/man1/insula.1",
         *(f"usr/share/man/man8/{n}.8" for n in ("insulad", "insula-shim", "vmwp", "insula-agent", "insula-runtime",
-                                                "insula-puller", "insula-resolver", "insula-registry")),
+                                                "insula-puller", "insula-resolver", "insula-registry", "insula-init")),
         "usr/share/bash-completion/completions/insula", "usr/share/insula/apparmor/insula-default",
         "usr/lib/systemd/system/insula.service", "usr/lib/systemd/system/insula.socket"}
 
