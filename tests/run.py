@@ -103,8 +103,10 @@ def fuzz(build, seconds):
 
 def enosys(build):
     """The same tests where the calls that have a substitute are missing (tests/tools/enosys.c)."""
-    tests = [f"tests/system/test_{t}.py" for t in ("runtime", "runtime_commands", "demo", "supervision", "bad_input")]
-    pytest(build, "enosys", [*tests, "-k", "not hyperv and not not_root"], {"INSULA_ENOSYS": "clone3,close_range"})
+    names = ("runtime", "runtime_commands", "runtime_limits", "escapes", "demo", "supervision", "bad_input")
+    tests = [f"tests/system/test_{t}.py" for t in names] + ["tests/conformance"]
+    pytest(build, "enosys", [*tests, "-k", "not hyperv and not not_root"],
+           {"INSULA_ENOSYS": "clone3,close_range,mount_setattr,setns_pidfd"})
 
 
 def nested(build):

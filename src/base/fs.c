@@ -343,7 +343,7 @@ const char *fs_kernel_lacks(void)
 		{ SYS_fsconfig, "fsconfig (Linux 5.2)" },
 		{ SYS_fsmount, "fsmount (Linux 5.2)" },
 		{ SYS_pidfd_open, "pidfd_open (Linux 5.3)" },
-		{ SYS_mount_setattr, "mount_setattr (Linux 5.12)" },
+		{ SYS_pidfd_send_signal, "pidfd_send_signal (Linux 5.1)" },
 	};
 
 	/* Arguments that each of them refuses. */

@@ -97,8 +97,9 @@ static _noreturn_ void spawn_child(const struct spawn_args *a, int report, pid_t
 	_exit(127);
 }
 
-/* Without clone3 (a filter of an outer container answers ENOSYS): clone, and the child moves itself. Only
- * then does it make its cgroup namespace, whose root is the group it is in. */
+/* Without clone3 (a filter of an outer container answers ENOSYS) or its flag for cgroups (before Linux 5.7,
+ * whose struct was shorter): clone, and the child moves itself. Only then does it make its cgroup namespace,
+ * whose root is the group it is in. */
 static pid_t clone_old(uint64_t flags, int cgroup_fd, int exit_signal, int *ret_pidfd)
 {
 	_cleanup_close_ int procs = -EBADF;
@@ -131,7 +132,7 @@ pid_t proc_clone(uint64_t flags, int cgroup_fd, int exit_signal, int *ret_pidfd)
 		ca.cgroup = (uint64_t)cgroup_fd;
 	}
 	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof ca);
-	if (pid < 0 && errno == ENOSYS)
+	if (pid < 0 && (errno == ENOSYS || (errno == E2BIG && cgroup_fd >= 0)))
 		return clone_old(flags, cgroup_fd, exit_signal, ret_pidfd);
 	return pid < 0 ? -errno : pid;
 }

@@ -394,6 +394,7 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 	struct fork_plan fp = {
 	    .cgroup_fd = -EBADF,
 	    .join_fd = c->init.pidfd,
+	    .join_pid = c->init.pid,
 	    .join_flags =
 		CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
 	};

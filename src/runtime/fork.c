@@ -8,6 +8,7 @@
 #include "base/fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -49,6 +50,41 @@ static void shed(const struct fork_plan *p, int also /* -EBADF = none */)
 	fd_close_except(keep, p->n_keep + 1);
 }
 
+static int join_file(int dir, const char *name, int flag)
+{
+	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 || setns(fd, flag) < 0 ? -errno : 0;
+}
+
+/* Before Linux 5.8 a pidfd does not lead to the namespaces of its process: they are joined one by one. */
+static int join_files(const struct fork_plan *p)
+{
+	static const struct { int flag; const char *name; } files[] = {
+		{ CLONE_NEWCGROUP, "ns/cgroup" }, { CLONE_NEWIPC, "ns/ipc" }, { CLONE_NEWUTS, "ns/uts" },
+		{ CLONE_NEWNET, "ns/net" }, { CLONE_NEWPID, "ns/pid" }, { CLONE_NEWNS, "ns/mnt" },
+	};
+	_cleanup_free_ char *path = xasprintf("/proc/%d", p->join_pid);
+	_cleanup_close_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const struct proc target = { p->join_pid, p->join_fd };
+	int r = dir < 0 ? -errno : 0;
+
+	/* If it lives now, the directory is that of no other process. */
+	if (r == 0 && !proc_alive(&target))
+		r = -ESRCH;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
+		if (p->join_flags & files[i].flag)
+			r = join_file(dir, files[i].name, files[i].flag);
+	return r;
+}
+
+static int join(const struct fork_plan *p)
+{
+	if (setns(p->join_fd, p->join_flags) == 0)
+		return 0;
+	return errno == EINVAL && p->join_pid ? join_files(p) : -errno;
+}
+
 static int fork_joined(const struct fork_plan *p, struct proc *ret)
 {
 	_cleanup_proc_ struct proc helper = PROC_INIT;
@@ -64,7 +100,7 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 		struct proc child = PROC_INIT;
 
 		shed(p, p->join_fd);
-		r = setns(p->join_fd, p->join_flags) < 0 ? -errno : 0;
+		r = join(p);
 		close(p->join_fd);
 		if (r == 0)
 			r = do_clone(p->flags | CLONE_PARENT, -EBADF, 0, &child);

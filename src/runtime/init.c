@@ -142,17 +142,12 @@ static int build_root(struct init_plan *ip, struct err *e)
 	if (r == 0 && ip->process.p->terminal)
 		r = make_terminal(ip, rootfd, e);
 	if (r == 0)
+		r = masks_apply(s, rootfd, null, e);
+	if (r == 0)
 		r = rootfs_finish(s, rootfd, e);
 	if (r == 0)
 		r = rootfs_pivot(rootfd, s->rootfs_propagation, ip->a->no_pivot, e);
-	if (r < 0)
-		return r;
-	fd_close(&rootfd);
-	rootfd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (rootfd < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "open the root");
-	r = sysctl_apply(s, e);
-	return r == 0 ? masks_apply(s, rootfd, null, e) : r;
+	return r == 0 ? sysctl_apply(s, e) : r;
 }
 
 /* Whoever opens the gate gets what becomes of the exec. */

@@ -11,6 +11,7 @@
  * targets are resolved once by openat2 in the root, and used by descriptor (CVE-2021-30465 and its kin). */
 #pragma once
 
+#include "base/mount.h"
 #include "lib/seccomp.h"
 #include "runtime/cgroup.h"
 #include "runtime/runtime.h"
@@ -91,6 +92,7 @@ struct fork_plan {
 	int cgroup_fd;		/* cgroup v2 directory it starts in; -EBADF = none */
 	int join_fd; /* namespaces to join first: a pidfd or a namespace descriptor; -EBADF = none */
 	int join_flags;		/* CLONE_NEW* to join */
+	pid_t join_pid;		/* of the process, if join_fd is a pidfd; else 0 */
 	int sync;		/* the child's end, needed with join_fd */
 	int sync_parent;	/* the caller's end */
 	int *keep;		/* from 3 on, the new process has these open and no others; reordered */
@@ -173,7 +175,7 @@ int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, str
 int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd,
 		 struct err *e);
 int devices_setup(const struct oci_spec *s, int rootfd, struct err *e);
-/* A detached mount of the host's null device, for masks_apply: to be made before the root changes. */
+/* A detached mount of the host's null device, for masks_apply. */
 int masks_null(struct err *e);
 int masks_apply(const struct oci_spec *s, int rootfd, int null, struct err *e);
 int sysctl_apply(const struct oci_spec *s, struct err *e);
@@ -198,7 +200,6 @@ const char *mount_opt_name(size_t i);
 int mount_new_fs(const char *type, const char *source, char *const *data, uint64_t attrs, struct err *e);
 /* A detached copy of the mount at an O_PATH descriptor. */
 int mount_clone(int fd, bool recursive);
-int mount_set(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation);
 int mount_attach(int mnt, int target);
 
 /* --- the rest --- */

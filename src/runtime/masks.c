@@ -82,8 +82,8 @@ static int readonly_one(int rootfd, const char *path)
 	if (target < 0)
 		return target;
 	mnt = mount_clone(target, true);
-	r = mnt < 0 ? mnt : mount_set(mnt, true, MOUNT_ATTR_RDONLY, 0, 0);
-	return r < 0 ? r : mount_attach(mnt, target);
+	r = mnt < 0 ? mnt : mount_attach(mnt, target);
+	return r < 0 ? r : mount_set(mnt, true, MOUNT_ATTR_RDONLY, 0, 0);
 }
 
 int masks_apply(const struct oci_spec *s, int rootfd, int null, struct err *e)

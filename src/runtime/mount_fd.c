@@ -1,5 +1,6 @@
-/* The kernel's descriptor-based mount calls: a mount is made detached and complete, then attached to a
- * descriptor. No path takes part, so there is nothing for a container to exchange in between. */
+/* The kernel's descriptor-based mount calls: a mount is made detached, attached to a descriptor, and changed
+ * by its own (base/mount.h). No path takes part, so there is nothing for a container to exchange in between.
+ */
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -62,20 +63,6 @@ int mount_clone(int fd, bool recursive)
 	    fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0));
 
 	return mnt < 0 ? -errno : mnt;
-}
-
-int mount_set(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation)
-{
-	struct mount_attr a = { .attr_set = set, .attr_clr = clear & ~set, .propagation = propagation };
-
-	/* A field such as atime is exchanged as a whole: the kernel wants all its bits in attr_clr. */
-	if ((set | clear) & MOUNT_ATTR__ATIME)
-		a.attr_clr |= MOUNT_ATTR__ATIME;
-	if (!a.attr_set && !a.attr_clr && !a.propagation)
-		return 0;
-	return mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &a, sizeof a) < 0
-		   ? -errno
-		   : 0;
 }
 
 int mount_attach(int mnt, int target)

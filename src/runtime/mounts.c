@@ -77,6 +77,18 @@ static int attach(struct mount_ctx *c, int mnt, const char *destination, bool di
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot attach the mount") : 0;
 }
 
+/* What is set of the mount itself is given apart: of a new one it is set already. */
+static int set_options(int mnt, uint64_t set, uint64_t clear, const struct mount_opts *o, struct err *e)
+{
+	int r = mount_set(mnt, false, set, clear, 0);
+
+	if (r == 0 && o->bind)
+		r = mount_set(mnt, true, o->rec_set, o->rec_clear, 0);
+	if (r == 0)
+		r = mount_set(mnt, o->propagation_rec, 0, 0, o->propagation);
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot set mount options") : 0;
+}
+
 static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o,
 		      struct err *e)
 {
@@ -94,14 +106,8 @@ static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const stru
 	mnt = mount_clone(from, o->recursive);
 	if (mnt < 0)
 		return err_set(e, ERR_SYSTEM, mnt, "source '%s'", source);
-	r = mount_set(mnt, false, o->set, o->clear, 0);
-	if (r == 0)
-		r = mount_set(mnt, true, o->rec_set, o->rec_clear, 0);
-	if (r == 0)
-		r = mount_set(mnt, o->propagation_rec, 0, 0, o->propagation);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "cannot set mount options");
-	return attach(c, mnt, m->destination, S_ISDIR(st.st_mode), e);
+	r = attach(c, mnt, m->destination, S_ISDIR(st.st_mode), e);
+	return r < 0 ? r : set_options(mnt, o->set, o->clear, o, e);
 }
 
 /* A tmpfs over an existing directory keeps its mode and owner, as users of --tmpfs /tmp expect. */
@@ -162,29 +168,20 @@ static int mount_fs(struct mount_ctx *c, const struct oci_mount *m, struct mount
 		if (r < 0)
 			return r;
 	}
-	r = mount_set(mnt, o->propagation_rec, attrs & late, 0, o->propagation);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "cannot set mount options");
-	return attach(c, mnt, m->destination, true, e);
+	r = attach(c, mnt, m->destination, true, e);
+	return r < 0 ? r : set_options(mnt, attrs & late, 0, o, e);
 }
 
 /* --- /sys/fs/cgroup --- */
 
 /* Only the container's own group is shown, never the host's tree (CVE-2023-25809). Seen from the container's
  * cgroup namespace a bind of it is the same as a fresh mount. */
-static int clone_group(const struct cgroup *cg, const struct cgroup_hier *h, uint64_t attrs)
+static int clone_group(const struct cgroup *cg, const struct cgroup_hier *h)
 {
 	_cleanup_free_ char *dir = cgroup_file(cg, h, "");
-	_cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), mnt = -EBADF;
-	int r;
+	_cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0)
-		return -errno;
-	mnt = mount_clone(fd, false);
-	if (mnt < 0)
-		return mnt;
-	r = mount_set(mnt, false, attrs, 0, MS_PRIVATE);
-	return r < 0 ? r : TAKE_FD(mnt);
+	return fd < 0 ? -errno : mount_clone(fd, false);
 }
 
 /* v1: a tmpfs with a directory per hierarchy, and a link for each controller of a joint one. */
@@ -193,7 +190,7 @@ static int fill_cgroup1(struct mount_ctx *c, int dir, uint64_t attrs)
 	for (size_t i = 0; i < c->cg->n; i++) {
 		const struct cgroup_hier *h = &c->cg->h[i];
 		const char *name = path_basename(h->mount);
-		_cleanup_close_ int mnt = clone_group(c->cg, h, attrs), target = -EBADF;
+		_cleanup_close_ int mnt = clone_group(c->cg, h), target = -EBADF;
 		int r;
 
 		if (mnt < 0)
@@ -202,6 +199,8 @@ static int fill_cgroup1(struct mount_ctx *c, int dir, uint64_t attrs)
 			return -errno;
 		target = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		r = target < 0 ? -errno : mount_attach(mnt, target);
+		if (r == 0)
+			r = mount_set(mnt, false, attrs, 0, MS_PRIVATE);
 		for (char **k = h->controllers; r == 0 && !h->v2 && k && *k; k++)
 			if (!streq(*k, name) && symlinkat(name, dir, *k) < 0)
 				r = -errno;
@@ -222,9 +221,13 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 	if (c->cg->n == 0)
 		return err_msg(e, ERR_SYSTEM, -ENOENT, "this host has no cgroup file system");
 	if (c->cg->unified) {
-		mnt = clone_group(c->cg, &c->cg->h[0], attrs);
-		return mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "cannot show the cgroup")
-			       : attach(c, mnt, m->destination, true, e);
+		mnt = clone_group(c->cg, &c->cg->h[0]);
+		r = mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "cannot show the cgroup")
+			    : attach(c, mnt, m->destination, true, e);
+		if (r < 0)
+			return r;
+		r = mount_set(mnt, false, attrs, 0, MS_PRIVATE);
+		return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot set mount options") : 0;
 	}
 	mnt = mount_new_fs("tmpfs", "cgroup", data, attrs & ~(uint64_t)MOUNT_ATTR_RDONLY, e);
 	if (mnt < 0)

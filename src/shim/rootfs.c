@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/mount.h"
 #include "base/strv.h"
 
 #include <errno.h>
@@ -124,14 +125,11 @@ static int overlay_mount_old(const struct msg_create *m, const char *target)
 }
 
 /* One directory alone is no overlay: it is mounted as it is, read-only if it is a layer. */
-static int single_new(const char *dir, bool writable)
+static int single_new(const char *dir)
 {
-	_cleanup_close_ int mnt = open_tree(AT_FDCWD, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	struct mount_attr attr = { .attr_set = writable ? 0 : MOUNT_ATTR_RDONLY };
+	int mnt = open_tree(AT_FDCWD, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
-	if (mnt < 0 || mount_setattr(mnt, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
-		return -errno;
-	return TAKE_FD(mnt);
+	return mnt < 0 ? -errno : mnt;
 }
 
 int rootfs_mount(const struct msg_create *m, const char *target, struct err *e)
@@ -144,7 +142,7 @@ int rootfs_mount(const struct msg_create *m, const char *target, struct err *e)
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "create '%s'", target);
 	if (!n || (n == 1 && !*m->upper))
-		mnt = n ? single_new(m->lower[0], false) : single_new(m->upper, true);
+		mnt = single_new(n ? m->lower[0] : m->upper);
 	else
 		mnt = overlay_new(m, log);
 	if (mnt == -EOPNOTSUPP)
@@ -153,6 +151,8 @@ int rootfs_mount(const struct msg_create *m, const char *target, struct err *e)
 		r = mnt;
 	else if (move_mount(mnt, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		r = -errno;
+	else if (!*m->upper)
+		r = mount_set(mnt, false, MOUNT_ATTR_RDONLY, 0, 0);
 	if (r < 0 && *log)
 		return err_set(e, ERR_SYSTEM, r, "mount the root file system of container '%s' (%s)", m->ctr,
 			       log);

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/mount.h"
 #include "base/sock.h"
 #include "base/strv.h"
 #include "vm/cgroup.h"
@@ -55,7 +56,7 @@ static char **arguments(const char *program)
 /* The source is held by descriptor: the tmpfs may cover its path. A file needs a file to be mounted on. */
 static int bind_source(int src, const char *target, bool directory, bool read_only)
 {
-	struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
+	_cleanup_close_ int mnt = -EBADF;
 
 	if (!directory) {
 		int fd = open(target, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
@@ -66,8 +67,11 @@ static int bind_source(int src, const char *target, bool directory, bool read_on
 	}
 	if (mount(fd_proc_path(src).s, target, NULL, MS_BIND | MS_REC, NULL) < 0)
 		return -errno;
+	if (!read_only)
+		return 0;
+	mnt = open(target, O_PATH | O_CLOEXEC);
 	/* All that is mounted below it too. */
-	return read_only && mount_setattr(AT_FDCWD, target, AT_RECURSIVE, &ro, sizeof ro) < 0 ? -errno : 0;
+	return mnt < 0 ? -errno : mount_set(mnt, true, MOUNT_ATTR_RDONLY, 0, 0);
 }
 
 static int serve_view(const char *path, bool read_only)

@@ -531,6 +531,37 @@ def test_mount_propagation_and_recursive_options(rt, tmp_path):
     assert lines["/mnt/rro"][5].split(",")[0] == "ro"
 
 
+@pytest.fixture
+def nested(tmp_path):
+    """A directory with mounts below it: beside each other, in each other, on top of each other, with a space in the name."""
+    for n, flags in (("a", "noatime"), ("a/in", "nosuid,nodev"), ("b c", "noexec"), ("b c", "nodiratime")):
+        (tmp_path / "top" / n).mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", flags, "tmpfs", str(tmp_path / "top" / n)], check=True)
+    yield tmp_path / "top"
+    for n in ("b c", "b c", "a/in", "a"):
+        subprocess.run(["umount", str(tmp_path / "top" / n)], check=True)
+
+
+def test_recursive_options_reach_all_mounts_below_and_change_nothing_else(rt, nested):
+    def options(destination, *words):
+        rt.config["mounts"][-1:] = [{"destination": destination, "type": "bind", "source": str(nested), "options": ["rbind", *words]}]
+        lines = (x.split() for x in output(rt, "cat", "/proc/self/mountinfo").splitlines())
+        return [(x[4][len(destination):], set(x[5].split(","))) for x in lines if x[4].startswith(destination)]
+
+    rt.config["mounts"].append({})
+    plain = options("/plain")
+    assert [n for n, _ in plain] == ["", "/a", "/a/in", "/b\\040c", "/b\\040c"]
+    # What lies under another mount cannot be reached, and counts for nothing.
+    top = lambda found: dict(found)     # noqa: E731
+    for words, add, drop in ((["rro"], {"ro"}, {"rw"}), (["rnosuid", "rnodev"], {"nosuid", "nodev"}, set()),
+                             (["rsuid", "rdev", "rexec"], set(), {"nosuid", "nodev", "noexec"}),
+                             (["rstrictatime"], set(), {"noatime", "relatime"}), (["rnoatime"], {"noatime"}, {"relatime"}),
+                             (["rnosymfollow"], {"nosymfollow"}, set())):
+        assert top(options("/x", *words)) == {n: (o | add) - drop for n, o in top(plain).items()}, words
+    # Without the r it is the first one only.
+    assert top(options("/x", "ro", "nosuid")) == {n: (o | {"ro", "nosuid"}) - {"rw"} if n == "" else o for n, o in top(plain).items()}
+
+
 def test_a_hook_that_takes_too_long(rt):
     rt.config["hooks"] = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]}
     rt.write()

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import program, wait_for
+from conftest import BUILD, program, wait_for
 
 
 class Runtime:
@@ -198,6 +198,15 @@ def test_a_frozen_cgroup_is_refused_and_left_alone(rt):
         victim.wait()
         for g in (group, pids):
             wait_for(lambda: not g.is_dir() or g.rmdir() is None)
+
+
+@pytest.mark.parametrize("call", ["openat2", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "pidfd_open", "pidfd_send_signal"])
+def test_a_kernel_without_what_cannot_be_done_otherwise_is_refused_by_name(rt, call):
+    rt.write()
+    p = subprocess.run([str(BUILD / "tests/enosys"), call, str(BUILD / "src/runtime/insula-runtime"), "--root", str(rt.root), "run", "oci-old"],
+                       cwd=rt.bundle, capture_output=True, text=True)
+    assert p.returncode == 1 and p.stderr.startswith(f"insula-runtime: this kernel is too old: needs {call} (Linux 5."), p
+    assert not rt.root.exists()
 
 
 def test_features_and_version():
