@@ -41,8 +41,9 @@ struct json *image_progress_line(const struct json *status);
 bool image_pull_holds(const struct images *im, const char *hex);
 
 /* image_load.c */
-/* Unpacks what lies in staging/archive as an OCI layout. staging is taken over. what: see insula-puller's
- * load_layout; digest_ref: "NAME@DIGEST" that the image gets, or NULL. */
+/* Unpacks what comes in staging/archive as an OCI layout. staging is taken over. What is written to it by
+ * image_load_write, and what: see insula-puller's load_layout; digest_ref: "NAME@DIGEST" that the image
+ * gets, or NULL. */
 int image_load_layout(struct engine *e, const char *staging, const struct json *what, const char *digest_ref,
 		      const struct image_load_ops *ops, void *ud, struct image_load **ret, struct err *err);
 bool image_load_holds_blob(const struct images *im, const char *digest);

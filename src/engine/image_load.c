@@ -628,7 +628,6 @@ int image_load_layout(struct engine *e, const char *staging, const struct json *
 		load_free(l);
 		return r;
 	}
-	image_load_eof(l);
 	*ret = l;
 	return 0;
 }

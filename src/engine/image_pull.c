@@ -1,10 +1,11 @@
 /* Theory of operation.
  *
  * insula-registry finds the manifest and asks for one file per blob; they lie in DATA/partial under their
- * digests, so that a pull that broke off goes on where it was. When all are there they are moved into a
- * staging directory as an OCI layout whose index names the digest that the reference leads to, and
- * insula-puller verifies and unpacks that like a `load`, but for the layers that the store has. Nothing else
- * of what insula-registry says is used.
+ * digests, so that a pull that broke off goes on where it was. When it has asked for all layers the files
+ * get a second name in a staging directory, as an OCI layout whose index names the digest that the reference
+ * leads to, and insula-puller unpacks that like a `load`, but for the layers that the store has: each while
+ * it comes. It is told which are complete, and verifies all of them once the registry's process has ended.
+ * Nothing else of what insula-registry says is used.
  *
  * A pull belongs to those who watch it. The same request joins a pull at work; the last one to leave ends it.
  */
@@ -50,18 +51,18 @@ struct pull {
 	char *staging, *digest;
 	char **have;			/* chains that need not come */
 	char **files, **digests;	/* in DATA/partial, and what they hold */
-	char **done;			/* digests of those that are complete */
+	bool unpacked;			/* it was tried: what was downloaded is of no further use */
 	struct json *said;		/* lines so far; of one id the last */
 };
 
 static void pull_free(struct pull *p)
 {
 	list_remove(&p->link);
-	/* What holds nothing need not wait for another try. */
+	/* What is in the store, does not fit there, or holds nothing, need not wait for another try. */
 	for (char **f = p->files; f && *f; f++) {
 		struct stat st;
 
-		if (stat(*f, &st) == 0 && st.st_size == 0)
+		if (p->unpacked || (stat(*f, &st) == 0 && st.st_size == 0))
 			(void)unlink(*f);
 	}
 	if (p->staging)
@@ -74,7 +75,6 @@ static void pull_free(struct pull *p)
 	strv_free(p->have);
 	strv_free(p->files);
 	strv_free(p->digests);
-	strv_free(p->done);
 	json_free(p->said);
 	free(p);
 }
@@ -155,8 +155,13 @@ static void tell_plain(struct pull *p, const char *id, const char *status)
 	tell(p, o);
 }
 
+/* Ends it, whatever is still at work. */
 static void finish(struct pull *p, int r, const struct err *e, const struct image *i)
 {
+	if (p->call)
+		registry_cancel(p->call);
+	if (p->load)
+		image_load_cancel(p->load);
 	while (!list_empty(&p->watches)) {
 		struct image_pull_watch *w = container_of(p->watches.next, struct image_pull_watch, link);
 
@@ -194,6 +199,13 @@ static bool at_work(const struct images *im, const char *path)
 	return false;
 }
 
+static int open_file(const char *path, struct err *e)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	return fd < 0 ? err_set(e, ERR_SYSTEM, -errno, "create '%s'", path) : fd;
+}
+
 static int open_blob(struct pull *p, const char *digest, struct err *e)
 {
 	const char *root = p->engine->cfg.data_root;
@@ -202,6 +214,10 @@ static int open_blob(struct pull *p, const char *digest, struct err *e)
 	int fd;
 
 	(void)fs_mkdir_p(dir, 0700);
+	/* A mirror has failed, and the next endpoint is asked for the same. */
+	for (size_t k = 0; p->digests && p->digests[k]; k++)
+		if (streq(p->digests[k], digest))
+			return open_file(p->files[k], e);
 	/* Another pull is fetching the same: each has a file of its own. */
 	if (at_work(p->engine->images, path)) {
 		struct id other = id_new();
@@ -209,9 +225,9 @@ static int open_blob(struct pull *p, const char *digest, struct err *e)
 		free(path);
 		path = xasprintf("%s/%s.%.12s", dir, digest_hex(digest), other.s);
 	}
-	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = open_file(path, e);
 	if (fd < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "create '%s'", path);
+		return fd;
 	strv_add(&p->files, path);
 	strv_add(&p->digests, digest);
 	return fd;
@@ -223,29 +239,16 @@ static void give_blob(struct pull *p, const struct json *m)
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_close_ int fd = -EBADF;
 
-	if (!digest || !digest_valid(digest) || strv_has(p->digests, digest) ||
-	    strv_len(p->digests) > HISTORY_MAX) {
-		registry_reply(p->call, -EBADF, "the manifest names a blob that is none, or twice");
+	if (!digest || !digest_valid(digest) || strv_len(p->digests) > HISTORY_MAX) {
+		registry_reply(p->call, -EBADF, "the manifest names a blob that is none");
 	} else if (chain && have_layer(p->engine, chain)) {
-		strv_add(&p->have, chain);
+		if (!strv_has(p->have, chain))
+			strv_add(&p->have, chain);
 		registry_reply(p->call, -EBADF, NULL);
 	} else {
 		fd = open_blob(p, digest, &e);
 		registry_reply(p->call, fd, fd < 0 ? err_text(&e) : NULL);
 	}
-}
-
-static void on_message(void *ud, const struct json *m)
-{
-	struct pull *p = ud;
-	const char *op = json_get_str(m, "op");
-
-	if (streq(op, "blob"))
-		give_blob(p, m);
-	else if (streq(op, "done") && json_get_str(m, "digest"))
-		strv_add(&p->done, json_get_str(m, "digest"));
-	else if (streq(op, "status"))
-		tell(p, image_progress_line(m));
 }
 
 /* --- unpacking --- */
@@ -275,6 +278,7 @@ static void on_loaded(void *ud, int r, const struct err *e, char *const *ids, ch
 	struct image *i = r == 0 && ids ? image_by_id(p->engine, ids[0]) : NULL;
 
 	p->load = NULL;
+	p->unpacked = true;
 	finish(p, r, e, i);
 }
 
@@ -296,7 +300,7 @@ static char *layout_index(const struct pull *p)
 	return json_dump(doc);
 }
 
-/* The layout in a staging directory, of the files that are complete. */
+/* The layout in a staging directory: second names of the files. */
 static int build_layout(struct pull *p, struct err *e)
 {
 	struct id name = id_new();
@@ -309,7 +313,7 @@ static int build_layout(struct pull *p, struct err *e)
 	for (size_t k = 0; r == 0 && p->files && p->files[k]; k++) {
 		_cleanup_free_ char *to = xasprintf("%s/%s", dir, digest_hex(p->digests[k]));
 
-		if (strv_has(p->done, p->digests[k]) && rename(p->files[k], to) < 0)
+		if (link(p->files[k], to) < 0)
 			r = -errno;
 	}
 	index = xasprintf("%s/archive/index.json", p->staging);
@@ -319,12 +323,21 @@ static int build_layout(struct pull *p, struct err *e)
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "stage the image") : 0;
 }
 
-static int unpack(struct pull *p, struct err *e)
+/* The manifest that the reference leads to is the first blob. */
+static int begin_unpacking(struct pull *p, struct err *e)
 {
 	_cleanup_json_ struct json *what = json_object();
-	_cleanup_free_ char *name = digest_ref(p);
-	int r = build_layout(p, e);
+	_cleanup_free_ char *name = NULL;
+	int r;
 
+	if (p->load)
+		return 0;
+	if (!p->digests || (p->ref.digest && !streq(p->digests[0], p->ref.digest)))
+		return err_msg(e, ERR_SYSTEM, -EBADMSG, "manifest verification failed for digest %s",
+			       p->ref.digest ? p->ref.digest : "(none)");
+	p->digest = xstrdup(p->digests[0]);
+	name = digest_ref(p);
+	r = build_layout(p, e);
 	if (r < 0)
 		return r;
 	json_set_str(what, "platform", p->platform);
@@ -333,6 +346,37 @@ static int unpack(struct pull *p, struct err *e)
 	/* It is the load's from here on, to remove too. */
 	free(TAKE_PTR(p->staging));
 	return r;
+}
+
+/* insula-puller learns of it; before it is at work all blobs that are done are those that it does not wait
+ * for. */
+static void blob_done(struct pull *p, const char *digest)
+{
+	_cleanup_free_ char *line = NULL;
+
+	if (!p->load || !digest || !digest_valid(digest))
+		return;
+	line = xasprintf("%s\n", digest_hex(digest));
+	(void)image_load_write(p->load, line, strlen(line));
+}
+
+static void on_message(void *ud, const struct json *m)
+{
+	struct pull *p = ud;
+	const char *op = json_get_str(m, "op");
+	_cleanup_err_ struct err e = ERR_INIT;
+	int r = 0;
+
+	if (streq(op, "blob"))
+		give_blob(p, m);
+	else if (streq(op, "done"))
+		blob_done(p, json_get_str(m, "digest"));
+	else if (streq(op, "status"))
+		tell(p, image_progress_line(m));
+	else if (streq(op, "layers"))
+		r = begin_unpacking(p, &e);
+	if (r < 0)
+		finish(p, r, &e, NULL);
 }
 
 /* What a registry says of an image that it does not give, in Docker's words. */
@@ -366,15 +410,14 @@ static void on_registry_done(void *ud, int r, const struct err *e, const struct 
 		finish(p, r, &own, NULL);
 		return;
 	}
-	if (!digest || !digest_valid(digest) || (p->ref.digest && !streq(digest, p->ref.digest))) {
+	/* A mirror that failed had perhaps another image under the name. */
+	if (!p->load || !digest || !streq(digest, p->digest)) {
 		r = err_msg(&own, ERR_SYSTEM, -EBADMSG, "manifest verification failed for digest %s",
-			    p->ref.digest ? p->ref.digest : "(none)");
-	} else {
-		p->digest = xstrdup(digest);
-		r = unpack(p, &own);
-	}
-	if (r < 0)
+			    p->digest ? p->digest : "(none)");
 		finish(p, r, &own, NULL);
+		return;
+	}
+	image_load_eof(p->load);
 }
 
 /* --- watching --- */
@@ -462,11 +505,7 @@ void image_pull_cancel(struct image_pull_watch *w)
 	free(w);
 	if (!list_empty(&p->watches))
 		return;
-	if (p->call)
-		registry_cancel(p->call);
-	if (p->load)
-		image_load_cancel(p->load);
-	pull_free(p);
+	finish(p, -ECANCELED, NULL, NULL);
 }
 
 void image_pull_collect(struct engine *e, uint64_t older_than_s)

@@ -8,8 +8,12 @@
 #include <errno.h>
 #include <string.h>
 
+#define INPUT_SIZE (64u << 10)
+
 struct tar {
 	struct archive *raw, *tar;
+	struct tar_source source;
+	char *in;		/* what the source has given last */
 	struct archive_entry *entry;
 	tar_tee_fn tee;
 	void *userdata;
@@ -42,12 +46,26 @@ static la_ssize_t next_block(struct archive *a, void *ud, const void **ret)
 	return (la_ssize_t)n;
 }
 
-int tar_open(int fd, tar_tee_fn tee, void *userdata, struct tar **ret, struct err *e)
+static la_ssize_t next_input(struct archive *a, void *ud, const void **ret)
+{
+	struct tar *t = ud;
+	ssize_t n = t->source.read(t->source.ud, t->in, INPUT_SIZE);
+
+	if (n < 0)
+		archive_set_error(a, (int)-n, "%s", strerror((int)-n));
+	*ret = t->in;
+	return n < 0 ? ARCHIVE_FATAL : n;
+}
+
+int tar_open(const struct tar_source *source, tar_tee_fn tee, void *userdata, struct tar **ret,
+	     struct err *e)
 {
 	struct tar *t = new0(struct tar);
 	struct archive_entry *dummy;
 	int r;
 
+	t->source = *source;
+	t->in = xmalloc(INPUT_SIZE);
 	t->tee = tee;
 	t->userdata = userdata;
 	t->raw = archive_read_new();
@@ -62,7 +80,7 @@ int tar_open(int fd, tar_tee_fn tee, void *userdata, struct tar **ret, struct er
 	archive_read_support_format_empty(t->raw);
 	archive_read_support_format_tar(t->tar);
 	archive_read_support_format_empty(t->tar);
-	if (archive_read_open_fd(t->raw, fd, 64 << 10) < ARCHIVE_WARN ||
+	if (archive_read_open(t->raw, t, NULL, next_input, NULL) < ARCHIVE_WARN ||
 	    (r = archive_read_next_header(t->raw, &dummy)) < ARCHIVE_WARN) {
 		r = archive_failure(t->raw, e);
 		tar_close(t);
@@ -83,6 +101,7 @@ void tar_close(struct tar *t)
 		return;
 	archive_read_free(t->tar);
 	archive_read_free(t->raw);
+	free(t->in);
 	free(t);
 }
 

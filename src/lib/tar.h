@@ -21,8 +21,14 @@ struct tar_entry {
 /* Called for every block of the uncompressed archive. */
 typedef void (*tar_tee_fn)(void *userdata, const void *p, size_t n);
 
-/* Reads from fd (borrowed) until its end. tee may be NULL. ERR_INVALID for what is no archive. */
-int tar_open(int fd, tar_tee_fn tee, void *userdata, struct tar **ret, struct err *e);
+/* Where the bytes come from: up to n of them into buf, 0 at the end, -errno. */
+struct tar_source {
+	ssize_t (*read)(void *ud, void *buf, size_t n);
+	void *ud;
+};
+/* Reads source until its end. tee may be NULL. ERR_INVALID for what is no archive. */
+int tar_open(const struct tar_source *source, tar_tee_fn tee, void *userdata, struct tar **ret,
+	     struct err *e);
 void tar_close(struct tar *t);
 /* 1 entry, 0 end of archive, -errno. */
 int tar_next(struct tar *t, struct tar_entry *ret, struct err *e);

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define MAGIC_SIZE 4
+
 /* temp: its name while it is written. */
 struct blob { char digest[72], media[80], temp[32]; int64_t size; int fd; };
 
@@ -32,7 +34,7 @@ static struct json *describe(const char *chain, const struct unpack *u, const st
  */
 static const char *media_type(int fd)
 {
-	unsigned char m[4] = { 0 };
+	unsigned char m[MAGIC_SIZE] = { 0 };
 
 	if (pread(fd, m, sizeof m, 0) != sizeof m)
 		return NULL;
@@ -79,22 +81,21 @@ int keep_file(int staging, int archive, const char *name, int fd, const char *di
 	return r;
 }
 
-static int keep_compressed(int staging, int archive, const char *name, int fd, const char *digest,
+/* Whether the file itself becomes the blob. */
+static bool keep_compressed(int staging, int archive, const char *name, int fd, const char *digest,
 			   struct blob *b)
 {
 	const char *media = media_type(fd);
-	struct stat st;
 	char hex[65];
 
-	if (!media || fstat(fd, &st) < 0)
-		return 0;
+	if (!media)
+		return false;
 	if (digest)
 		snprintf(b->digest, sizeof b->digest, "%s", digest);
 	else if (sha256_fd(fd, hex) == 0)
 		snprintf(b->digest, sizeof b->digest, "sha256:%s", hex);
 	else
-		return 0;
-	b->size = st.st_size;
+		return false;
 	snprintf(b->media, sizeof b->media, "%s", media);
 	return link_file(staging, archive, name, fd, b->digest);
 }
@@ -122,69 +123,108 @@ static int keep_end(int staging, struct blob *b, const char *diff_id, struct err
 
 /* --- unpacking --- */
 
-/* b->fd >= 0: the plain archive is to be kept. chain: of this layer; NULL if it follows from the diff id and
- * the parent. */
-static int stage(int staging, size_t index, int fd, const char *want, const char *chain, const char *parent,
-		 struct json **ret, char **ret_diff_id, struct blob *b, struct err *e)
+/* A layer's directory under the name of a try. */
+struct staged { char temp[40]; int dir; };
+
+static int stage_begin(int staging, size_t index, unsigned attempt, struct staged *d, struct err *e)
 {
-	_cleanup_close_ int dir = -EBADF;
-	_cleanup_free_ char *id = xstrdup(chain), *path = NULL, *temp = xasprintf("layers/new-%zu", index);
-	struct unpack u = { .layer = true, .keep_fd = b->fd };
 	int r = make_dir(staging, "layers", e);
 
 	if (r < 0)
 		return r;
-	if (mkdirat(staging, temp, 0755) < 0)
+	snprintf(d->temp, sizeof d->temp, "layers/new-%zu.%u", index, attempt);
+	if (mkdirat(staging, d->temp, 0755) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "make the layer's directory");
-	dir = openat(staging, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "open the layer's directory");
-	u.root = dir;
-	r = unpack(&u, fd, e);
-	if (r == 0 && want && !streq(want, u.diff_id))
-		r = err_msg(e, ERR_INVALID, -EBADMSG,
-			    "invalid diffID for layer %zu: expected \"%s\", got \"%s\"", index, want,
-			    u.diff_id);
-	if (r == 0 && b->fd >= 0)
-		r = keep_end(staging, b, u.diff_id, e);
-	if (r == 0) {
-		if (!id)
-			id = chain_id(parent, u.diff_id);
-		path = xasprintf("layers/%s", id + strlen("sha256:"));
-		if (renameat(staging, temp, staging, path) < 0)
-			r = err_set(e, ERR_SYSTEM, -errno, "name the layer's directory");
-	}
-	if (r == 0) {
-		*ret = describe(id, &u, b);
-		if (ret_diff_id)
-			*ret_diff_id = xstrdup(u.diff_id);
-	}
-	unpack_done(&u);
-	return r;
+	d->dir = openat(staging, d->temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return d->dir < 0 ? err_set(e, ERR_SYSTEM, -errno, "open the layer's directory") : 0;
+}
+
+static int stage_end(int staging, const struct staged *d, const char *chain, struct err *e)
+{
+	_cleanup_free_ char *path = xasprintf("layers/%s", chain + strlen("sha256:"));
+
+	return renameat(staging, d->temp, staging, path) < 0
+		   ? err_set(e, ERR_SYSTEM, -errno, "name the layer's directory") : 0;
 }
 
 int layer_stage(int staging, int fd, const char *parent, struct json **ret, char **ret_diff_id, struct err *e)
 {
+	struct source source = { .fd = fd };
 	struct blob b = { .fd = -EBADF };
+	struct staged d = { .dir = -EBADF };
+	struct unpack u = { .layer = true };
+	_cleanup_free_ char *chain = NULL;
 	int r = make_dir(staging, "blobs", e);
 
 	if (r == 0)
 		r = keep_begin(staging, 0, &b, e);
 	if (r == 0)
-		r = stage(staging, 0, fd, NULL, NULL, parent, ret, ret_diff_id, &b, e);
+		r = stage_begin(staging, 0, 0, &d, e);
+	if (r == 0) {
+		u.root = d.dir;
+		u.keep_fd = b.fd;
+		r = unpack(&u, &(struct tar_source){ source_read, &source }, e);
+	}
+	if (r == 0)
+		r = keep_end(staging, &b, u.diff_id, e);
+	if (r == 0) {
+		chain = chain_id(parent, u.diff_id);
+		r = stage_end(staging, &d, chain, e);
+	}
+	if (r == 0) {
+		*ret = describe(chain, &u, &b);
+		*ret_diff_id = xstrdup(u.diff_id);
+	}
+	unpack_done(&u);
+	fd_close(&d.dir);
 	fd_close(&b.fd);
 	return r;
+}
+
+/* The blob of a file that is kept as it came has the size that the file has in the end. */
+static int kept_size(const struct layer_file *f, struct blob *b, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(f->source->fd, &st) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "read the layer's archive");
+	b->size = st.st_size;
+	return 0;
 }
 
 int layer_stage_file(const struct layer_file *f, struct json **ret, struct err *e)
 {
 	struct blob b = { .fd = -EBADF };
+	struct staged d = { .dir = -EBADF };
+	struct unpack u = { .layer = true };
+	bool as_it_came;
 	int r = make_dir(f->staging, "blobs", e);
 
-	if (r == 0 && !keep_compressed(f->staging, f->archive, f->name, f->fd, f->digest, &b))
+	if (r < 0)
+		return r;
+	source_wait(f->source, MAGIC_SIZE);
+	as_it_came = keep_compressed(f->staging, f->archive, f->name, f->source->fd, f->digest, &b);
+	if (!as_it_came)
 		r = keep_begin(f->staging, f->index, &b, e);
 	if (r == 0)
-		r = stage(f->staging, f->index, f->fd, f->diff_id, f->chain, NULL, ret, NULL, &b, e);
+		r = stage_begin(f->staging, f->index, f->attempt, &d, e);
+	if (r == 0) {
+		u.root = d.dir;
+		u.keep_fd = b.fd;
+		r = unpack(&u, &(struct tar_source){ source_read, f->source }, e);
+	}
+	if (r == 0 && !streq(f->diff_id, u.diff_id))
+		r = err_msg(e, ERR_INVALID, -EBADMSG,
+			    "invalid diffID for layer %zu: expected \"%s\", got \"%s\"", f->index, f->diff_id,
+			    u.diff_id);
+	if (r == 0)
+		r = as_it_came ? kept_size(f, &b, e) : keep_end(f->staging, &b, u.diff_id, e);
+	if (r == 0)
+		r = stage_end(f->staging, &d, f->chain, e);
+	if (r == 0)
+		*ret = describe(f->chain, &u, &b);
+	unpack_done(&u);
+	fd_close(&d.dir);
 	fd_close(&b.fd);
 	return r;
 }

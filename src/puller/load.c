@@ -25,7 +25,7 @@ struct loading {
 	struct platform platform;
 	char **have;			/* chains that the store has */
 	bool layout;			/* OCI: blobs are called by their digests */
-	bool tell;			/* which layer is at work */
+	struct arrivals *arrivals;	/* pull: layers are still coming, and it is told which is at work */
 };
 
 /* A regular file of the archive; links inside it are followed inside it. */
@@ -111,7 +111,7 @@ static void tell(const struct loading *l, const char *name, const char *status)
 	_cleanup_json_ struct json *o = json_object();
 	_cleanup_free_ char *id = xstrndup(path_basename(name), 12), *text = NULL, *line = NULL;
 
-	if (!l->tell)
+	if (!l->arrivals)
 		return;
 	json_set_str(o, "id", id);
 	json_set_str(o, "status", status);
@@ -123,6 +123,7 @@ static void tell(const struct loading *l, const char *name, const char *status)
 /* --- layers: several at a time, each in a thread --- */
 
 struct layer_job {
+	struct loading *l;
 	const char *name;
 	struct layer_file file;
 	char *chain;
@@ -138,27 +139,53 @@ struct layer_queue {
 	size_t n, next;
 	bool failed;
 	pthread_mutex_t lock;
+	int (*run)(struct layer_job *j);
 };
 
-static int run_job(struct loading *l, struct layer_job *j)
+/* Files of an OCI layout are called by their digests. */
+static int verify_job(struct layer_job *j)
 {
-	_cleanup_free_ char *digest = NULL;
+	_cleanup_close_ int fd = open_member(j->l, j->name, &j->e);
+
+	return fd < 0 ? fd : verify_blob(fd, path_basename(j->name), &j->e);
+}
+
+static void on_complete(void *ud)
+{
+	struct layer_job *j = ud;
+
+	tell(j->l, j->name, "Extracting");
+}
+
+/* A try at a layer that was not complete when it began may have met what a download that broke off has
+ * left and that was replaced later: then another one decides. */
+static bool worth_another(struct layer_job *j, int r, const char *hex)
+{
+	return r < 0 && r != -ENOSPC && r != -EDQUOT && j->l->arrivals && arrivals_wait(j->l->arrivals, hex);
+}
+
+static int unpack_job(struct layer_job *j)
+{
+	struct loading *l = j->l;
+	const char *hex = path_basename(j->name);
+	_cleanup_free_ char *digest = l->layout ? xasprintf("sha256:%s", hex) : NULL;
 	_cleanup_close_ int fd = open_member(l, j->name, &j->e);
+	struct source source = { fd, l->arrivals, hex, on_complete, j };
+	bool early;
 	int r;
 
 	if (fd < 0)
 		return fd;
-	/* Files of an OCI layout are called by their digests; here they are verified. */
-	if (l->layout) {
-		r = verify_blob(fd, path_basename(j->name), &j->e);
-		if (r < 0)
-			return r;
-		digest = xasprintf("sha256:%s", path_basename(j->name));
-	}
-	j->file.fd = fd;
+	j->file.source = &source;
 	j->file.digest = digest;
-	tell(l, j->name, "Extracting");
+	early = l->arrivals && !arrivals_has(l->arrivals, hex);
 	r = layer_stage_file(&j->file, &j->layer, &j->e);
+	if (early && worth_another(j, r, hex)) {
+		err_clear(&j->e);
+		j->file.attempt++;
+		r = lseek(fd, 0, SEEK_SET) < 0 ? err_set(&j->e, ERR_SYSTEM, -errno, "read %s", j->name)
+					       : layer_stage_file(&j->file, &j->layer, &j->e);
+	}
 	if (r == 0)
 		tell(l, j->name, "Pull complete");
 	return r;
@@ -179,18 +206,20 @@ static void *layer_worker(void *arg)
 		pthread_mutex_unlock(&q->lock);
 		if (!j)
 			return NULL;
-		j->r = run_job(q->l, j);
+		j->r = q->run(j);
 		pthread_mutex_lock(&q->lock);
 		q->failed |= j->r < 0;
 		pthread_mutex_unlock(&q->lock);
 	}
 }
 
-static void run_queue(struct layer_queue *q)
+static void run_queue(struct layer_queue *q, int (*run)(struct layer_job *j))
 {
 	pthread_t threads[THREADS];
 	size_t n = 0;
 
+	q->run = run;
+	q->next = 0;
 	/* The first of them is this one. */
 	while (n + 1 < THREADS && n + 1 < q->n && pthread_create(&threads[n], NULL, layer_worker, q) == 0)
 		n++;
@@ -207,6 +236,22 @@ static bool is_staged(const struct json *layers, const char *chain)
 	return false;
 }
 
+/* What was unpacked while it came is verified when nobody can write it any more: what is kept as a blob
+ * must be what its name says. */
+static void unpack_and_verify(struct layer_queue *q)
+{
+	if (!q->l->arrivals) {
+		if (q->l->layout)
+			run_queue(q, verify_job);
+		run_queue(q, unpack_job);
+		return;
+	}
+	run_queue(q, unpack_job);
+	if (!q->failed)
+		arrivals_wait_end(q->l->arrivals);
+	run_queue(q, verify_job);
+}
+
 /* Unpacks the layers that are not there. chains: theirs, bottom first. */
 static int load_layers(struct loading *l, char *const *names, char *const *diff_ids, char ***chains,
 		       struct err *e)
@@ -218,6 +263,7 @@ static int load_layers(struct loading *l, char *const *names, char *const *diff_
 	for (size_t i = 0; i < q.n; i++) {
 		struct layer_job *j = &q.jobs[i];
 
+		j->l = l;
 		j->chain = chain_id(i ? q.jobs[i - 1].chain : NULL, diff_ids[i]);
 		j->name = names[i];
 		j->file = (struct layer_file){ .staging = l->staging, .archive = l->archive, .name = names[i],
@@ -225,7 +271,7 @@ static int load_layers(struct loading *l, char *const *names, char *const *diff_
 		j->skip = strv_has(l->have, j->chain) || is_staged(l->layers, j->chain);
 		strv_add(chains, j->chain);
 	}
-	run_queue(&q);
+	unpack_and_verify(&q);
 	for (size_t i = 0; i < q.n; i++) {
 		struct layer_job *j = &q.jobs[i];
 
@@ -446,8 +492,10 @@ int load_archive(int staging, int fd, struct json *result, struct err *e)
 	if (r == 0)
 		r = open_staging(&l, result, e);
 	if (r == 0) {
+		struct source source = { .fd = fd };
+
 		u.root = l.archive;
-		r = unpack(&u, fd, e);
+		r = unpack(&u, &(struct tar_source){ source_read, &source }, e);
 		unpack_done(&u);
 	}
 	if (r == 0 && has_member(&l, "manifest.json"))
@@ -463,9 +511,9 @@ int load_archive(int staging, int fd, struct json *result, struct err *e)
 	return r;
 }
 
-int load_layout(int staging, const struct json *what, struct json *result, struct err *e)
+int load_layout(int staging, int fd, const struct json *what, struct json *result, struct err *e)
 {
-	struct loading l = { .staging = staging, .archive = -EBADF, .tell = true };
+	struct loading l = { .staging = staging, .archive = -EBADF, .arrivals = arrivals_new(fd) };
 	int r = platform_parse(json_get_str(what, "platform"), &l.platform, e);
 
 	l.have = json_get_strv(what, "have");

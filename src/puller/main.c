@@ -37,7 +37,7 @@ static int run_import(const struct json *config, struct json *result, struct err
 
 static int run_pull(const struct json *config, struct json *result, struct err *e)
 {
-	return load_layout(FD_STAGING, config, result, e);
+	return load_layout(FD_STAGING, STDIN_FILENO, config, result, e);
 }
 
 static int run_save(const struct json *config, struct json *result, struct err *e)

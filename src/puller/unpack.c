@@ -219,7 +219,7 @@ static void drop_replaced(struct unpack *u)
 	u->opaque = kept;
 }
 
-int unpack(struct unpack *u, int fd, struct err *e)
+int unpack(struct unpack *u, const struct tar_source *source, struct err *e)
 {
 	struct tee tee = { sha256_new(), u->keep_fd, 0 };
 	struct state s = { .u = u };
@@ -228,7 +228,7 @@ int unpack(struct unpack *u, int fd, struct err *e)
 	int r;
 
 	tree_writer_init(&s.w, u->root);
-	r = tar_open(fd, tee_digest, &tee, &s.tar, e);
+	r = tar_open(source, tee_digest, &tee, &s.tar, e);
 	while (r == 0 && (r = tar_next(s.tar, &t, e)) > 0) {
 		r = unpack_entry(&s, &t, e);
 		if (r < 0 && (!e || !e->kind))

@@ -77,6 +77,11 @@ void link_done(const char *digest)
 	link_send(o);
 }
 
+void link_layers(void)
+{
+	link_send(new_message("layers"));
+}
+
 void link_status(const char *id, const char *status, int64_t current, int64_t total)
 {
 	struct json *o = new_message("status");

@@ -161,8 +161,10 @@ static int fetch_layers(struct endpoint *p, struct web *w, const struct manifest
 	for (size_t i = 0; i < m->n_layers; i++)
 		l.slots[i].fd = -EBADF;
 	r = ask_for_layers(&l, diff_ids, e);
-	if (r == 0)
+	if (r == 0) {
+		link_layers();
 		r = in_parallel(m->n_layers, fetch_layer, &l, e);
+	}
 	for (size_t i = 0; i < m->n_layers; i++)
 		fd_close(&l.slots[i].fd);
 	free(l.slots);

@@ -6,7 +6,8 @@
  * insula-puller checks every digest again from the reference down.
  *
  * Messages are JSON objects. To insulad: blob (a descriptor to fill or to read is wanted), done (a blob is
- * complete), status (for the client), result or error (the last one). Only `blob` is answered. */
+ * complete), layers (all of them have been asked for, and the rest is complete), status (for the client),
+ * result or error (the last one). Only `blob` is answered. */
 #pragma once
 
 #include "lib/curl.h"
@@ -30,6 +31,8 @@ struct blob_slot { int fd; bool have; };	/* have: insulad needs nothing of it */
 int link_blob(const char *kind, const struct descriptor *d, struct json *extra, struct blob_slot *ret,
 	      struct err *e);
 void link_done(const char *digest);
+/* Every layer has its descriptor: they can be unpacked as they come. */
+void link_layers(void);
 /* total < 0: no numbers. */
 void link_status(const char *id, const char *status, int64_t current, int64_t total);
 void link_send(struct json *message /* taken */);

@@ -328,7 +328,7 @@ def failing(engine, proxy, name="three:1"):
     before = store_of(engine)
     r = engine.cli("insula", "pull", f"{proxy.host}/{name}")
     assert r.code == 1, r
-    assert store_of(engine) == before
+    wait_for(lambda: store_of(engine) == before)
     return r.err
 
 
@@ -510,10 +510,77 @@ def test_interrupted_pull_goes_on_where_it_was(engine, proxy):
     assert c.wait(10) != 0
     wait_for(lambda: not [x for x in os.listdir("/proc") if x.isdigit() and registry_of(x, engine)])
     stop.set()
-    assert len(files()) == 3 and store_of(engine) == before
+    assert len(files()) == 3
+    wait_for(lambda: store_of(engine) == before)
     engine.cli("insula", "pull", f"{p.host}/three:1").ok()
     assert sum("Range" in h for _, path, h in p.seen if "/blobs/" in path) == 3
     assert list((engine.data / "partial").iterdir()) == []
+
+
+# --- unpacking begins before the last byte is there ---
+
+def staged(engine):
+    """Names of files in layers that are being unpacked."""
+    return {f.name for f in (engine.data / "tmp").glob("*/layers/new-*/*")}
+
+
+def test_layers_are_unpacked_while_they_come(engine, registry, base, proxy):
+    t = Tar()
+    for n in range(4):
+        t.add(f"part{n}", os.urandom(1 << 20))
+    (base / "parts.tar").write_bytes(docker_archive([t.bytes()]))
+    registry.put(base / "parts.tar", "parts:1")
+    rest = threading.Event()
+
+    def nearly_all(h, data, r):
+        h.send_response_only(200)
+        h.send_header("Content-Length", len(data))
+        h.end_headers()
+        h.wfile.write(data[:-300000])
+        h.wfile.flush()
+        rest.wait(60)
+        h.wfile.write(data[-300000:])
+    p = proxy(layer_fault(nearly_all))
+    c = engine.popen("insula", "pull", f"{p.host}/parts:1")
+    wait_for(lambda: {"part0", "part1", "part2"} <= staged(engine))
+    assert engine.cli("insula", "images", "-q").out == "" and os.listdir(engine.data / "layers") == []
+    rest.set()
+    out, err = c.communicate(timeout=60)
+    assert c.returncode == 0, err
+    assert out.index("Download complete") < out.index("Extracting") < out.index("Pull complete")
+    (layer_dir,) = (engine.data / "layers").iterdir()
+    assert sorted(f.stat().st_size for f in layer_dir.iterdir()) == [1 << 20] * 4
+
+
+@pytest.mark.parametrize("left", [b"nothing good" * 1000, b"\x1f\x8b" + bytes(5000)])
+def test_what_an_earlier_try_left_may_be_wrong(engine, proxy, left):
+    """The unpacker has met it before it was replaced, and begins again."""
+    p = proxy(layer_fault(lambda h, data, r: (time.sleep(0.3), h.answer(r.status, data, dict(r.getheaders())))))
+    (engine.data / "partial").mkdir(exist_ok=True)
+    for d in json.loads(p.target.raw("three:1"))["layers"]:
+        (engine.data / "partial" / d["digest"][7:]).write_bytes(left)
+    engine.cli("insula", "pull", f"{p.host}/three:1").ok()
+    assert engine.cli("insula", "images", "-q", "--no-trunc").out.split() == [sha(config(LAYERS))]
+    assert sorted(f.name for d in (engine.data / "layers").iterdir() for f in d.iterdir()) == ["file0", "file1", "file2"]
+    assert list((engine.data / "partial").iterdir()) == []
+
+
+def test_a_mirror_that_fails_half_way(registry, base):
+    """The next one gives the rest of the same image."""
+    registry.put(base / "three.tar", "library/three:latest")
+    bad = Proxy(registry, layer_fault(lambda h, data, r: h.answer(404, b"{}")))
+    good = Proxy(registry)
+    (base / "two-mirrors").mkdir()
+    e = Engine(base / "two-mirrors", ["--registry-mirror", f"http://{bad.host}", "--registry-mirror", f"http://{good.host}"])
+    e.start()
+    try:
+        e.cli("insula", "pull", "three").ok()
+        assert bad.paths("/blobs/") and good.paths("/blobs/")
+        assert e.cli("insula", "images", "-q", "--no-trunc").out.split() == [sha(config(LAYERS))]
+    finally:
+        e.stop()
+        bad.stop()
+        good.stop()
 
 
 def registry_of(pid, engine):
