@@ -22,6 +22,10 @@ void oci_kvs_done(struct oci_kvs *k);
 int field_scheduler(const struct json *v, void *target, const char *path, struct err *e);
 int field_io_priority(const struct json *v, void *target, const char *path, struct err *e);
 
+/* runtime_ns.c: struct oci_namespace[_OCI_NS_MAX], struct oci_time_offset[_OCI_CLOCK_MAX] */
+int field_namespaces(const struct json *v, void *target, const char *path, struct err *e);
+int field_time_offsets(const struct json *v, void *target, const char *path, struct err *e);
+
 /* An array of objects, each of `size` zeroed bytes filled by the table; target has the shape
  * struct { T *v; size_t n; }. */
 int field_vec(const struct json *v, void *target, size_t size, const struct json_field *table,

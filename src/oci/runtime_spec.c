@@ -223,61 +223,6 @@ static const struct json_field hooks_fields[] = {
 
 /* --- linux --- */
 
-static const struct { const char *name; enum oci_ns ns; } ns_names[] = {
-	{ "mount", OCI_NS_MNT }, { "pid", OCI_NS_PID }, { "network", OCI_NS_NET }, { "ipc", OCI_NS_IPC },
-	{ "uts", OCI_NS_UTS }, { "cgroup", OCI_NS_CGROUP },
-};
-
-struct raw_ns { char *type, *path; };
-
-static int put_namespace(const struct raw_ns *raw, struct oci_namespace *table, const char *path,
-			 struct err *e)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(ns_names); i++) {
-		struct oci_namespace *ns = &table[ns_names[i].ns];
-
-		if (!streq(raw->type, ns_names[i].name))
-			continue;
-		if (ns->given)
-			return err_msg(e, ERR_INVALID, 0, "%s: namespace '%s' is given twice", path,
-				       raw->type);
-		if (raw->path && *raw->path && raw->path[0] != '/')
-			return err_msg(e, ERR_INVALID, 0, "%s.path: must be an absolute path", path);
-		ns->given = true;
-		ns->path = str_empty(raw->path) ? NULL : xstrdup(raw->path);
-		return 0;
-	}
-	if (streq(raw->type, "user") || streq(raw->type, "time"))
-		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
-			       "%s: %s namespaces are not supported by insula-runtime", path, raw->type);
-	return err_msg(e, ERR_INVALID, 0, "%s: unknown namespace type '%s'", path, raw->type);
-}
-
-static int read_namespaces(const struct json *v, void *target, const char *path, struct err *e)
-{
-	static const struct json_field fields[] = {
-		{ "type", JK_STR, offsetof(struct raw_ns, type), .required = true },
-		{ "path", JK_STR, offsetof(struct raw_ns, path) },
-		JSON_FIELD_END,
-	};
-	char buf[PATH_BUF];
-	int r = 0;
-
-	if (json_type(v) != JSON_ARRAY)
-		return json_expected(e, path, "array of objects");
-	for (size_t i = 0; r == 0 && i < json_len(v); i++) {
-		struct raw_ns raw = { 0 };
-
-		json_path_at(path, i, buf, sizeof buf);
-		r = json_dispatch(json_at(v, i), fields, &raw, buf, e);
-		if (r == 0)
-			r = put_namespace(&raw, target, buf, e);
-		free(raw.type);
-		free(raw.path);
-	}
-	return r;
-}
-
 static const struct json_field device_fields[] = {
 	{ "path", JK_STR, offsetof(struct oci_device, path), .required = true },
 	{ "type", JK_STR, offsetof(struct oci_device, type), .required = true },
@@ -327,7 +272,7 @@ static int read_personality(const struct json *v, void *target, const char *path
 
 #define SPEC(f) offsetof(struct oci_spec, f)
 static const struct json_field linux_fields[] = {
-	{ "namespaces", JK_CALL, SPEC(ns), .call = read_namespaces },
+	{ "namespaces", JK_CALL, SPEC(ns), .call = field_namespaces },
 	{ "devices", JK_CALL, SPEC(devices), .call = read_devices },
 	{ "cgroupsPath", JK_STR, SPEC(cgroups_path) },
 	{ "resources", JK_OBJ, SPEC(resources), .sub = oci_resources_fields },
@@ -339,7 +284,7 @@ static const struct json_field linux_fields[] = {
 	{ "personality", JK_CALL, SPEC(personality), .call = read_personality },
 	{ "uidMappings", JK_CALL, .call = field_refuse },
 	{ "gidMappings", JK_CALL, .call = field_refuse },
-	{ "timeOffsets", JK_CALL, .call = field_refuse },
+	{ "timeOffsets", JK_CALL, SPEC(time_offsets), .call = field_time_offsets },
 	{ "mountLabel", JK_STR, SPEC(mount_label) },
 	{ "intelRdt", JK_CALL, SPEC(rdt), .call = field_rdt },
 	{ "memoryPolicy", JK_CALL, .call = field_refuse },
@@ -474,14 +419,6 @@ void oci_spec_free(struct oci_spec *s)
 	free(s->personality);
 	free(s->mount_label);
 	free(s);
-}
-
-const char *oci_ns_name(enum oci_ns ns)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(ns_names); i++)
-		if (ns_names[i].ns == ns)
-			return ns_names[i].name;
-	return "unknown";
 }
 
 const char *oci_hook_name(enum oci_hook_kind k)

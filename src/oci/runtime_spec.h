@@ -55,8 +55,14 @@ struct oci_process {
 struct oci_mount { char *destination, *type, *source; char **options; };
 struct oci_mounts { struct oci_mount *v; size_t n; };
 
-enum oci_ns { OCI_NS_MNT, OCI_NS_PID, OCI_NS_NET, OCI_NS_IPC, OCI_NS_UTS, OCI_NS_CGROUP, _OCI_NS_MAX };
+enum oci_ns {
+	OCI_NS_MNT, OCI_NS_PID, OCI_NS_NET, OCI_NS_IPC, OCI_NS_UTS, OCI_NS_CGROUP, OCI_NS_TIME, _OCI_NS_MAX
+};
 struct oci_namespace { bool given; char *path; };	/* path: join this one; NULL = a new one */
+
+/* linux.timeOffsets: of clocks in a time namespace. */
+enum oci_clock { OCI_CLOCK_MONOTONIC, OCI_CLOCK_BOOTTIME, _OCI_CLOCK_MAX };
+struct oci_time_offset { bool given; int64_t secs; uint32_t nanosecs; };
 
 struct oci_device {
 	char *path, *type;		/* type: "c", "b", "u" or "p" */
@@ -129,6 +135,7 @@ struct oci_spec {
 	struct json *annotations;	/* NULL or an object of strings */
 
 	struct oci_namespace ns[_OCI_NS_MAX];
+	struct oci_time_offset time_offsets[_OCI_CLOCK_MAX];
 	struct oci_devices devices;
 	char *cgroups_path;
 	struct oci_resources resources;

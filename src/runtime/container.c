@@ -14,12 +14,6 @@
 #include <string.h>
 #include <sys/wait.h>
 
-static const uint64_t clone_flags[_OCI_NS_MAX] = {
-    [OCI_NS_MNT] = CLONE_NEWNS,  [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET,
-    [OCI_NS_IPC] = CLONE_NEWIPC, [OCI_NS_UTS] = CLONE_NEWUTS, /* the cgroup namespace comes later, from inside
-								 the group */
-};
-
 struct rt_container *rt_container_new(const char *id, const char *bundle)
 {
 	struct rt_container *c = new0(struct rt_container);
@@ -59,32 +53,6 @@ static int dup_proc(const struct proc *from, struct proc *to)
 	if (fd < 0)
 		return -errno;
 	*to = (struct proc){ from->pid, fd };
-	return 0;
-}
-
-/* Namespaces to join: the caller's descriptors win over paths. */
-static int open_namespaces(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags,
-			   struct err *e)
-{
-	*ret_flags = 0;
-	for (int i = 0; i < _OCI_NS_MAX; i++) {
-		const struct oci_namespace *ns = &a->spec->ns[i];
-		int given = i == OCI_NS_NET ? a->net_ns_fd : i == OCI_NS_IPC ? a->ipc_ns_fd : -EBADF;
-
-		fds[i] = -EBADF;
-		if (given >= 0) {
-			fds[i] = fcntl(given, F_DUPFD_CLOEXEC, 3);
-		} else if (ns->path) {
-			fds[i] = open(ns->path, O_RDONLY | O_CLOEXEC);
-		} else {
-			if (ns->given)
-				*ret_flags |= clone_flags[i];
-			continue;
-		}
-		if (fds[i] < 0)
-			return err_set(e, ERR_SYSTEM, -errno, "open %s namespace '%s'",
-				       oci_ns_name((enum oci_ns)i), ns->path ? ns->path : "");
-	}
 	return 0;
 }
 
@@ -182,7 +150,7 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 	struct fork_plan fp = { .cgroup_fd = -EBADF, .join_fd = -EBADF };
 	_cleanup_close_ int parent = -EBADF, child = -EBADF, cgroup = -EBADF;
 	_cleanup_free_ int *keep = NULL;
-	int pair[2], r = open_namespaces(a, ip->ns_fds, &fp.flags, e);
+	int pair[2], r = ns_open(a, ip->ns_fds, &fp.flags, e);
 
 	if (r == 0)
 		r = sync_pair(pair);
@@ -253,6 +221,7 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 	c = rt_container_new(a->id, a->bundle);
 	c->outlive = a->start_listen_fd > 0;
 	c->annotations = json_ref(a->spec->annotations);
+	c->join_flags = ns_join_flags(a->spec);
 	r = null_stdio(ip.process.stdio, a->stdio, &null);
 	if (r == 0)
 		r = prepare(c, a, &ip.process, &holder, e);
@@ -395,8 +364,7 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 	    .cgroup_fd = -EBADF,
 	    .join_fd = c->init.pidfd,
 	    .join_pid = c->init.pid,
-	    .join_flags =
-		CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
+	    .join_flags = c->join_flags,
 	};
 	struct exec_plan xp = {.process = {.p = a->process, .personality = c->personality,
 					   .seccomp = &c->seccomp, .outlive = c->outlive,

@@ -62,7 +62,8 @@ static int join_files(const struct fork_plan *p)
 {
 	static const struct { int flag; const char *name; } files[] = {
 		{ CLONE_NEWCGROUP, "ns/cgroup" }, { CLONE_NEWIPC, "ns/ipc" }, { CLONE_NEWUTS, "ns/uts" },
-		{ CLONE_NEWNET, "ns/net" }, { CLONE_NEWPID, "ns/pid" }, { CLONE_NEWNS, "ns/mnt" },
+		{ CLONE_NEWNET, "ns/net" }, { CLONE_NEWPID, "ns/pid" }, { CLONE_NEWTIME, "ns/time" },
+		{ CLONE_NEWNS, "ns/mnt" },
 	};
 	_cleanup_free_ char *path = xasprintf("/proc/%d", p->join_pid);
 	_cleanup_close_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

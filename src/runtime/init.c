@@ -21,11 +21,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static const int ns_flags[_OCI_NS_MAX] = {
-    [OCI_NS_MNT] = CLONE_NEWNS,  [OCI_NS_PID] = CLONE_NEWPID, [OCI_NS_NET] = CLONE_NEWNET,
-    [OCI_NS_IPC] = CLONE_NEWIPC, [OCI_NS_UTS] = CLONE_NEWUTS, [OCI_NS_CGROUP] = CLONE_NEWCGROUP,
-};
-
 static int join_cgroups(struct init_plan *ip, struct err *e)
 {
 	int tasks[CGROUP_MAX_HIERARCHIES];
@@ -37,19 +32,6 @@ static int join_cgroups(struct init_plan *ip, struct err *e)
 	for (size_t i = 0; i < n; i++)
 		close(tasks[i]);
 	return r;
-}
-
-static int join_namespaces(struct init_plan *ip, struct err *e)
-{
-	for (int i = 0; i < _OCI_NS_MAX; i++)
-		if (ip->ns_fds[i] >= 0 && i != OCI_NS_PID && setns(ip->ns_fds[i], ns_flags[i]) < 0)
-			return err_set(e, ERR_SYSTEM, -errno, "join the %s namespace",
-				       oci_ns_name((enum oci_ns)i));
-	/* Only now, so that its root is the group just joined. */
-	if (ip->a->spec->ns[OCI_NS_CGROUP].given && !ip->a->spec->ns[OCI_NS_CGROUP].path &&
-	    unshare(CLONE_NEWCGROUP) < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "make a cgroup namespace");
-	return 0;
 }
 
 static int set_names(const struct oci_spec *s, struct err *e)
@@ -178,7 +160,9 @@ _noreturn_ void init_run(struct init_plan *ip)
 	if (r == 0)
 		r = join_cgroups(ip, &e);
 	if (r == 0)
-		r = join_namespaces(ip, &e);
+		r = ns_join(ip->ns_fds, &e);
+	if (r == 0)
+		r = ns_make_late(ip->a->spec, &e);
 	if (r == 0)
 		r = set_names(ip->a->spec, &e);
 	if (r == 0)

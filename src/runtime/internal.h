@@ -26,6 +26,7 @@ struct rt_container {
 	struct proc init;
 	struct cgroup *cg;
 	int gate;			/* to the waiting init, until it is started */
+	int join_flags;			/* CLONE_NEW* that an exec joins */
 	bool own_pid_ns;		/* killing the init kills all */
 	bool outlive;			/* processes do not die with the caller */
 	bool no_process;		/* the configuration has none: nothing to start */
@@ -84,6 +85,16 @@ int sync_send_error(int fd, int r, const struct err *e);
 int sync_recv(int fd, struct sync_msg *ret, int *ret_fd, struct err *e);
 /* Opens the gate: the waiting process pid of c runs its program, or its error is reported. */
 int gate_release(int fd, const struct rt_container *c, pid_t pid, struct err *e);
+
+/* --- ns.c --- */
+
+/* Opens those to join: the caller's descriptors win over paths; -EBADF = none. *ret_flags: CLONE_NEW* of
+ * those that the clone makes. */
+int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags, struct err *e);
+int ns_join(const int fds[_OCI_NS_MAX], struct err *e);		/* all but the pid namespace */
+/* Makes those that the process makes itself, once it is in its cgroup. */
+int ns_make_late(const struct oci_spec *s, struct err *e);
+int ns_join_flags(const struct oci_spec *s);	/* for rt_container.join_flags */
 
 /* --- fork.c --- */
 

@@ -28,6 +28,17 @@ static int check_paths(const char *what, char *const *paths, struct err *e)
 	return 0;
 }
 
+static int check_times(const struct oci_spec *s, struct err *e)
+{
+	const struct oci_namespace *ns = &s->ns[OCI_NS_TIME];
+
+	for (int i = 0; i < _OCI_CLOCK_MAX; i++)
+		if (s->time_offsets[i].given && (!ns->given || ns->path))
+			return err_msg(e, ERR_INVALID, 0, "linux.timeOffsets: cannot be set without a time "
+							  "namespace of the container's own");
+	return 0;
+}
+
 int spec_check(const struct oci_spec *s, struct err *e)
 {
 	int r;
@@ -41,6 +52,8 @@ int spec_check(const struct oci_spec *s, struct err *e)
 	if ((!str_empty(s->hostname) || !str_empty(s->domainname)) && !s->ns[OCI_NS_UTS].given)
 		return err_msg(e, ERR_INVALID, 0, "hostname: cannot be set without a uts namespace");
 	r = lsm_check(s->process ? s->process : &process_none, s->mount_label, e);
+	if (r == 0)
+		r = check_times(s, e);
 	if (r == 0)
 		r = check_sysctls(s, e);
 	if (r == 0)

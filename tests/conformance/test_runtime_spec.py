@@ -341,7 +341,7 @@ def test_features(rt):
     f = json.loads(rt("features").stdout)
     assert f["ociVersionMin"].startswith("1.0") and f["ociVersionMax"] >= "1.2"
     assert set(HOOKS) <= set(f["hooks"]) and {"bind", "ro", "tmpcopyup"} <= set(f["mountOptions"])
-    assert {"mount", "pid", "network", "uts", "ipc", "cgroup"} <= set(f["linux"]["namespaces"])
+    assert {"mount", "pid", "network", "uts", "ipc", "cgroup", "time"} <= set(f["linux"]["namespaces"])
 
 
 # --- scheduling, personality, labels, notifications ---
@@ -573,3 +573,45 @@ def test_hooks_get_their_arguments_and_environment(rt, tmp_path):
     rt.write()
     assert rt("run", "oci-hooka").returncode == 0
     assert (tmp_path / "said").read_text() == "one two b\n"
+
+
+# --- time namespaces ---
+
+CLOCKS = "busybox cat /proc/uptime; busybox readlink /proc/self/ns/time; cat /proc/self/timens_offsets"
+
+
+def clocks(text):
+    """Uptime (the boottime clock), namespace and offsets, as CLOCKS prints them."""
+    first, ns, *offsets = text.splitlines()
+    return float(first.split()[0]), ns, {x.split()[0]: tuple(map(int, x.split()[1:])) for x in offsets}
+
+
+def test_time_namespace_and_offsets(rt):
+    """Of the init and of what is executed later in it; the host's clocks stay."""
+    rt.config["linux"]["namespaces"].append({"type": "time"})
+    rt.config["linux"]["timeOffsets"] = {"monotonic": {"secs": -7, "nanosecs": 5}, "boottime": {"secs": 864000}}
+    before = float(open("/proc/uptime").read().split()[0])
+    started(rt, "oci-time", "sh", "-c", f"({CLOCKS}) >/tmp/x; busybox mv /tmp/x /tmp/seen; sleep 1000")
+    wait_for((rt.bundle / "rootfs/tmp/seen").exists)
+    inside, ns, offsets = clocks((rt.bundle / "rootfs/tmp/seen").read_text())
+    assert 864000 <= inside - before < 864100 and offsets == {"monotonic": (-7, 5), "boottime": (864000, 0)}
+    pid = json.loads(rt("state", "oci-time").stdout)["pid"]
+    assert ns == os.readlink(f"/proc/{pid}/ns/time") != os.readlink("/proc/self/ns/time")
+    again, ns_exec, _ = clocks(rt("exec", "oci-time", "sh", "-c", CLOCKS).stdout)
+    assert ns_exec == ns and again >= inside
+    rt.config["linux"]["namespaces"][-1]["path"] = f"/proc/{pid}/ns/time"
+    del rt.config["linux"]["timeOffsets"]
+    joined, ns_joined, _ = clocks(output(rt, "sh", "-c", CLOCKS))
+    assert ns_joined == ns and joined >= inside
+    assert float(open("/proc/uptime").read().split()[0]) < 864000 + before
+
+
+@pytest.mark.parametrize("offsets, path", [
+    ({"realtime": {"secs": 1}}, None), ({"monotonic": {"secs": "1"}}, None), ({"monotonic": {"nanosecs": 10 ** 9}}, None),
+    ({"monotonic": {"secs": -2 ** 62}}, None), ({"boottime": {"secs": 1}}, "/proc/self/ns/time"), ({}, "/proc/self/ns/uts"),
+], ids=str)
+def test_time_offsets_that_cannot_be(rt, offsets, path):
+    rt.config["linux"]["namespaces"].append({"type": "time", **({"path": path} if path else {})})
+    rt.config["linux"]["timeOffsets"] = offsets
+    rt.write()
+    refused(rt)

@@ -65,7 +65,11 @@ static void test_refuses(void **state)
 		"linux.resources.memory.limit: expected integer");
 	refused("", "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"pid\"}]",
 		"linux.namespaces[1]: namespace 'pid' is given twice");
-	refused("", "\"namespaces\":[{\"type\":\"user\"}]", "not supported");
+	refused("", "\"namespaces\":[{\"type\":\"user\"}]", "unknown namespace type");
+	refused("", "\"timeOffsets\":{\"realtime\":{\"secs\":1}}",
+		"linux.timeOffsets: unknown clock 'realtime'");
+	refused("", "\"timeOffsets\":{\"boottime\":{\"nanosecs\":1000000000}}",
+		"linux.timeOffsets.boottime.nanosecs: must be less than a second");
 	refused("", "\"intelRdt\":{\"l3CacheSchema\":\"L3:0=$x\"}",
 		"linux.intelRdt.l3CacheSchema: invalid schema");
 	refused("", "\"uidMappings\":[{}]", "linux.uidMappings: not supported");
