@@ -47,6 +47,18 @@ static bool takes_input(const struct client *c)
 	return t && c->flags & ATTACH_STDIN && t->flags & TASK_STDIN && !t->ended;
 }
 
+/* A unix socket that is closed with input unread makes its peer read a reset where the end should be, and the
+ * docker CLI would report that. Once both directions are shut nothing can follow what is thrown away here. */
+static void client_close(struct client *c)
+{
+	char buf[READ_CHUNK];
+
+	(void)shutdown(c->fd, SHUT_RDWR);
+	while (RETRY(recv(c->fd, buf, sizeof buf, MSG_DONTWAIT)) > 0)
+		;
+	fd_close(&c->fd);
+}
+
 static void client_free(struct client *c)
 {
 	struct super *s = c->super;
@@ -54,7 +66,7 @@ static void client_free(struct client *c)
 
 	list_remove(&c->link);
 	loop_source_free(c->io);
-	fd_close(&c->fd);
+	client_close(c);
 	sbuf_done(&c->out);
 	sbuf_done(&c->in);
 	free(c);

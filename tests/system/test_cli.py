@@ -254,3 +254,15 @@ def test_init(c):
     assert "sleep" not in c("exec", cid, "cat", "/proc/1/comm").ok()
     c("stop", cid).ok()
     assert c.state(cid, "ExitCode") == "143"
+
+
+def test_a_command_that_reads_none_of_much_input(both, tmp_path):
+    """The input breaks off with the container: that is no error of the run."""
+    big = tmp_path / "big"
+    with open(big, "wb") as f:
+        f.truncate(20 << 20)
+    with open(big) as f:
+        p = both.popen("run", "--rm", "-i", "busybox", "sh", "-c", "echo done; exit 3", stdin=f)
+        out, err = p.communicate(timeout=120)
+    err = "".join(x for x in err.splitlines(True) if not x.startswith("WARNING: hyperv"))
+    assert (out, err, p.returncode) == ("done\n", "", 3)

@@ -161,10 +161,27 @@ def test_a_client_that_leaves_has_said_everything(sup, d):
 
 
 def test_no_stdin_is_an_empty_one(sup, d):
-    c = run(sup, d, "c1", ["/bin/cat"], 0, ALL)
-    c.send(b"ignored")
+    sup.create(d, "c1", ["/bin/cat"])
+    c = sup.attach(d, "c1", ALL)
+    c.send(b"ignored")		# before it starts: once it has ended, nobody takes it
+    d.request("START", ctr="c1")
     assert c.read_all() == b""
     assert d.wait_state("c1", EXITED)["exit_code"] == 0
+
+
+def test_input_that_nobody_took_does_not_spoil_the_end(sup, d):
+    """The client reads all of the output and then its end, never a reset; what it sends later is refused."""
+    sup.create(d, "c1", sh("echo done"), STDIN | STDIN_ONCE)
+    c = sup.attach(d, "c1", A_IN | A_OUT)
+    c.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):		# more than the socket and the pipe hold
+        while True:
+            c.send(b"x" * 65536)
+    c.sock.settimeout(15)
+    d.request("START", ctr="c1")
+    assert c.read_all() == b"done\n"
+    with pytest.raises(BrokenPipeError):
+        c.send(b"late")
 
 
 def test_output_of_a_fast_container_is_complete(sup, d):
