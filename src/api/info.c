@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/strv.h"
 #include "base/timefmt.h"
+#include "engine/container_log.h"
 #include "engine/apparmor.h"
 #include "engine/accel.h"
 #include "engine/container.h"
@@ -194,7 +195,7 @@ static void add_plugins(struct json *j)
 	set_list(p, "Volume", (const char *const[]){"local", NULL});
 	set_list(p, "Network", (const char *const[]){"bridge", "host", "null", NULL});
 	json_set_null(p, "Authorization");
-	set_list(p, "Log", (const char *const[]){"json-file", NULL});
+	set_list(p, "Log", log_drivers);
 }
 
 static void add_registries(struct json *j)
@@ -267,7 +268,7 @@ static void add_settings(struct json *j, struct engine *e)
 	json_set_str(j, "ID", e->id);
 	json_set_str(j, "ServerVersion", INSULA_VERSION);
 	json_set_str(j, "DockerRootDir", e->cfg.data_root);
-	json_set_str(j, "LoggingDriver", "json-file");
+	json_set_str(j, "LoggingDriver", e->cfg.log_driver ? e->cfg.log_driver : "json-file");
 	json_set_bool(j, "Debug", log_get_level() >= LOG_LVL_DEBUG);
 	json_set_bool(j, "ExperimentalBuild", false);
 	json_set_bool(j, "LiveRestoreEnabled", true);	/* containers always survive the daemon */

@@ -1,6 +1,7 @@
 /* POST /containers/{id}/attach: the client's connection goes to the container's supervisor. */
 #include "api/routes_containers.h"
 
+#include "api/history.h"
 #include "base/alloc.h"
 #include "base/strv.h"
 #include "base/tty.h"
@@ -9,20 +10,22 @@
 #define DEFAULT_KEYS "ctrl-p,ctrl-q"
 
 struct attaching {
+	struct engine *engine;
 	struct container *c;		/* referenced */
-	bool stream;
+	bool stream, logs;
 	uint32_t flags;
 	unsigned char keys[16];
 	size_t n_keys;
+	struct bytes preread;		/* what came with the head, while the log is sent */
 };
 
-static void hijacked(void *ud, int fd, const void *preread, size_t n)
+static void attach(void *ud, int fd)
 {
 	struct attaching *a = ud;
 	const struct attach_args args = {
 	    .fd = fd,
-	    .preread = preread,
-	    .n_preread = n,
+	    .preread = a->preread.p,
+	    .n_preread = a->preread.n,
 	    .flags = a->flags,
 	    .keys = a->keys,
 	    .n_keys = a->n_keys,
@@ -33,7 +36,19 @@ static void hijacked(void *ud, int fd, const void *preread, size_t n)
 	else if (fd >= 0)
 		close(fd);
 	container_unref(a->c);
+	free(a->preread.p);
 	free(a);
+}
+
+static void hijacked(void *ud, int fd, const void *preread, size_t n)
+{
+	struct attaching *a = ud;
+
+	a->preread = (struct bytes){xmemdup(preread, n), n};
+	if (a->logs && fd >= 0)
+		history_send(a->engine, a->c, fd, a->flags, attach, a);
+	else
+		attach(a, fd);
 }
 
 void route_container_attach(struct request *r, struct engine *e)
@@ -48,19 +63,15 @@ void route_container_attach(struct request *r, struct engine *e)
 	if (!c)
 		return;
 	keys = http_query_get(&r->query, "detachKeys");
-	if (http_query_bool(&r->query, "logs", false)) {
-		resp_errorf(r, ERR_NOT_IMPLEMENTED,
-			    "attach with logs=1 is not supported by this version of insula: "
-			    "read the logs first");
-		return;
-	}
 	a = new0(struct attaching);
 	if (tty_parse_detach_keys(str_empty(keys) ? DEFAULT_KEYS : keys, a->keys, &a->n_keys) < 0) {
 		resp_errorf(r, ERR_INVALID, "Invalid detach keys (%s) provided", keys);
 		free(a);
 		return;
 	}
+	a->engine = e;
 	a->c = container_ref(c);
+	a->logs = http_query_bool(&r->query, "logs", false);
 	a->stream = http_query_bool(&r->query, "stream", false);
 	a->flags = container_tty(c) ? 0 : ATTACH_MUX;
 	for (size_t i = 0; i < ARRAY_SIZE(streams); i++)

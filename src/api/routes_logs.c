@@ -14,6 +14,7 @@
 #include <sys/inotify.h>
 
 #define PENDING_HIGH (256u << 10)	/* then wait until the client has read */
+#define WATCHED (IN_MODIFY | IN_ATTRIB)	/* the second: it was moved on, a new one is there */
 #define ENTRIES_PER_STEP 4096		/* then let others have their turn */
 
 struct follower {
@@ -23,7 +24,8 @@ struct follower {
 	struct container_wait *wait;
 	struct loop_source *io, *timer;
 	int inotify;
-	bool out, err, stamps, mux, follow;
+	char *path;			/* what is watched */
+	bool out, err, stamps, details, mux, follow;
 	bool blocked;			/* the client is behind */
 	uint64_t since_ns, until_ns;
 };
@@ -36,6 +38,7 @@ static void follower_free(struct follower *f)
 	fd_close(&f->inotify);
 	log_reader_free(f->reader);
 	container_unref(f->c);
+	free(f->path);
 	free(f);
 }
 
@@ -53,24 +56,58 @@ static void finish(struct follower *f)
 	resp_stream_end(r);
 }
 
+/* As the value of a form: Go's QueryEscape. */
+static void put_escaped(struct sbuf *b, const char *s)
+{
+	_cleanup_free_ char *escaped = http_url_encode(s);
+
+	for (const char *p = escaped; *p; p++) {
+		bool space = str_starts(p, "%20");
+
+		sbuf_putc(b, space ? '+' : *p);
+		p += space ? 2 : 0;
+	}
+}
+
+/* "name=value,name=value ". */
+static void put_details(struct sbuf *b, const struct log_entry *e)
+{
+	_cleanup_json_ struct json *attrs = NULL;
+	struct json_iter it = {0};
+	const char *comma = "";
+
+	if (e->attrs && json_parse(e->attrs, e->n_attrs, &attrs, NULL) < 0)
+		return;
+	while (json_next(attrs, &it)) {
+		sbuf_puts(b, comma);
+		put_escaped(b, it.key);
+		sbuf_putc(b, '=');
+		put_escaped(b, json_str(it.value) ?: "");
+		comma = ",";
+	}
+	sbuf_putc(b, ' ');
+}
+
 static void put_entry(struct follower *f, const struct log_entry *e)
 {
+	_cleanup_sbuf_ struct sbuf before = SBUF_INIT;
 	char stamp[40];
-	size_t n_stamp = 0, n;
+	size_t n;
 	uint8_t head[8] = {e->err ? 2 : 1};
 
 	if (f->stamps) {
 		time_rfc3339_fixed(e->time_ns, stamp);
-		n_stamp = strlen(stamp);
-		stamp[n_stamp++] = ' ';
+		sbuf_printf(&before, "%s ", stamp);
 	}
-	n = n_stamp + e->n;
+	if (f->details)
+		put_details(&before, e);
+	n = before.len + e->n;
 	for (int i = 0; i < 4; i++)
 		head[4 + i] = (uint8_t)(n >> (24 - 8 * i));
 	if (f->mux)
 		resp_stream_write(f->req, head, sizeof head);
-	if (n_stamp)
-		resp_stream_write(f->req, stamp, n_stamp);
+	if (before.len)
+		resp_stream_write(f->req, before.buf, before.len);
 	resp_stream_write(f->req, e->text, e->n);
 }
 
@@ -140,6 +177,8 @@ static void on_change(struct loop_source *s, int fd, uint32_t events, void *ud)
 
 	while (RETRY(read(fd, buf, sizeof buf)) > 0)
 		;
+	/* a new file may stand at the path; for the same one this changes nothing */
+	(void)inotify_add_watch(fd, f->path, WATCHED);
 	if (!f->blocked)
 		step(f);
 }
@@ -162,7 +201,8 @@ static int watch(struct follower *f, const char *path)
 	f->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (f->inotify < 0)
 		return -errno;
-	if (inotify_add_watch(f->inotify, path, IN_MODIFY) < 0)
+	f->path = xstrdup(path);
+	if (inotify_add_watch(f->inotify, path, WATCHED) < 0)
 		return -errno;
 	r = loop_add_io(f->req->engine->loop, f->inotify, EPOLLIN, on_change, f, &f->io);
 	if (r >= 0)
@@ -189,6 +229,7 @@ static int parse_args(struct request *r, struct follower *f, int64_t *ret_tail, 
 	f->out = http_query_bool(&r->query, "stdout", false);
 	f->err = http_query_bool(&r->query, "stderr", false);
 	f->stamps = http_query_bool(&r->query, "timestamps", false);
+	f->details = http_query_bool(&r->query, "details", false);
 	f->follow = http_query_bool(&r->query, "follow", false);
 	if (!f->out && !f->err)
 		return err_msg(err, ERR_INVALID, 0, "Bad parameters: you must choose at least one stream");

@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/strv.h"
 #include "base/timefmt.h"
+#include "engine/container_log.h"
 #include "engine/paths.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,12 +35,14 @@ void daemon_config_init(struct daemon_config *c)
 void engine_config_done(struct engine_config *c)
 {
 	char *strings[] = {c->data_root, c->exec_root, c->socket, c->instance, c->bridge,
-			   c->subnet,	 c->libexec,   c->vm_dir, c->accel,    c->registry_certs};
+			   c->subnet,	 c->libexec,   c->vm_dir, c->accel,    c->registry_certs,
+			   c->log_driver};
 
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
 		free(strings[i]);
 	strv_free(c->registry_mirrors);
 	strv_free(c->insecure_registries);
+	strv_free(c->log_opts);
 	*c = (struct engine_config){0};
 }
 
@@ -68,6 +71,8 @@ void engine_config_copy(const struct engine_config *from, struct engine_config *
 	ret->registry_mirrors = strv_copy(from->registry_mirrors);
 	ret->insecure_registries = strv_copy(from->insecure_registries);
 	ret->registry_certs = xstrdup(from->registry_certs);
+	ret->log_driver = xstrdup(from->log_driver);
+	ret->log_opts = strv_copy(from->log_opts);
 }
 
 /* ---- single settings ---- */
@@ -170,7 +175,7 @@ static int set_vm_memory(struct daemon_config *c, const char *value, struct err 
 
 /* ---- the file ---- */
 
-enum key_kind { KEY_STR, KEY_BOOL, KEY_CPUS, KEY_CALL, KEY_CALLV };
+enum key_kind { KEY_STR, KEY_BOOL, KEY_CPUS, KEY_CALL, KEY_CALLV, KEY_MAP /* calls with "key=value" */ };
 struct key {
 	const char *name, *option;	/* in the file; on the command line */
 	enum key_kind kind;
@@ -205,6 +210,15 @@ static int add_insecure(struct daemon_config *c, const char *value, struct err *
 	return 0;
 }
 
+static int add_log_opt(struct daemon_config *c, const char *value, struct err *e)
+{
+	int r = log_opt_parse(value, e);
+
+	if (r >= 0)
+		strv_add(&c->engine.log_opts, value);
+	return r;
+}
+
 #define OFF(member) offsetof(struct daemon_config, member)
 static const struct key keys[] = {
 	{"data-root", "data-root", KEY_STR, OFF(engine.data_root)},
@@ -225,6 +239,8 @@ static const struct key keys[] = {
 	{"registry-mirrors", "registry-mirror", KEY_CALLV, 0, add_mirror},
 	{"insecure-registries", "insecure-registry", KEY_CALLV, 0, add_insecure},
 	{"registry-certs", "registry-certs", KEY_STR, OFF(engine.registry_certs)},
+	{"log-driver", "log-driver", KEY_STR, OFF(engine.log_driver)},
+	{"log-opts", "log-opt", KEY_MAP, 0, add_log_opt},
 	{"exec-opts", "exec-opt", KEY_CALLV, 0, daemon_config_exec_opt},
 };
 
@@ -246,6 +262,21 @@ int daemon_config_set(struct daemon_config *c, const char *option, const char *v
 static int wrong_type(const struct key *k, const char *expected, struct err *e)
 {
 	return err_set(e, ERR_INVALID, 0, "%s: expected %s", k->name, expected);
+}
+
+static int apply_map(struct daemon_config *c, const struct key *k, const struct json *v, struct err *e)
+{
+	struct json_iter it = {0};
+	int r = 0;
+
+	if (json_type(v) != JSON_OBJECT)
+		return wrong_type(k, "an object of strings", e);
+	while (r >= 0 && json_next(v, &it)) {
+		_cleanup_free_ char *pair = xasprintf("%s=%s", it.key, json_str(it.value) ?: "");
+
+		r = json_str(it.value) ? k->call(c, pair, e) : wrong_type(k, "an object of strings", e);
+	}
+	return r;
 }
 
 static int apply_key(struct daemon_config *c, const struct key *k, const struct json *v, struct err *e)
@@ -278,6 +309,8 @@ static int apply_key(struct daemon_config *c, const struct key *k, const struct 
 			r = json_str(json_at(v, i)) ? k->call(c, json_str(json_at(v, i)), e)
 						    : wrong_type(k, "a list of strings", e);
 		return r;
+	case KEY_MAP:
+		return apply_map(c, k, v, e);
 	}
 	return 0;
 }
@@ -382,6 +415,20 @@ static int socket_of(struct daemon_config *c, struct err *e)
 	return 0;
 }
 
+/* What containers that ask for nothing would get must be something that they may have. */
+static int check_log_defaults(const struct engine_config *g, struct err *e)
+{
+	_cleanup_json_ struct json *opts = json_object();
+
+	for (char **o = g->log_opts; o && *o; o++) {
+		char *eq = strchr(*o, '=');
+		_cleanup_free_ char *key = xstrndup(*o, (size_t)(eq - *o));
+
+		json_set_str(opts, key, eq + 1);
+	}
+	return log_config_check(g, "", opts, e);
+}
+
 int daemon_config_finish(struct daemon_config *c, struct err *e)
 {
 	struct engine_config *g = &c->engine;
@@ -402,6 +449,8 @@ int daemon_config_finish(struct daemon_config *c, struct err *e)
 		*roots[i] = clean;
 	}
 	r = socket_of(c, e);
+	if (r >= 0)
+		r = check_log_defaults(g, e);
 	if (r < 0)
 		return r;
 	n = readlink("/proc/self/exe", exe, sizeof exe - 1);

@@ -161,13 +161,6 @@ enum isolation container_isolation(const struct container *c)
 	return c->isolation;
 }
 
-char *container_log_path(const struct container *c)
-{
-	if (streq(json_get_str(json_get(ctr_host(c), "LogConfig"), "Type"), "none"))
-		return xstrdup("");
-	return xasprintf("%s/%s-json.log", c->dir, c->id);
-}
-
 int not_running(const struct container *c, struct err *err)
 {
 	return err_msg(err, ERR_CONFLICT, 0, "container %s is not running", c->id);

@@ -1,6 +1,7 @@
 /* From a create request to the document that is stored: Docker's merge with the image's config, and defaults.
  */
 #include "engine/container_int.h"
+#include "engine/container_log.h"
 
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -181,9 +182,7 @@ static struct json *build_host(struct create_ctx *x, const struct json *config)
 	p = json_get(hc, "LogConfig");
 	if (json_type(p) != JSON_OBJECT)
 		p = json_set(hc, "LogConfig", json_object());
-	default_str(p, "Type", "json-file");
-	if (json_type(json_get(p, "Config")) != JSON_OBJECT)
-		json_set(p, "Config", json_object());
+	log_config_fill(&x->engine->cfg, p);
 	default_str(hc, "IpcMode", "private");
 	default_str(hc, "CgroupnsMode", "private");
 	default_str(hc, "Runtime", "insula-runtime");

@@ -1,6 +1,7 @@
 /* What is told about containers: inspect and ps. */
 #include "engine/apparmor.h"
 #include "engine/container_int.h"
+#include "engine/container_log.h"
 
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -163,7 +164,7 @@ struct json *container_inspect(struct container *c)
 	struct json *j = json_object(), *machine = machine_json(c);
 	const char *profile = apparmor_profile(c);
 	_cleanup_free_ char *created = time_rfc3339(c->created_ns), *name = xasprintf("/%s", c->name),
-		       *log = container_log_path(c);
+		       *log = container_log_public_path(c);
 
 	json_set_str(j, "Id", c->id);
 	json_set_str(j, "Created", created);

@@ -5,6 +5,7 @@
  * released. A container run with
  * --rm is removed. */
 #include "engine/container_int.h"
+#include "engine/container_log.h"
 
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -297,7 +298,7 @@ static int step_create(struct start *s, struct err *err)
 	const struct json *size = json_get(ctr_host(c), "ConsoleSize");
 	_cleanup_json_ struct json *spec = NULL;
 	_cleanup_free_ char *text = NULL, *log = container_log_path(c), *upper = NULL, *work = NULL;
-	_cleanup_strv_ char **files = NULL;
+	_cleanup_strv_ char **files = NULL, **log_opts = container_log_options(c);
 	int r = spec_build(c, &spec, err);
 
 	if (r < 0)
@@ -312,6 +313,7 @@ static int step_create(struct start *s, struct err *err)
 	    .exec = (char *)"",
 	    .spec = {(uint8_t *)text, strlen(text)},
 	    .bundle = c->dir,
+	    .log = log_opts,
 	    .log_path = s->op->files ? (char *)"" : log,
 	    .flags = s->op->files ? TASK_FILES : task_flags(c),
 	    .files = files,

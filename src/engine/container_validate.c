@@ -2,6 +2,7 @@
  * with the reason and the way out; none is ignored. */
 #include "engine/apparmor.h"
 #include "engine/container_int.h"
+#include "engine/container_log.h"
 
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -360,21 +361,11 @@ static int check_restart(const struct json *hc, struct err *err)
 	return 0;
 }
 
-static int check_log(const struct json *hc, struct err *err)
+static int check_log(const struct create_ctx *x, const struct json *hc, struct err *err)
 {
 	const struct json *log = json_get(hc, "LogConfig");
-	const char *type = json_get_str(log, "Type");
 
-	if (!str_empty(type) && !streq(type, "json-file") && !streq(type, "none"))
-		return err_msg(
-		    err, ERR_INVALID, 0,
-		    "logger: no log driver named '%s' is registered (insula supports 'json-file' and "
-		    "'none')",
-		    type);
-	if (!is_default(json_get(log, "Config")))
-		return err_msg(err, ERR_INVALID, 0,
-			       "--log-opt is not supported by this version of insula: leave it out");
-	return 0;
+	return log_config_check(&x->engine->cfg, json_get_str(log, "Type"), json_get(log, "Config"), err);
 }
 
 static int check_apparmor(const struct create_ctx *x, const char *profile, struct err *err)
@@ -516,7 +507,7 @@ int host_config_check(const struct create_ctx *x, const struct json *hc, struct 
 	if (r == 0) r = check_memory(hc, err);
 	if (r == 0) r = check_ulimits(hc, err);
 	if (r == 0) r = check_restart(hc, err);
-	if (r == 0) r = check_log(hc, err);
+	if (r == 0) r = check_log(x, hc, err);
 	if (r == 0) r = check_security(x, hc, err);
 	if (r == 0) r = check_devices(x, hc, err);
 	if (r == 0) r = check_sysctls(hc, err);

@@ -38,6 +38,8 @@ struct engine_config {
 	unsigned vm_vcpus;
 	char **registry_mirrors;	/* URLs, of Docker Hub */
 	char **insecure_registries;	/* HOST[:PORT] that may be spoken to without TLS */
+	char *log_driver;		/* of containers that ask for none; NULL = json-file */
+	char **log_opts;		/* "key=value", of that driver */
 	char *registry_certs;		/* directory with HOST[:PORT]/ca.crt; NULL = the usual ones */
 };
 

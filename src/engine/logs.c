@@ -1,6 +1,10 @@
 /* Theory of operation. The supervisor appends whole lines; a reader keeps an offset and a buffer of what lies
  * behind it, so it can go on when the file has grown. For a tail the file is searched backwards for newlines
- * first, a chunk at a time. Lines that do not parse (a full disk cuts them) are skipped. */
+ * first, a chunk at a time. Lines that do not parse (a full disk cuts them) are skipped.
+ *
+ * Full files are moved on: PATH becomes PATH.1, that becomes PATH.2, and so on (super/jsonlog.h). A file is
+ * known by its inode: at its end the reader looks whether PATH is still the file that it has open; if not, it
+ * looks under which number that is now, and goes on with the one before. */
 #include "engine/logs.h"
 
 #include "base/alloc.h"
@@ -14,6 +18,8 @@
 #define CHUNK (64u << 10)
 #define LINE_MAX_BYTES (1u << 20)	/* 16 KiB of text, each byte escaped at worst, are far below */
 #define SCAN_CHUNKS 32			/* of one call */
+#define FILES_MAX 1000			/* as many as max-file may ask for */
+#define MOVES_MAX 8			/* files that may be taken away under a reader in one call */
 
 struct log_reader {
 	char *path;
@@ -25,7 +31,8 @@ struct log_reader {
 	char time[40];
 	bool scanning;
 	int64_t want;		/* newlines still to be found backwards */
-	off_t scan_at;
+	off_t scan_at, size;	/* in the file at hand, which is */
+	unsigned scan_file;	/* this many before the present one */
 	bool skipping;		/* an overlong line */
 };
 
@@ -121,6 +128,23 @@ static const char *expect(const char *p, const char *end, const char *word)
 	return p && (size_t)(end - p) >= n && !memcmp(p, word, n) ? p + n : NULL;
 }
 
+/* The object of labels and the like that may follow. Within its strings quotes are escaped, so the first
+ * unescaped end is its end. */
+static const char *parse_attrs(const char *p, const char *end, struct log_entry *e)
+{
+	static const char after[] = "},\"time\":\"";
+	const char *from = expect(p, end, ",\"attrs\":"), *to;
+
+	if (!from)
+		return p;
+	to = memmem(from, (size_t)(end - from), after, sizeof after - 1);
+	if (!to)
+		return NULL;
+	e->attrs = from;
+	e->n_attrs = (size_t)(to + 1 - from);
+	return to + 1;
+}
+
 int log_line_parse(const char *line, size_t n, struct sbuf *buf, char when[40], struct log_entry *ret)
 {
 	const char *end = line + n, *p = expect(line, end, "{\"log\":\""), *q;
@@ -130,11 +154,12 @@ int log_line_parse(const char *line, size_t n, struct sbuf *buf, char when[40], 
 	if (p)
 		p = parse_string(p, end, buf);
 	p = expect(p, end, ",\"stream\":\"std");
-	q = expect(p, end, "out\",\"time\":\"");
+	q = expect(p, end, "out\"");
 	if (!q) {
-		q = expect(p, end, "err\",\"time\":\"");
+		q = expect(p, end, "err\"");
 		e.err = true;
 	}
+	q = expect(parse_attrs(q, end, &e), end, ",\"time\":\"");
 	if (!q || !(p = memchr(q, '"', (size_t)(end - q))) || p - q > 39 || !expect(p, end, "\"}"))
 		return -EBADMSG;
 	memcpy(when, q, (size_t)(p - q));
@@ -150,24 +175,59 @@ int log_line_parse(const char *line, size_t n, struct sbuf *buf, char when[40], 
 
 /* ---- the reader ---- */
 
+/* The k-th file before the present one. */
+static char *file_name(const struct log_reader *r, unsigned k)
+{
+	return k ? xasprintf("%s.%u", r->path, k) : xstrdup(r->path);
+}
+
+static int open_file(const struct log_reader *r, unsigned k)
+{
+	_cleanup_free_ char *name = file_name(r, k);
+	int fd = *r->path ? open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+
+	return fd >= 0 ? fd : *r->path ? -errno : -ENOENT;
+}
+
+static bool is_file(const struct log_reader *r, unsigned k, const struct stat *st)
+{
+	_cleanup_free_ char *name = file_name(r, k);
+	struct stat other;
+
+	return lstat(name, &other) == 0 && other.st_ino == st->st_ino && other.st_dev == st->st_dev;
+}
+
+static unsigned oldest(const struct log_reader *r)
+{
+	unsigned k = 0;
+
+	while (k < FILES_MAX) {
+		_cleanup_free_ char *name = file_name(r, k + 1);
+
+		if (access(name, F_OK) < 0)
+			break;
+		k++;
+	}
+	return k;
+}
+
 int log_reader_open(const char *path, int64_t tail, struct log_reader **ret)
 {
 	struct log_reader *r = new0(struct log_reader);
 	struct stat st;
 
 	r->path = xstrdup(path);
-	r->fd = *path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
-	if (r->fd < 0 && *path && errno != ENOENT) {
-		int e = -errno;
+	r->fd = open_file(r, tail < 0 && *path ? oldest(r) : 0);
+	if (r->fd < 0 && r->fd != -ENOENT) {
+		int e = r->fd;
 
-		r->fd = -EBADF;
 		log_reader_free(r);
 		return e;
 	}
 	if (tail >= 0 && r->fd >= 0 && fstat(r->fd, &st) == 0) {
 		r->scanning = true;
 		r->want = tail;
-		r->scan_at = r->at = st.st_size;
+		r->scan_at = r->at = r->size = st.st_size;
 	}
 	*ret = r;
 	return 0;
@@ -186,7 +246,7 @@ void log_reader_free(struct log_reader *r)
 
 /* Goes back one chunk. The entry before the n-th newline from the end (the last byte is one) is where the
  * tail starts. */
-static int scan_chunk(struct log_reader *r, off_t size)
+static int scan_chunk(struct log_reader *r)
 {
 	char buf[CHUNK];
 	off_t from = r->scan_at > CHUNK ? r->scan_at - CHUNK : 0;
@@ -195,7 +255,7 @@ static int scan_chunk(struct log_reader *r, off_t size)
 	if (n < 0)
 		return -errno;
 	for (ssize_t i = n - 1; i >= 0; i--) {
-		if (buf[i] != '\n' || from + i + 1 == size)
+		if (buf[i] != '\n' || from + i + 1 == r->size)
 			continue;
 		if (r->want-- <= 1) {
 			r->at = from + i + 1;
@@ -204,38 +264,95 @@ static int scan_chunk(struct log_reader *r, off_t size)
 		}
 	}
 	r->scan_at = from;
-	if (from == 0) {
+	return 0;
+}
+
+/* The file is read to its beginning and there is not enough in it: goes on at the end of the one before. */
+static void scan_older(struct log_reader *r)
+{
+	struct stat st;
+	int fd;
+
+	r->want -= r->size > 0;
+	fd = r->want > 0 ? open_file(r, r->scan_file + 1) : -ENOENT;
+	if (fd >= 0 && (fstat(fd, &st) < 0 || is_file(r, r->scan_file, &st))) {
+		close(fd);
+		fd = -ENOENT;
+	}
+	if (fd < 0) {
 		r->at = 0;
 		r->scanning = false;
+		return;
 	}
-	return 0;
+	fd_close(&r->fd);
+	r->fd = fd;
+	r->scan_file++;
+	r->scan_at = r->at = r->size = st.st_size;
 }
 
 static int scan(struct log_reader *r)
 {
-	off_t size = r->at;
-
-	if (r->want == 0 || size == 0) {
+	if (r->want == 0)
 		r->scanning = false;
-		return 0;
-	}
 	for (int i = 0; r->scanning && i < SCAN_CHUNKS; i++) {
-		int k = scan_chunk(r, size);
+		int k = r->scan_at > 0 ? scan_chunk(r) : 0;
 
 		if (k < 0)
 			return k;
+		if (r->scanning && r->scan_at == 0)
+			scan_older(r);
 	}
 	return r->scanning ? -EAGAIN : 0;
+}
+
+/* The file at hand has been read and is not the present one: opens the one that came after it. False if files
+ * moved on meanwhile. */
+static bool next_file(struct log_reader *r, const struct stat *st)
+{
+	unsigned last = oldest(r), k = 1;
+	int fd;
+
+	while (k <= last && !is_file(r, k, st))
+		k++;
+	/* if it is gone, so may others be that were never read: goes on with what there is */
+	fd = open_file(r, k <= last ? k - 1 : last);
+	if (fd < 0)
+		return false;
+	if (k <= last && !is_file(r, k, st)) {
+		close(fd);
+		return false;
+	}
+	fd_close(&r->fd);
+	r->fd = fd;
+	r->at = 0;
+	r->skipping = false;
+	sbuf_reset(&r->in);
+	r->used = 0;
+	return true;
+}
+
+/* At the end of the file at hand: whether there is another one, in which case it is opened. What was written
+ * before it was moved away has been read (`checked`). */
+static bool moved_on(struct log_reader *r, bool *checked)
+{
+	struct stat st;
+
+	if (fstat(r->fd, &st) < 0 || is_file(r, 0, &st) || access(r->path, F_OK) < 0)
+		return false;
+	if (*checked)
+		(void)next_file(r, &st);
+	*checked = true;
+	return true;
 }
 
 /* More bytes: 1, none: 0, -errno. The file may appear only now. */
 static int fill(struct log_reader *r)
 {
-	char *to;
-	ssize_t n;
+	bool checked = false;
+	ssize_t n = 0;
 
 	if (r->fd < 0)
-		r->fd = *r->path ? open(r->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+		r->fd = open_file(r, 0);
 	if (r->fd < 0)
 		return 0;
 	sbuf_consume(&r->in, r->used);
@@ -244,8 +361,15 @@ static int fill(struct log_reader *r)
 		r->skipping = true;
 		sbuf_reset(&r->in);
 	}
-	to = sbuf_reserve(&r->in, CHUNK);
-	n = RETRY(pread(r->fd, to, CHUNK, r->at));
+	for (int i = 0; i < MOVES_MAX; i++) {
+		char *to = sbuf_reserve(&r->in, CHUNK);
+		int fd = r->fd;
+
+		n = RETRY(pread(r->fd, to, CHUNK, r->at));
+		if (n != 0 || !moved_on(r, &checked))
+			break;
+		checked &= fd == r->fd;
+	}
 	if (n <= 0)
 		return n < 0 ? -errno : 0;
 	sbuf_commit(&r->in, (size_t)n);

@@ -12,16 +12,18 @@ struct log_entry {
 	bool err;			/* stderr */
 	uint64_t time_ns;
 	const char *time;		/* as written, NUL-terminated */
+	const char *attrs;		/* a JSON object; NULL = none. As text, it points into the reader */
+	size_t n_attrs;
 };
 
-/* Parses one line (without its newline). The text is unescaped into buf. -EBADMSG for what is no such line.
- */
+/* Parses one line (without its newline). The text is unescaped into buf; attrs points into the line.
+ * -EBADMSG for what is no such line. */
 int log_line_parse(const char *line, size_t n, struct sbuf *buf, char time[40], struct log_entry *ret);
 
 struct log_reader;
 
-/* Opens path; tail < 0 = from the start, else the last `tail` entries. A missing file reads as an empty one.
- */
+/* Opens path and the files that came before it (path.1...); tail < 0 = from the start, else the last `tail`
+ * entries. A missing file reads as an empty one. */
 int log_reader_open(const char *path, int64_t tail, struct log_reader **ret);
 void log_reader_free(struct log_reader *r);
 /* 1 = an entry, 0 = the end of the file for now, -EAGAIN = call again (it worked for long enough), other

@@ -34,10 +34,11 @@ struct task *task_new(struct super *s, const struct msg_create *m, struct err *e
 {
 	struct jsonlog log;
 	struct task *t;
-	int r = jsonlog_open(&log, *m->exec ? "" : m->log_path);
+	int r = jsonlog_open(&log, *m->exec ? "" : m->log_path, m->log);
 
 	/* No space is no reason not to run; anything else means that the log would never be. */
 	if (r < 0 && r != -ENOSPC && r != -EDQUOT) {
+		jsonlog_close(&log);
 		err_set(e, ERR_SYSTEM, r, "failed to initialize logging driver: open '%s'", m->log_path);
 		return NULL;
 	}

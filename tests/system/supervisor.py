@@ -20,7 +20,7 @@ FIELDS = {
     "SANDBOX": "s:sandbox s:hostname s:net s:bridge s:ifname s:mac s:address u:prefix s:gateway u:mtu s:cgroup "
                "s:accel s:kernel s:initrd q:memory u:vcpus v:shares q:memory_region q:memory_extra u:vcpus_max",
     "CREATE": "s:sandbox s:ctr s:exec b:spec s:bundle s:log_path u:flags u:rows u:cols v:files v:lower s:upper "
-              "s:work u:stream b:filter",
+              "s:work u:stream b:filter v:log",
     "START": "s:sandbox s:ctr s:exec",
     "KILL": "s:sandbox s:ctr s:exec u:signo c:all",
     "RESIZE": "s:sandbox s:ctr s:exec u:rows u:cols",

@@ -65,7 +65,7 @@ static void lines_are_split_and_joined(void **state)
 	struct jsonlog l;
 	size_t n;
 
-	assert_int_equal(jsonlog_open(&l, path), 0);
+	assert_int_equal(jsonlog_open(&l, path, NULL), 0);
 	writes(&l, 1, "one\ntwo\nth");
 	writes(&l, 2, "err\n");
 	writes(&l, 1, "ree\n\nrest");
@@ -89,7 +89,7 @@ static void the_format_is_dockers(void **state)
 	struct stat st;
 	int day, at = 0;
 
-	assert_int_equal(jsonlog_open(&l, path), 0);
+	assert_int_equal(jsonlog_open(&l, path, NULL), 0);
 	writes(&l, 1, "a\"\\\t\r\x01\x1b/\n");
 	jsonlog_close(&l);
 	assert_int_equal(fs_read(AT_FDCWD, path, 4096, &text, NULL), 0);
@@ -115,7 +115,7 @@ static void bad_utf8_is_replaced(void **state)
 	struct jsonlog l;
 	size_t n;
 
-	assert_int_equal(jsonlog_open(&l, path), 0);
+	assert_int_equal(jsonlog_open(&l, path, NULL), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
 		writes(&l, 1, t[i].in);
 	jsonlog_close(&l);
@@ -137,7 +137,7 @@ static void long_lines_are_cut_between_characters(void **state)
 	for (int i = 0; i < 20000; i++)
 		sbuf_puts(&all, "\xe2\x82\xac");
 	sbuf_putc(&all, '\n');
-	assert_int_equal(jsonlog_open(&l, path), 0);
+	assert_int_equal(jsonlog_open(&l, path, NULL), 0);
 	for (size_t i = 0; i < all.len; i += 1000)
 		jsonlog_write(&l, 1, all.buf + i, MIN(all.len - i, (size_t)1000));
 	jsonlog_close(&l);
@@ -164,7 +164,7 @@ static void a_full_disk_leaves_whole_lines(void **state)
 	signal(SIGXFSZ, SIG_IGN);
 	getrlimit(RLIMIT_FSIZE, &old);
 	small.rlim_max = old.rlim_max;
-	assert_int_equal(jsonlog_open(&l, path), 0);
+	assert_int_equal(jsonlog_open(&l, path, NULL), 0);
 	writes(&l, 1, "first\n");
 	setrlimit(RLIMIT_FSIZE, &small);
 	for (int i = 0; i < 5; i++)
@@ -185,10 +185,10 @@ static void no_log_takes_everything(void **state)
 {
 	struct jsonlog l;
 
-	assert_int_equal(jsonlog_open(&l, ""), 0);
+	assert_int_equal(jsonlog_open(&l, "", NULL), 0);
 	writes(&l, 1, "nothing\nto see");
 	jsonlog_close(&l);
-	assert_int_equal(jsonlog_open(&l, "/nonexistent/log"), -ENOENT);
+	assert_int_equal(jsonlog_open(&l, "/nonexistent/log", NULL), -ENOENT);
 	writes(&l, 1, "dropped\n");
 	jsonlog_close(&l);
 }
