@@ -35,6 +35,30 @@ static char *dir_of(const char *name)
 	return n ? xstrndup(name, n) : xstrdup(".");
 }
 
+/* Remembers the time for those of the path's directories that are not there yet. */
+static int time_of_missing(struct tree_writer *w, const char *dir)
+{
+	for (const char *end = strchrnul(dir, '/');; end = strchrnul(end + 1, '/')) {
+		_cleanup_free_ char *prefix = xstrndup(dir, (size_t)(end - dir));
+		_cleanup_close_ int fd = fs_open_in_root(w->root, prefix, O_PATH, 0);
+		int r = fd == -ENOENT ? tree_writer_dir_time(w, prefix, *w->made_time) : 0;
+
+		if (r < 0 || !*end)
+			return r;
+	}
+}
+
+static int make_parent(struct tree_writer *w, const char *dir)
+{
+	int r = w->made_time ? time_of_missing(w, dir) : 0;
+	int fd = r < 0 ? r : fs_mkdir_in_root(w->root, dir, 0755);
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return fs_open_in_root(w->root, dir, O_RDONLY | O_DIRECTORY, 0);
+}
+
 int tree_writer_parent(struct tree_writer *w, const char *name)
 {
 	_cleanup_free_ char *dir = dir_of(name);
@@ -44,13 +68,8 @@ int tree_writer_parent(struct tree_writer *w, const char *name)
 	if (w->parent >= 0 && streq(dir, w->parent_path))
 		return 0;
 	fd = fs_open_in_root(w->root, dir, O_RDONLY | O_DIRECTORY, 0);
-	if (fd == -ENOENT) {
-		fd = fs_mkdir_in_root(w->root, dir, 0755);
-		if (fd >= 0) {
-			close(fd);
-			fd = fs_open_in_root(w->root, dir, O_RDONLY | O_DIRECTORY, 0);
-		}
-	}
+	if (fd == -ENOENT)
+		fd = make_parent(w, dir);
 	if (fd < 0)
 		return fd;
 	fd_close(&w->parent);

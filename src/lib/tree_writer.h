@@ -20,6 +20,7 @@
 
 struct tree_writer {
 	int root;		/* borrowed */
+	const struct timespec *made_time; /* of directories that no entry names; NULL: now */
 	int parent; /* directory of the name last given to tree_writer_parent; -EBADF before the first */
 	char *parent_path;
 	struct list dirs;	/* whose times are due */

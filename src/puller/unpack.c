@@ -22,6 +22,10 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+/* What no entry of a layer names gets this time, so that unpacking a layer gives the same tree everywhere:
+ * its disk is then the same bit for bit. */
+static const struct timespec unnamed = { 0 };
+
 struct state {
 	struct unpack *u;
 	struct tar *tar;
@@ -147,6 +151,8 @@ static int whiteout(struct state *s, const char *name, const char *base)
 	r = tree_writer_make_room(&s->w, base, false);
 	if (r == 0)
 		r = tree_writer_node(&s->w, base, S_IFCHR | 0600, NULL, makedev(0, 0));
+	if (r == 0)
+		r = tree_writer_attributes(&s->w, base, &(struct tree_attributes){ .mtime = unnamed });
 	return r < 0 ? r : 1;
 }
 
@@ -225,10 +231,15 @@ int unpack(struct unpack *u, const struct tar_source *source, struct err *e)
 	struct state s = { .u = u };
 	struct tar_entry t;
 	char hex[65];
-	int r;
+	int r = 0;
 
 	tree_writer_init(&s.w, u->root);
-	r = tar_open(source, tee_digest, &tee, &s.tar, e);
+	if (u->layer) {
+		s.w.made_time = &unnamed;
+		r = tree_writer_dir_time(&s.w, ".", unnamed);
+	}
+	if (r == 0)
+		r = tar_open(source, tee_digest, &tee, &s.tar, e);
 	while (r == 0 && (r = tar_next(s.tar, &t, e)) > 0) {
 		r = unpack_entry(&s, &t, e);
 		if (r < 0 && (!e || !e->kind))

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from conftest import IMAGES
+from conftest import IMAGES, Engine, wait_for
+from registry import skopeo
 from test_puller import ARCH, Tar, config, docker_archive, sha
 
 BUSYBOX = "/bin/busybox"
@@ -274,3 +275,63 @@ def test_images_made_here(engine, c, name):
         engine.cli("insula", "load", "-i", IMAGES / f"{name}.tar").ok()
     assert c("run", "--rm", "--network", "none", name, "sh", "-c", "echo $((6 * 7)) $(id -un) $PATH").ok().split()[:2] == ["42", "root"]
     assert api(engine, "GET", f"/images/{name}/json")[1]["Architecture"] == ARCH
+
+
+def test_the_most_layers_that_an_image_has(engine, c, busybox_bytes):
+    """127, as overlay2 takes; each adds a file and changes one."""
+    if not api(engine, "GET", "/images/most:1/json")[0] == 200:
+        layers = [Tar().dir("bin").add("bin/busybox", busybox_bytes, mode=0o755).bytes()]
+        layers += [Tar().add(f"l{i}", b"x" * i).add("last", str(i).encode()).bytes() for i in range(1, 127)]
+        assert load(engine, docker_archive(layers, tags=["most:1"]))[0] == 0
+    out = c("run", "--rm", "--network", "none", "most:1", "/bin/busybox", "sh", "-c",
+            "/bin/busybox cat /last; echo; /bin/busybox ls / | /bin/busybox grep -c ^l; echo new > /l5; /bin/busybox cat /l5").ok()
+    assert out.split() == ["126", "127", "new"]
+
+
+def test_disks_are_the_same_bit_for_bit(engine, tmp_path, busybox_bytes):
+    """Two hosts make the same disk of the same layer."""
+    other = Engine(tmp_path / "other")
+    other.start()
+    t = Tar().add("bin/busybox", busybox_bytes, mode=0o755).link("bin/sh", "busybox").dir("d", mtime=77).add("deep/er/x").add(".wh.gone", b"")
+    for i in range(300):
+        t.add(f"d/f{i * 7919 % 300}", os.urandom(40) * (i % 50), mtime=i)
+    archive, disks = docker_archive([t.hard("d/hard", "d/f1").bytes()], tags=["same:1"]), []
+    try:
+        for e in (engine, other):
+            assert load(e, archive)[0] == 0
+            e.cli("insula", "run", "--rm", "--isolation=hyperv", "--network", "none", "same:1", "/bin/busybox", "true").ok()
+            chain = json.loads(e.cli("insula", "inspect", "same:1").ok())[0]["RootFS"]["Layers"][0]
+            disk = e.data / "disks" / f"{chain[7:]}.erofs"
+            disks.append(disk.read_bytes())
+            e.cli("insula", "rmi", "same:1").ok()
+            wait_for(lambda: not disk.exists())
+    finally:
+        other.stop()
+    assert disks[0] == disks[1]
+
+
+def tree(top):
+    """All that an unpacked file system shows of each name."""
+    out = {}
+    for d, dirs, files in os.walk(top):
+        for n in dirs + files:
+            p = os.path.join(d, n)
+            st = os.lstat(p)
+            xattrs = {a: os.getxattr(p, a, follow_symlinks=False) for a in os.listxattr(p, follow_symlinks=False)}
+            data = os.readlink(p) if os.path.islink(p) else open(p, "rb").read() if os.path.isfile(p) else None
+            out[os.path.relpath(p, top)] = (oct(st.st_mode), st.st_uid, st.st_gid, st.st_rdev, data, xattrs,
+                                            None if os.path.isdir(p) and n in ("proc", "sys") else int(st.st_mtime))
+    return out
+
+
+def test_umoci_unpacks_the_same(engine, tmp_path):
+    """Each layer of Debian's image as we unpacked it, beside umoci's tree of what we save."""
+    if not api(engine, "GET", "/images/debian/json")[0] == 200:
+        engine.cli("insula", "load", "-i", IMAGES / "debian.tar").ok()
+    engine.cli("insula", "save", "-o", tmp_path / "save.tar", "debian").ok()
+    skopeo("copy", f"docker-archive:{tmp_path}/save.tar", f"oci:{tmp_path}/layout:x")
+    subprocess.run(["umoci", "unpack", "--image", f"{tmp_path}/layout:x", tmp_path / "bundle"], check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    (layer,) = json.loads(engine.cli("insula", "inspect", "debian").ok())[0]["RootFS"]["Layers"]
+    ours, theirs = tree(engine.data / "layers" / layer[7:]), tree(tmp_path / "bundle/rootfs")
+    assert len(ours) > 1000 and {n for n in ours if ours[n] != theirs.get(n)} == set() and set(theirs) == set(ours)
