@@ -9,21 +9,29 @@
 
 #define NS 1000000000ull
 
-static void broken_down(uint64_t real_ns, struct tm *tm)
+/* The date that many days after 1970-01-01. gmtime(3) would do, but reads the local time zone's file first.
+ * A year begins with March here, so that the day that comes and goes is its last. */
+static void date_of(uint64_t days, unsigned *year, unsigned *month, unsigned *day)
 {
-	time_t t = (time_t)(real_ns / NS);
+	uint64_t since = days + 719468;		/* 0000-03-01 */
+	unsigned era = (unsigned)(since / 146097), in_era = (unsigned)(since % 146097);
+	unsigned y = (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
+	unsigned in_year = in_era - (365 * y + y / 4 - y / 100), m = (5 * in_year + 2) / 153;
 
-	gmtime_r(&t, tm);
+	*day = in_year - (153 * m + 2) / 5 + 1;
+	*month = m < 10 ? m + 3 : m - 9;
+	*year = y + era * 400 + (*month <= 2);
 }
 
 void time_rfc3339_fixed(uint64_t real_ns, char buf[40])
 {
-	struct tm tm;
+	uint64_t s = real_ns / NS;
+	unsigned year, month, day;
 
-	broken_down(real_ns, &tm);
-	snprintf(buf, 40, "%04u-%02u-%02uT%02u:%02u:%02u.%09uZ", (unsigned)(tm.tm_year + 1900) % 10000,
-		 (unsigned)(tm.tm_mon + 1) % 100, (unsigned)tm.tm_mday % 100, (unsigned)tm.tm_hour % 100,
-		 (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100, (unsigned)(real_ns % NS));
+	date_of(s / 86400, &year, &month, &day);
+	snprintf(buf, 40, "%04u-%02u-%02uT%02u:%02u:%02u.%09uZ", year % 10000, month % 100, day % 100,
+		 (unsigned)(s / 3600 % 24), (unsigned)(s / 60 % 60), (unsigned)(s % 60),
+		 (unsigned)(real_ns % NS));
 }
 
 char *time_rfc3339(uint64_t real_ns)

@@ -80,8 +80,8 @@ int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool *ret_k
 	int r;
 
 	for (unsigned i = 0; oci_cap_name(i); i++)
-		if (!(c->bounding & (1ull << i)) && prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1 &&
-		    prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0)
+		if (!(c->bounding & (1ull << i)) && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0 &&
+		    prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1)
 			return err_set(e, ERR_SYSTEM, -errno, "cannot drop %s from the bounding set",
 				       oci_cap_name(i));
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)

@@ -204,16 +204,11 @@ int cgroup_get(const struct cgroup *cg, const char *controller, const char *file
 static int make_dir(struct cgroup *cg, const struct cgroup_hier *h, struct err *e)
 {
 	_cleanup_free_ char *dir = cgroup_file(cg, h, "");
-	int r = 0;
+	int r = mkdir(dir, 0755) < 0 && errno != EEXIST ? -errno : 0;
 
-	for (char *p = dir + strlen(h->mount) + 1; r == 0 && (p = strchr(p, '/')); p++) {
-		*p = 0;
-		if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-			r = -errno;
-		*p = '/';
-	}
-	if (r == 0 && mkdir(dir, 0755) < 0 && errno != EEXIST)
-		r = -errno;
+	/* Mostly those above it are there already. */
+	if (r == -ENOENT)
+		r = fs_mkdir_p(dir, 0755);
 	/* A hierarchy that we may not write to matters only if a limit needs it. */
 	if (r == -EROFS || r == -EACCES || r == -EPERM)
 		return 0;

@@ -10,31 +10,36 @@
 #include <stdio.h>
 #include <string.h>
 
+/* mount: the length of the path of the hierarchy's own directory, which is never empty. */
+static void inherit(const char *dir, const char *file, size_t mount)
+{
+	_cleanup_free_ char *above = xstrndup(dir, (size_t)(path_basename(dir) - dir) - 1),
+			    *from = path_join(above, file), *to = path_join(dir, file), *have = NULL,
+			    *text = NULL;
+
+	if (strlen(dir) <= mount || fs_read_line(AT_FDCWD, to, &have) < 0 || *have)
+		return;
+	if (fs_read_line(AT_FDCWD, from, &text) == 0 && !*text) {
+		free(text);
+		text = NULL;
+		inherit(above, file, mount);
+		(void)fs_read_line(AT_FDCWD, from, &text);
+	}
+	if (text)
+		(void)fs_write(AT_FDCWD, to, text);
+}
+
 /* A new cpuset is empty, and nobody can join an empty one: it inherits its parent's. */
 int cgroup1_prepare(const struct cgroup *cg, const struct cgroup_hier *h)
 {
 	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
-	_cleanup_strv_ char **parts = NULL;
 	_cleanup_free_ char *dir = NULL;
 
 	if (!strv_has(h->controllers, "cpuset"))
 		return 0;
-	dir = xstrdup(h->mount);
-	parts = strv_split(h->path, "/");
-	for (char **p = parts; p && *p; p++) {
-		char *sub = path_join(dir, *p);
-
-		for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-			_cleanup_free_ char *from = path_join(dir, files[i]), *to = path_join(sub, files[i]),
-					    *have = NULL, *text = NULL;
-
-			if (fs_read_line(AT_FDCWD, to, &have) == 0 && !*have &&
-			    fs_read_line(AT_FDCWD, from, &text) == 0)
-				(void)fs_write(AT_FDCWD, to, text);
-		}
-		free(dir);
-		dir = sub;
-	}
+	dir = cgroup_file(cg, h, "");
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		inherit(dir, files[i], strlen(h->mount));
 	return 0;
 }
 

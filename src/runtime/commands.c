@@ -22,6 +22,7 @@ struct make {
 	char *bundle, *config, *pid_file, *console;
 	int64_t preserve;
 	bool no_pivot, detach, keep, attached;
+	bool stays;		/* until it is started: no socket is needed for that */
 };
 
 static int read_spec(const struct make *m, const char *id, const char *bundle, char **ret_text,
@@ -53,33 +54,46 @@ static int read_spec(const struct make *m, const char *id, const char *bundle, c
 	return 0;
 }
 
-/* The state directory, with the socket that `start` will call. */
-static int make_dir(const char *id, char **ret, int *ret_listener, struct err *e)
+static int make_dir(const char *id, struct err *e)
 {
-	_cleanup_free_ char *dir = state_path(id, ""), *sock = path_join(dir, "start.sock");
-	int fd, r;
+	_cleanup_free_ char *dir = state_path(id, "");
 
-	if (fs_mkdir_p(runtime_root, 0711) < 0 || mkdir(dir, 0700) < 0)
-		return errno == EEXIST
-			   ? err_msg(e, ERR_CONFLICT, -EEXIST, "container with id '%s' already exists", id)
-			   : err_set(e, ERR_SYSTEM, -errno, "create '%s'", dir);
-	fd = sock_listen_unix(sock, 0600);
-	r = fd < 0 ? fd : fd_set_nonblock(fd, false);
-	if (r < 0) {
-		(void)fs_rm_rf(AT_FDCWD, dir);
+	if (mkdir(dir, 0700) == 0 || (errno == ENOENT && fs_mkdir_p(runtime_root, 0711) == 0 &&
+				      mkdir(dir, 0700) == 0))
+		return 0;
+	return errno == EEXIST
+		   ? err_msg(e, ERR_CONFLICT, -EEXIST, "container with id '%s' already exists", id)
+		   : err_set(e, ERR_SYSTEM, -errno, "create '%s'", dir);
+}
+
+/* What `start` will call. */
+static int listen_for_start(const char *id, int *ret, struct err *e)
+{
+	_cleanup_free_ char *sock = state_path(id, "start.sock");
+	int fd = sock_listen_unix(sock, 0600), r = fd < 0 ? fd : fd_set_nonblock(fd, false);
+
+	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "listen on '%s'", sock);
-	}
-	*ret = TAKE_PTR(dir);
-	*ret_listener = fd;
+	*ret = fd;
 	return 0;
+}
+
+/* While the init is busy. */
+struct memory { const char *bundle, *text; const struct oci_spec *spec; };
+
+static int remember(const struct rt_container *c, pid_t pid, void *arg, struct err *e)
+{
+	const struct memory *m = arg;
+
+	return state_write(m->bundle, m->text, m->spec, c, pid, e);
 }
 
 /* Makes the container and what is remembered of it. ret_console: the terminal's master if the process has one
  * and there is no --console-socket for it. */
-static int make_container(const char *id, const struct make *m, struct proc *init, int *ret_console,
-			  struct err *e)
+static int make_container(const char *id, const struct make *m, struct rt_container **ret, struct proc *init,
+			  int *ret_console, struct err *e)
 {
-	_cleanup_free_ char *bundle = realpath(m->bundle ? m->bundle : ".", NULL), *text = NULL, *dir = NULL;
+	_cleanup_free_ char *bundle = realpath(m->bundle ? m->bundle : ".", NULL), *text = NULL;
 	_cleanup_oci_spec_ struct oci_spec *spec = NULL;
 	_cleanup_close_ int listener = -EBADF, console = -EBADF;
 	struct rt_container *c = NULL;
@@ -93,9 +107,10 @@ static int make_container(const char *id, const struct make *m, struct proc *ini
 		return tool_usage(e, "invalid number of descriptors to preserve");
 	r = read_spec(m, id, bundle, &text, &spec, e);
 	if (r == 0)
-		r = make_dir(id, &dir, &listener, e);
+		r = make_dir(id, e);
 	if (r < 0)
 		return r;
+	struct memory memory = { bundle, text, spec };
 	struct rt_create_args a = {
 	    .id = id,
 	    .bundle = bundle,
@@ -107,12 +122,18 @@ static int make_container(const char *id, const struct make *m, struct proc *ini
 	    .no_pivot = m->no_pivot,
 	    .systemd_cgroup = runtime_cgroups == TOOL_SYSTEMD,
 	    .console_socket = m->console,
-	    .start_listen_fd = listener,
+	    .outlive = true,
+	    .meanwhile = remember,
+	    .meanwhile_arg = &memory,
 	};
 
-	r = rt_create(&a, &c, init, &console, e);
+	if (!m->stays)
+		r = listen_for_start(id, &listener, e);
+	a.start_listen_fd = listener;
 	if (r == 0)
-		r = state_write(bundle, text, spec, c, e);
+		r = rt_create(&a, &c, init, &console, e);
+	if (r == 0)
+		r = state_publish(id, e);
 	if (r == 0)
 		r = tool_write_pid(m->pid_file, init->pid, e);
 	if (r < 0 && c) {
@@ -120,12 +141,14 @@ static int make_container(const char *id, const struct make *m, struct proc *ini
 		(void)proc_wait(init, NULL);
 		(void)rt_destroy(c, NULL);
 	}
-	rt_free(c);
-	if (r < 0)
-		(void)fs_rm_rf(AT_FDCWD, dir);
-	else
-		*ret_console = TAKE_FD(console);
-	return r;
+	if (r < 0) {
+		rt_free(c);
+		state_remove(id);
+		return r;
+	}
+	*ret = c;
+	*ret_console = TAKE_FD(console);
+	return 0;
 }
 
 #define MAKE_OPTS(m)                                                                                         \
@@ -147,11 +170,16 @@ static int cmd_create(int argc, char **argv, struct err *e)
 	struct make m = { 0 };
 	const struct opt opts[] = { MAKE_OPTS(m), OPT_END };
 	_cleanup_close_ int console = -EBADF;
+	struct rt_container *c;
 	struct proc init;
 	char **args;
 	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
-	return r < 0 ? r : make_container(args[0], &m, &init, &console, e);
+	if (r == 0)
+		r = make_container(args[0], &m, &c, &init, &console, e);
+	if (r == 0)
+		rt_free(c);
+	return r;
 }
 
 static int start_container(const struct state *s, const struct rt_container *c, struct err *e)
@@ -171,12 +199,16 @@ static int start_container(const struct state *s, const struct rt_container *c, 
 	return r == 0 ? hooks_run(&c->poststart, "poststart", &st, e) : r;
 }
 
-static int start(const char *id, struct err *e)
+static int cmd_start(int argc, char **argv, struct err *e)
 {
+	const struct opt opts[] = { OPT_END };
 	_cleanup_state_ struct state s = { 0 };
 	struct rt_container *c;
-	int r = state_read(id, &s, e);
+	char **args;
+	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
+	if (r == 0)
+		r = state_read(args[0], &s, e);
 	if (r < 0)
 		return r;
 	if (!streq(state_status(&s), "created"))
@@ -187,15 +219,6 @@ static int start(const char *id, struct err *e)
 	r = start_container(&s, c, e);
 	rt_free(c);
 	return r;
-}
-
-static int cmd_start(int argc, char **argv, struct err *e)
-{
-	const struct opt opts[] = { OPT_END };
-	char **args;
-	int r = tool_parse(opts, argc, argv, 1, &args, e);
-
-	return r < 0 ? r : start(args[0], e);
 }
 
 static int delete(const char *id, bool force, struct err *e)
@@ -222,7 +245,7 @@ static int delete(const char *id, bool force, struct err *e)
 	r = rt_destroy(c, e);
 	rt_free(c);
 	if (r == 0)
-		state_remove(&s);
+		state_remove(id);
 	return r;
 }
 
@@ -236,6 +259,17 @@ static int cmd_delete(int argc, char **argv, struct err *e)
 	return r < 0 ? r : delete(args[0], force, e);
 }
 
+/* One that was deleted meanwhile is gone already. */
+static int tidy_up(struct rt_container *c, struct err *e)
+{
+	_cleanup_free_ char *state = state_path(c->id, "state.json");
+	int r = fs_exists(state) ? rt_destroy(c, e) : 0;
+
+	if (r == 0)
+		state_remove(c->id);
+	return r;
+}
+
 static int cmd_run(int argc, char **argv, struct err *e)
 {
 	struct make m = { 0 };
@@ -245,23 +279,28 @@ static int cmd_run(int argc, char **argv, struct err *e)
 	};
 	_cleanup_err_ struct err why = ERR_INIT;
 	_cleanup_close_ int console = -EBADF;
+	struct rt_container *c;
 	struct proc init;
 	char **args;
-	int r = tool_parse(opts, argc, argv, 1, &args, e), code;
+	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
 	m.attached = !m.detach;
+	m.stays = true;
 	if (r == 0)
-		r = make_container(args[0], &m, &init, &console, e);
+		r = make_container(args[0], &m, &c, &init, &console, e);
 	if (r < 0)
 		return r;
-	r = start(args[0], e);
-	if (r < 0 || !m.detach) {
-		code = r < 0 ? r : tool_wait(&init, console, e);
-		if (!m.keep && delete(args[0], true, &why) < 0)
-			fprintf(stderr, "insula-runtime: %s\n", err_text(&why));
-		return code;
+	r = rt_start(c, e);
+	if (r < 0) {
+		(void)proc_kill(&init, SIGKILL);
+		(void)proc_wait(&init, NULL);
+	} else if (!m.detach) {
+		r = tool_wait(&init, console, e);
 	}
-	return 0;
+	if ((r < 0 || !m.detach) && !m.keep && tidy_up(c, &why) < 0)
+		fprintf(stderr, "insula-runtime: %s\n", err_text(&why));
+	rt_free(c);
+	return r;
 }
 
 static int cmd_state(int argc, char **argv, struct err *e)

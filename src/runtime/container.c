@@ -104,7 +104,7 @@ static int null_stdio(int out[3], const int in[3], int *null)
 }
 
 static int prepare(struct rt_container *c, const struct rt_create_args *a, struct process_plan *pp,
-		   struct proc *holder, struct err *e)
+		   struct proc *holder, struct cgroup **ret_later, struct err *e)
 {
 	const struct oci_spec *s = a->spec;
 	int r = spec_check(s, e);
@@ -122,7 +122,7 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	if (r == 0)
 		r = listener_check(c, e);
 	if (r == 0)
-		r = group_setup(c, a, holder, e);
+		r = group_setup(c, a, holder, ret_later, e);
 	c->personality = xstrdup(s->personality);
 	pp->personality = c->personality;
 	pp->seccomp = &c->seccomp;
@@ -144,8 +144,24 @@ static int *fds_of_init(const struct init_plan *ip, size_t *ret_n)
 	return process_keep_fds(&ip->process, fds, n, ret_n);
 }
 
+/* What is done while the init builds its root. */
+static int meanwhile(struct rt_container *c, const struct rt_create_args *a, struct cgroup **later, int sync,
+		     pid_t pid, struct err *e)
+{
+	bool made = *later;
+	int r = group_finish(c, a, later, e);
+
+	if (r == 0 && made) {
+		r = sync_send(sync, SYNC_GROUP, 0, -EBADF);
+		/* If the init is gone, await_ready() will hear why. */
+		if (r == -EPIPE || r == -ECONNRESET)
+			r = 0;
+	}
+	return r == 0 && a->meanwhile ? a->meanwhile(c, pid, a->meanwhile_arg, e) : r;
+}
+
 static int launch(struct rt_container *c, const struct rt_create_args *a, struct init_plan *ip,
-		  struct proc *ret, int *console, struct err *e)
+		  struct cgroup **later, struct proc *ret, int *console, struct err *e)
 {
 	struct fork_plan fp = { .cgroup_fd = -EBADF, .join_fd = -EBADF };
 	_cleanup_close_ int parent = -EBADF, child = -EBADF, cgroup = -EBADF;
@@ -166,7 +182,6 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 		fp.sync = child;
 		fp.sync_parent = parent;
 	}
-	c->own_pid_ns = fp.flags & CLONE_NEWPID;
 	ip->sync = child;
 	fp.keep = keep = fds_of_init(ip, &fp.n_keep);
 	r = rt_fork(&fp, ret);
@@ -180,7 +195,9 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 		return err_set(e, ERR_SYSTEM, r, "clone the container's init");
 	fd_close(&child);
 	hooks_copy(&c->poststop, &a->spec->hooks[OCI_HOOK_POSTSTOP]);
-	r = await_ready(a, ret, parent, console, e);
+	r = meanwhile(c, a, later, parent, ret->pid, e);
+	if (r == 0)
+		r = await_ready(a, ret, parent, console, e);
 	if (r < 0) {
 		(void)proc_kill(ret, SIGKILL);
 		(void)proc_wait(ret, NULL);
@@ -213,21 +230,23 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 	struct rt_container *c;
 	struct init_plan ip = { .a = a, .start_listen_fd = a->start_listen_fd };
 	_cleanup_close_ int null = -EBADF, console = -EBADF;
+	_cleanup_(cgroup_freep) struct cgroup *later = NULL;
 	struct proc init = PROC_INIT, holder = PROC_INIT;
 	int r;
 
 	if (!rt_id_valid(a->id))
 		return err_msg(e, ERR_INVALID, 0, "invalid container id: '%s'", a->id);
 	c = rt_container_new(a->id, a->bundle);
-	c->outlive = a->start_listen_fd > 0;
+	c->outlive = a->outlive;
 	c->annotations = json_ref(a->spec->annotations);
 	c->join_flags = ns_join_flags(a->spec);
 	r = null_stdio(ip.process.stdio, a->stdio, &null);
 	if (r == 0)
-		r = prepare(c, a, &ip.process, &holder, e);
-	ip.cg = c->cg;
+		r = prepare(c, a, &ip.process, &holder, &later, e);
+	ip.cg = later ? later : c->cg;
+	ip.await_group = later;
 	if (r == 0)
-		r = launch(c, a, &ip, &init, &console, e);
+		r = launch(c, a, &ip, &later, &init, &console, e);
 	if (r == 0)
 		r = dup_proc(&init, &c->init);
 	if (r == 0 && c->rdt)

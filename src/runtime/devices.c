@@ -25,10 +25,14 @@ static const struct { const char *name, *target; } links[] = {
 
 static int make_node(int dir, const char *name, mode_t mode, dev_t dev, uid_t uid, gid_t gid)
 {
+	bool made = mknodat(dir, name, mode, dev) == 0;
 	_cleanup_close_ int fd = -EBADF;
 	struct stat st;
 
-	if (mknodat(dir, name, mode, dev) < 0 && errno != EEXIST)
+	/* There is no umask: a new one has its mode already. */
+	if (made && !uid && !gid)
+		return 0;
+	if (!made && errno != EEXIST)
 		return -errno;
 	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)

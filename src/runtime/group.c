@@ -73,25 +73,46 @@ static int setup_scope(struct rt_container *c, const struct rt_create_args *a, s
 	return r == 0 ? cgroup_create(c->cg, &a->spec->resources, true, e) : r;
 }
 
-static int setup_cgroup(struct rt_container *c, const struct rt_create_args *a, struct err *e)
+/* What cannot be made leaves nothing behind, and a group of somebody else is not touched: c gets it only when
+ * it is its own. */
+static int own_cgroup(struct rt_container *c, const struct rt_create_args *a, struct cgroup *cg,
+		      struct err *e)
 {
-	int r = a->spec->cgroups_path ? cgroup_new(a->spec->cgroups_path, NULL, &c->cg, e) : 0;
+	int r = cgroup_create(cg, &a->spec->resources, false, e);
 
-	if (r == 0 && c->cg) {
-		r = cgroup_create(c->cg, &a->spec->resources, false, e);
-		/* It has cleaned up what was its own; a group of somebody else must not be emptied. */
-		if (r < 0) {
-			cgroup_free(c->cg);
-			c->cg = NULL;
-		}
-	}
+	if (r == 0)
+		c->cg = cg;
+	else
+		cgroup_free(cg);
 	return r;
 }
 
-int group_setup(struct rt_container *c, const struct rt_create_args *a, struct proc *holder, struct err *e)
+/* A process is born into a group of v2, so that must be there; those of v1 it joins later, and they are made
+ * while it is busy. */
+static int setup_cgroup(struct rt_container *c, const struct rt_create_args *a, struct cgroup **ret_later,
+			struct err *e)
+{
+	struct cgroup *cg;
+	int r = a->spec->cgroups_path ? cgroup_new(a->spec->cgroups_path, NULL, &cg, e) : 0;
+
+	if (r < 0 || !a->spec->cgroups_path)
+		return r;
+	if (cg->unified)
+		return own_cgroup(c, a, cg, e);
+	*ret_later = cg;
+	return 0;
+}
+
+int group_finish(struct rt_container *c, const struct rt_create_args *a, struct cgroup **later, struct err *e)
+{
+	return *later ? own_cgroup(c, a, TAKE_PTR(*later), e) : 0;
+}
+
+int group_setup(struct rt_container *c, const struct rt_create_args *a, struct proc *holder,
+		struct cgroup **ret_later, struct err *e)
 {
 	const struct oci_rdt *rdt = &a->spec->rdt;
-	int r = a->systemd_cgroup ? setup_scope(c, a, holder, e) : setup_cgroup(c, a, e);
+	int r = a->systemd_cgroup ? setup_scope(c, a, holder, e) : setup_cgroup(c, a, ret_later, e);
 
 	if (r == 0 && rdt->given)
 		r = rdt_new(rdt, a->id, NULL, &c->rdt, e);

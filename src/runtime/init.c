@@ -1,8 +1,9 @@
 /* What runs inside the new namespaces, as the container's first process. At its start it shares with the
  * caller: files, the mount tree (a copy), user and credentials. Step by step:
  *
- *   1 join v1 cgroups and namespaces given by path
- *   2 host name, then the root: mounts, devices, terminal, masks; hooks in between
+ *   1 join namespaces given by path
+ *   2 host name, then the root: mounts, devices, terminal, masks; hooks in between. Its v1 cgroups are made
+ *     meanwhile, and joined as late as may be
  *   3 pivot_root: from here the host is out of sight
  *   4 sysctls, process attributes, the program is looked up
  *   5 ready: wait at the gate, then filter, capabilities, exec */
@@ -31,6 +32,24 @@ static int join_cgroups(struct init_plan *ip, struct err *e)
 		r = cgroup_join(tasks, n, e);
 	for (size_t i = 0; i < n; i++)
 		close(tasks[i]);
+	return r;
+}
+
+static int enter_group(void *arg, struct err *e)
+{
+	struct init_plan *ip = arg;
+	struct sync_msg m;
+	int r = 0;
+
+	if (ip->in_group)
+		return 0;
+	if (ip->await_group)
+		r = sync_recv(ip->sync, &m, NULL, e);
+	if (r == 0)
+		r = join_cgroups(ip, e);
+	if (r == 0)
+		r = ns_make_late(ip->a->spec, e);
+	ip->in_group = r == 0;
 	return r;
 }
 
@@ -112,11 +131,13 @@ static int build_root(struct init_plan *ip, struct err *e)
 		r = null < 0 ? null : 0;
 	}
 	if (r == 0)
-		r = mounts_apply(s, ip->a->bundle, ip->cg, rootfd, e);
+		r = mounts_apply(s, ip->a->bundle, ip->cg, rootfd, enter_group, ip, e);
 	if (r == 0)
 		r = devices_setup(s, rootfd, e);
 	if (r == 0)
 		r = make_cwd(rootfd, ip->process.p->cwd, e);
+	if (r == 0)
+		r = enter_group(ip, e);
 	if (r == 0)
 		r = runtime_hooks(ip, e);
 	if (r == 0)
@@ -158,11 +179,7 @@ _noreturn_ void init_run(struct init_plan *ip)
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	r = fd_cloexec_from(3);
 	if (r == 0)
-		r = join_cgroups(ip, &e);
-	if (r == 0)
 		r = ns_join(ip->ns_fds, &e);
-	if (r == 0)
-		r = ns_make_late(ip->a->spec, &e);
 	if (r == 0)
 		r = set_names(ip->a->spec, &e);
 	if (r == 0)

@@ -27,7 +27,6 @@ struct rt_container {
 	struct cgroup *cg;
 	int gate;			/* to the waiting init, until it is started */
 	int join_flags;			/* CLONE_NEW* that an exec joins */
-	bool own_pid_ns;		/* killing the init kills all */
 	bool outlive;			/* processes do not die with the caller */
 	bool no_process;		/* the configuration has none: nothing to start */
 	bool oom;			/* seen before the cgroup was removed */
@@ -58,8 +57,12 @@ void rdt_remove(const struct rdt *x);
 /* --- group.c --- */
 
 /* Makes the cgroup with its limits and the RDT class. With systemd, *holder is a process that keeps the scope
- * alive until group_let_go. What is left behind after a failure, group_remove takes away. */
-int group_setup(struct rt_container *c, const struct rt_create_args *a, struct proc *holder, struct err *e);
+ * alive until group_let_go. What is left behind after a failure, group_remove takes away. *ret_later: what
+ * group_finish() shall make while the init is under way, NULL = nothing. */
+int group_setup(struct rt_container *c, const struct rt_create_args *a, struct proc *holder,
+		struct cgroup **ret_later, struct err *e);
+int group_finish(struct rt_container *c, const struct rt_create_args *a, struct cgroup **later,
+		 struct err *e);
 void group_let_go(struct proc *holder);		/* one without a process is fine */
 int group_update(struct rt_container *c, const struct oci_resources *res, struct err *e);
 int group_remove(struct rt_container *c, struct err *e);
@@ -73,6 +76,7 @@ enum sync_type {
 	SYNC_READY,		/* child -> caller: everything is in place; waiting at the gate */
 	SYNC_ERROR,		/* child -> caller: kind, r, text */
 	SYNC_LISTENER,		/* child -> caller: descriptor = the filter's listener */
+	SYNC_GROUP,		/* caller -> init: the cgroup is made */
 	SYNC_GO,		/* caller -> init: go on after SYNC_HOOKS; start the program */
 };
 struct sync_msg { uint32_t type; int32_t r; uint32_t kind; char text[1024]; };
@@ -167,6 +171,8 @@ int listener_send(const struct rt_container *c, pid_t pid, int listener, struct 
 struct init_plan {
 	const struct rt_create_args *a;
 	const struct cgroup *cg;
+	bool await_group;		/* it is being made: SYNC_GROUP tells when it is there */
+	bool in_group;
 	struct process_plan process;
 	int ns_fds[_OCI_NS_MAX];	/* namespaces to join, -EBADF = none */
 	int sync;
@@ -183,8 +189,10 @@ int rootfs_pivot(int rootfd, const char *propagation, bool no_pivot, struct err 
  * must be real directories. *ret_created may be NULL. */
 int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, struct err *e);
 
+/* enter: brings the process into its cgroup, if it is not yet there. Called before what shows the group, or
+ * takes memory. */
 int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd,
-		 struct err *e);
+		 int (*enter)(void *arg, struct err *e), void *arg, struct err *e);
 int devices_setup(const struct oci_spec *s, int rootfd, struct err *e);
 /* A detached mount of the host's null device, for masks_apply. */
 int masks_null(struct err *e);

@@ -114,11 +114,11 @@ int main(int argc, char **argv)
 		return 1;
 	if (debug || streq(level, "debug"))
 		log_init("insula-runtime", LOG_LVL_DEBUG);
+	r = rt_protect_self(argv);
 	if (fs_kernel_lacks()) {
 		fprintf(stderr, "insula-runtime: this kernel is too old: needs %s\n", fs_kernel_lacks());
 		return 1;
 	}
-	r = rt_protect_self(argv);
 	if (r < 0)
 		log_warn("cannot protect the runtime's own file: %s", strerror(-r));
 	r = c->run((int)strv_len(args), args, &e);

@@ -20,6 +20,8 @@ struct mount_ctx {
 	const char *bundle;
 	const struct cgroup *cg;
 	int rootfd;
+	int (*enter)(void *arg, struct err *e);
+	void *enter_arg;
 };
 
 /* What programs such as lxcfs replace; anything else inside /proc would let a container lie to itself and
@@ -136,8 +138,11 @@ static int tmpfs_inherit(struct mount_ctx *c, const struct oci_mount *m, char **
 static int copy_up(struct mount_ctx *c, const struct oci_mount *m, int mnt, struct err *e)
 {
 	_cleanup_close_ int from = fs_open_in_root(c->rootfd, m->destination, O_RDONLY | O_DIRECTORY, 0);
-	int r = from < 0 ? from : fs_copy_tree(from, mnt);
+	int r = c->enter(c->enter_arg, e);
 
+	if (r < 0)
+		return r;
+	r = from < 0 ? from : fs_copy_tree(from, mnt);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "tmpcopyup") : 0;
 }
 
@@ -216,8 +221,10 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 	char mode[] = "mode=755", *data[] = { mode, NULL };
 	uint64_t attrs = o->set | o->rec_set;
 	_cleanup_close_ int mnt = -EBADF;
-	int r;
+	int r = c->enter(c->enter_arg, e);
 
+	if (r < 0)
+		return r;
 	if (c->cg->n == 0)
 		return err_msg(e, ERR_SYSTEM, -ENOENT, "this host has no cgroup file system");
 	if (c->cg->unified) {
@@ -280,9 +287,9 @@ static int mount_one(struct mount_ctx *c, const struct oci_mount *m, struct err 
 }
 
 int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd,
-		 struct err *e)
+		 int (*enter)(void *arg, struct err *e), void *arg, struct err *e)
 {
-	struct mount_ctx c = { s, bundle, cg, rootfd };
+	struct mount_ctx c = { s, bundle, cg, rootfd, enter, arg };
 
 	for (size_t i = 0; i < s->mounts.n; i++) {
 		const struct oci_mount *m = &s->mounts.v[i];

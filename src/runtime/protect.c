@@ -1,8 +1,8 @@
 /* CVE-2019-5736: a process of a container whose program is "/proc/self/exe" executes the runtime's own
  * binary, and may then write to it through /proc/PID/exe once nobody runs it. A file on a read-only mount
  * cannot be opened for writing, whoever asks: so the program runs from a detached, read-only clone of the
- * mount it lies on, which nobody else can reach. Where that is not to be had, a sealed copy in memory does.
- */
+ * mount it lies on, which nobody else can reach (early.c). Where that is not to be had, a sealed copy in
+ * memory does. A program that lies on a read-only mount already is executed once only. */
 #include "runtime/runtime.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -23,20 +22,7 @@ static bool is_protected(int exe)
 	int seals = fcntl(exe, F_GET_SEALS), want = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 	struct statvfs s;
 
-	if (seals >= 0)
-		return (seals & want) == want;
-	return fstatvfs(exe, &s) == 0 && (s.f_flag & ST_RDONLY);
-}
-
-static int read_only_clone(void)
-{
-	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
-	_cleanup_close_ int fd =
-	    (int)syscall(SYS_open_tree, AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-
-	if (fd < 0 || syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
-		return -errno;
-	return TAKE_FD(fd);
+	return (seals >= 0 && (seals & want) == want) || (fstatvfs(exe, &s) == 0 && s.f_flag & ST_RDONLY);
 }
 
 static int sealed_copy(int exe)
@@ -67,9 +53,7 @@ int rt_protect_self(char *const argv[])
 		(void)prctl(PR_SET_NAME, name);
 		return 0;
 	}
-	fd = read_only_clone();
-	if (fd < 0)
-		fd = sealed_copy(exe);
+	fd = sealed_copy(exe);
 	if (fd < 0)
 		return fd;
 	syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);

@@ -9,10 +9,10 @@
 
 struct rt_container;
 
-/* First call of main() in programs that fork containers' processes: executes the program again from a
- * read-only copy of its mount, unless it runs from one or from a sealed memfd already, so that a container
- * cannot overwrite it through /proc/PID/exe (CVE-2019-5736). Returns only when protected (0) or when the
- * kernel gives no means to be (-errno). */
+/* First call of main() in programs that fork containers' processes, whose entry point is that of early.c:
+ * unless the program runs from a read-only mount or a sealed memfd already, executes it again from a sealed
+ * memfd, so that a container cannot overwrite it through /proc/PID/exe (CVE-2019-5736). Returns only when
+ * protected (0) or when the kernel gives no means to be (-errno). */
 int rt_protect_self(char *const argv[]);
 
 struct rt_create_args {
@@ -29,9 +29,13 @@ struct rt_create_args {
 	/* A compiled program (seccomp_prog_encode) instead of the spec's profile; NULL, 0 = none. */
 	const void *filter;
 	size_t filter_len;
-	int start_listen_fd; /* runtime CLI: if > 0, the init waits for a connection on this listening socket,
-			      * and survives the caller; else it waits for rt_start and dies with the caller
-			      */
+	int start_listen_fd; /* runtime CLI: if > 0, the init waits for a connection on this listening socket;
+			      * else for rt_start */
+	bool outlive;			/* its processes survive the caller */
+	/* Called once the init exists (pid), while it builds its root; NULL = nothing to do meanwhile. What
+	 * it returns below zero makes the creation fail. */
+	int (*meanwhile)(const struct rt_container *c, pid_t pid, void *arg, struct err *e);
+	void *meanwhile_arg;
 };
 
 /* Sets everything up to the point before exec: namespaces, cgroup, mounts, devices, masks, caps, seccomp

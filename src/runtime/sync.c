@@ -40,6 +40,11 @@ int sync_recv(int fd, struct sync_msg *ret, int *ret_fd, struct err *e)
 	size_t n_fds = 1;
 	ssize_t n = sock_recv_fds(fd, ret, sizeof *ret, &got, &n_fds);
 
+	/* Told once if the other end left without having read all; what it had to say is still there. */
+	if (n == -ECONNRESET) {
+		n_fds = 1;
+		n = sock_recv_fds(fd, ret, sizeof *ret, &got, &n_fds);
+	}
 	if (n < 0)
 		return err_set(e, ERR_SYSTEM, (int)n, "container process: no message");
 	if (n == 0)

@@ -19,16 +19,18 @@ extern char *runtime_root;
 enum tool_cgroups { TOOL_CGROUPFS, TOOL_SYSTEMD, TOOL_NO_CGROUPS };
 extern enum tool_cgroups runtime_cgroups;
 
-/* config: the text of its configuration. */
+/* Writes what is to be remembered of a container whose init is pid; state_publish() makes it seen, once it is
+ * created. config: the text of its configuration. */
 int state_write(const char *bundle, const char *config, const struct oci_spec *spec,
-		const struct rt_container *c, struct err *e);
+		const struct rt_container *c, pid_t pid, struct err *e);
+int state_publish(const char *id, struct err *e);
 /* ERR_NOT_FOUND "container 'x' does not exist". */
 int state_read(const char *id, struct state *ret, struct err *e);
 void state_done(struct state *s);
 #define _cleanup_state_ _cleanup_(state_done)
 /* "created", "running", "paused" or "stopped", as seen now. */
 const char *state_status(const struct state *s);
-void state_remove(const struct state *s);
+void state_remove(const char *id);
 /* A handle on the container, for kill, exec and delete. */
 int state_container(const struct state *s, struct rt_container **ret, struct oci_spec **ret_spec,
 		    struct err *e);

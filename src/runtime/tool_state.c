@@ -1,6 +1,7 @@
 /* What insula-runtime remembers of a container between two calls. */
 #include "runtime/tool.h"
 #include "base/alloc.h"
+#include "base/fd.h"
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/loop.h"
@@ -13,6 +14,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define NEW_STATE "state.json.new"
+
 char *runtime_root;
 enum tool_cgroups runtime_cgroups;
 
@@ -22,7 +25,7 @@ char *state_path(const char *id, const char *file)
 }
 
 /* When the process began, in clock ticks since boot: tells it from a later one with the same pid. */
-static int start_time(pid_t pid, uint64_t *ret)
+static int start_time(pid_t pid, uint64_t *ret, bool *ret_ended)
 {
 	_cleanup_free_ char *path = xasprintf("/proc/%d/stat", pid), *text = NULL;
 	unsigned long long t;
@@ -35,23 +38,31 @@ static int start_time(pid_t pid, uint64_t *ret)
 		   &status, &t) != 2)
 		return -ESRCH;
 	*ret = t;
-	return status == 'Z' || status == 'X' ? -ESRCH : 0;
+	*ret_ended = status == 'Z' || status == 'X';
+	return 0;
+}
+
+static int write_new(const char *path, const char *text)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : fd_write_full(fd, text, strlen(text));
 }
 
 int state_write(const char *bundle, const char *config, const struct oci_spec *spec,
-		const struct rt_container *c, struct err *e)
+		const struct rt_container *c, pid_t pid, struct err *e)
 {
 	const char *id = c->id;
-	pid_t pid = c->init.pid;
 	_cleanup_json_ struct json *o = json_object();
-	_cleanup_free_ char *path = state_path(id, "state.json"), *copy = state_path(id, "config.json"),
+	_cleanup_free_ char *path = state_path(id, NEW_STATE), *copy = state_path(id, "config.json"),
 			    *text = NULL;
 	_cleanup_free_ char *now = time_rfc3339(now_real_ns()), *own = NULL, *rootfs = NULL;
 	uint64_t started = 0;
+	bool ended;
 	int r;
 
-	/* Without it, no later call would know the process. */
-	r = start_time(pid, &started);
+	/* Without it, no later call would know the process. That it may have ended is not for us to say. */
+	r = start_time(pid, &started, &ended);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "look at the container's init");
 	json_set_str(o, "id", id);
@@ -71,10 +82,19 @@ int state_write(const char *bundle, const char *config, const struct oci_spec *s
 	if (spec->annotations)
 		json_set(o, "annotations", json_ref(spec->annotations));
 	text = json_dump(o);
-	r = fs_write_atomic(AT_FDCWD, copy, config, strlen(config), 0600, false);
+	r = write_new(copy, config);
 	if (r == 0)
-		r = fs_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, false);
+		r = write_new(path, text);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write the state of container '%s'", id) : 0;
+}
+
+int state_publish(const char *id, struct err *e)
+{
+	_cleanup_free_ char *path = state_path(id, "state.json"), *new = state_path(id, NEW_STATE);
+
+	return rename(new, path) < 0
+		       ? err_set(e, ERR_SYSTEM, -errno, "write the state of container '%s'", id)
+		       : 0;
 }
 
 int state_read(const char *id, struct state *ret, struct err *e)
@@ -128,8 +148,10 @@ static bool frozen(const struct state *s)
 static bool alive(const struct state *s)
 {
 	uint64_t started;
+	bool ended;
 
-	return start_time(s->pid, &started) == 0 && (int64_t)started == json_get_int(s->doc, "started", 0);
+	return start_time(s->pid, &started, &ended) == 0 && !ended &&
+	       (int64_t)started == json_get_int(s->doc, "started", 0);
 }
 
 const char *state_status(const struct state *s)
@@ -143,9 +165,16 @@ const char *state_status(const struct state *s)
 	return frozen(s) ? "paused" : "running";
 }
 
-void state_remove(const struct state *s)
+void state_remove(const char *id)
 {
-	(void)fs_rm_rf(AT_FDCWD, s->dir);
+	static const char *const files[] = { "state.json", "config.json", "start.sock" };
+	_cleanup_free_ char *dir = state_path(id, "");
+	_cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(files); i++)
+		(void)unlinkat(fd, files[i], 0);
+	if (rmdir(dir) < 0)
+		(void)fs_rm_rf(AT_FDCWD, dir);
 }
 
 void cgroup_path_default(struct oci_spec *spec, const char *id)

@@ -200,6 +200,18 @@ def test_a_frozen_cgroup_is_refused_and_left_alone(rt):
             wait_for(lambda: not g.is_dir() or g.rmdir() is None)
 
 
+def test_own_binary_on_a_tmpfs_or_a_read_only_mount(rt):
+    """Files of a tmpfs have seals too, and a program on a read-only mount needs no clone."""
+    rt.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"readlink /proc/$PPID/exe >>{rt.bundle}/exe"]}]}
+    rt.write(["echo", "ran"])
+    script = """mount -t tmpfs tmpfs /mnt; cp "$1" /mnt/rt; shift; /mnt/rt "$@"; mount -o remount,ro /mnt; /mnt/rt "$@" """
+    p = subprocess.run(["unshare", "-m", "sh", "-ec", script, "sh", program("insula-runtime"), "--root", str(rt.root), "run", "oci-tmpfs"],
+                       cwd=rt.bundle, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    assert (p.returncode, p.stdout) == (0, "ran\nran\n"), p
+    # A detached clone of a file has no path.
+    assert (rt.bundle / "exe").read_text().split() == ["/", "/mnt/rt"]
+
+
 @pytest.mark.parametrize("call", ["openat2", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "pidfd_open", "pidfd_send_signal"])
 def test_a_kernel_without_what_cannot_be_done_otherwise_is_refused_by_name(rt, call):
     rt.write()

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 #include <sys/epoll.h>
 
 static void sbuf_is_bounded(void **state)
@@ -194,6 +195,20 @@ static void sizes_and_times(void **state)
 	assert_string_equal(m, "4.26MB");
 }
 
+/* Every day of five centuries, as the C library has them. */
+static void dates(void **state)
+{
+	for (time_t t = 86399; t < 86400ll * 366 * 500; t += 86400) {
+		char got[40], want[40];
+		struct tm tm;
+
+		gmtime_r(&t, &tm);
+		strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%S.000000007Z", &tm);
+		time_rfc3339_fixed((uint64_t)t * 1000000000ull + 7, got);
+		assert_string_equal(got, want);
+	}
+}
+
 static void detach_keys(void **state)
 {
 	unsigned char k[16];
@@ -326,7 +341,7 @@ int main(void)
 	    cmocka_unit_test(roots_are_not_left),
 	    cmocka_unit_test(sparse_copies_keep_holes),
 	    cmocka_unit_test(sizes_and_times),
-	    cmocka_unit_test(detach_keys),
+	    cmocka_unit_test(dates), cmocka_unit_test(detach_keys),
 	    cmocka_unit_test(names_and_ids),
 	    cmocka_unit_test(loop_runs_timers_and_children),
 	    cmocka_unit_test(spawn_reports_exec_failure),
