@@ -24,6 +24,8 @@ int field_io_priority(const struct json *v, void *target, const char *path, stru
 
 /* runtime_ns.c: struct oci_namespace[_OCI_NS_MAX], struct oci_time_offset[_OCI_CLOCK_MAX] */
 int field_namespaces(const struct json *v, void *target, const char *path, struct err *e);
+/* struct oci_id_maps */
+int field_id_maps(const struct json *v, void *target, const char *path, struct err *e);
 int field_time_offsets(const struct json *v, void *target, const char *path, struct err *e);
 
 /* An array of objects, each of `size` zeroed bytes filled by the table; target has the shape

@@ -6,6 +6,7 @@
 static const struct { const char *name; enum oci_ns ns; } ns_names[] = {
 	{ "mount", OCI_NS_MNT }, { "pid", OCI_NS_PID }, { "network", OCI_NS_NET }, { "ipc", OCI_NS_IPC },
 	{ "uts", OCI_NS_UTS }, { "cgroup", OCI_NS_CGROUP }, { "time", OCI_NS_TIME },
+	{ "user", OCI_NS_USER },
 };
 
 struct raw_ns { char *type, *path; };
@@ -61,6 +62,40 @@ const char *oci_ns_name(enum oci_ns ns)
 		if (ns_names[i].ns == ns)
 			return ns_names[i].name;
 	return "unknown";
+}
+
+static const struct json_field id_map_fields[] = {
+	{ "containerID", JK_U32, offsetof(struct oci_id_map, inside), .required = true },
+	{ "hostID", JK_U32, offsetof(struct oci_id_map, outside), .required = true },
+	{ "size", JK_U32, offsetof(struct oci_id_map, size), .required = true },
+	JSON_FIELD_END,
+};
+
+int field_id_maps(const struct json *v, void *target, const char *path, struct err *e)
+{
+	struct oci_id_maps *to = target;
+	int r = field_vec(v, target, sizeof(struct oci_id_map), id_map_fields, path, e);
+
+	for (size_t i = 0; r == 0 && i < to->n; i++) {
+		const struct oci_id_map *m = &to->v[i];
+
+		if (!m->size || UINT32_MAX - m->size < MAX(m->inside, m->outside))
+			return err_msg(e, ERR_INVALID, 0, "%s[%zu].size: value out of range", path, i);
+	}
+	return r;
+}
+
+bool oci_id_maps_find(const struct oci_id_maps *maps, uint32_t inside, uint32_t *ret)
+{
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct oci_id_map *m = &maps->v[i];
+
+		if (inside >= m->inside && inside - m->inside < m->size) {
+			*ret = m->outside + (inside - m->inside);
+			return true;
+		}
+	}
+	return false;
 }
 
 static int read_offset(const struct json *v, void *target, const char *path, struct err *e)

@@ -184,8 +184,8 @@ static const struct json_field mount_fields[] = {
 	{ "type", JK_STR, offsetof(struct oci_mount, type) },
 	{ "source", JK_STR, offsetof(struct oci_mount, source) },
 	{ "options", JK_STRV, offsetof(struct oci_mount, options) },
-	{ "uidMappings", JK_CALL, .call = field_refuse },
-	{ "gidMappings", JK_CALL, .call = field_refuse },
+	{ "uidMappings", JK_CALL, offsetof(struct oci_mount, uids), .call = field_id_maps },
+	{ "gidMappings", JK_CALL, offsetof(struct oci_mount, gids), .call = field_id_maps },
 	JSON_FIELD_END,
 };
 DEFINE_READ_VEC(read_mounts, oci_mount, mount_fields)
@@ -282,8 +282,8 @@ static const struct json_field linux_fields[] = {
 	{ "sysctl", JK_CALL, SPEC(sysctl), .call = field_kvs },
 	{ "seccomp", JK_CALL, SPEC(seccomp), .call = field_json },
 	{ "personality", JK_CALL, SPEC(personality), .call = read_personality },
-	{ "uidMappings", JK_CALL, .call = field_refuse },
-	{ "gidMappings", JK_CALL, .call = field_refuse },
+	{ "uidMappings", JK_CALL, SPEC(uids), .call = field_id_maps },
+	{ "gidMappings", JK_CALL, SPEC(gids), .call = field_id_maps },
 	{ "timeOffsets", JK_CALL, SPEC(time_offsets), .call = field_time_offsets },
 	{ "mountLabel", JK_STR, SPEC(mount_label) },
 	{ "intelRdt", JK_CALL, SPEC(rdt), .call = field_rdt },
@@ -395,6 +395,8 @@ void oci_spec_free(struct oci_spec *s)
 		free(s->mounts.v[i].type);
 		free(s->mounts.v[i].source);
 		strv_free(s->mounts.v[i].options);
+		free(s->mounts.v[i].uids.v);
+		free(s->mounts.v[i].gids.v);
 	}
 	free(s->mounts.v);
 	for (int k = 0; k < _OCI_HOOK_MAX; k++)
@@ -402,6 +404,8 @@ void oci_spec_free(struct oci_spec *s)
 	json_free(s->annotations);
 	for (int k = 0; k < _OCI_NS_MAX; k++)
 		free(s->ns[k].path);
+	free(s->uids.v);
+	free(s->gids.v);
 	for (size_t i = 0; i < s->devices.n; i++) {
 		free(s->devices.v[i].path);
 		free(s->devices.v[i].type);

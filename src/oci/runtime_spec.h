@@ -52,11 +52,21 @@ struct oci_process {
 	struct oci_io_priority io_priority;
 };
 
-struct oci_mount { char *destination, *type, *source; char **options; };
+/* Ids of a user namespace, or on the file system of an idmapped mount: `size` of them from `inside` on are
+ * those from `outside` on. */
+struct oci_id_map { uint32_t inside, outside, size; };
+struct oci_id_maps { struct oci_id_map *v; size_t n; };
+
+struct oci_mount {
+	char *destination, *type, *source;
+	char **options;
+	struct oci_id_maps uids, gids;
+};
 struct oci_mounts { struct oci_mount *v; size_t n; };
 
 enum oci_ns {
-	OCI_NS_MNT, OCI_NS_PID, OCI_NS_NET, OCI_NS_IPC, OCI_NS_UTS, OCI_NS_CGROUP, OCI_NS_TIME, _OCI_NS_MAX
+	OCI_NS_MNT, OCI_NS_PID, OCI_NS_NET, OCI_NS_IPC, OCI_NS_UTS, OCI_NS_CGROUP, OCI_NS_TIME,
+	OCI_NS_USER, _OCI_NS_MAX
 };
 struct oci_namespace { bool given; char *path; };	/* path: join this one; NULL = a new one */
 
@@ -135,6 +145,7 @@ struct oci_spec {
 	struct json *annotations;	/* NULL or an object of strings */
 
 	struct oci_namespace ns[_OCI_NS_MAX];
+	struct oci_id_maps uids, gids;	/* of a new user namespace */
 	struct oci_time_offset time_offsets[_OCI_CLOCK_MAX];
 	struct oci_devices devices;
 	char *cgroups_path;
@@ -167,6 +178,8 @@ void oci_resources_done(struct oci_resources *r);	/* frees what it holds */
 
 /* "mount", "pid", "network", ... as the document names them. */
 const char *oci_ns_name(enum oci_ns ns);
+/* The id outside of one inside; false if it is not mapped. */
+bool oci_id_maps_find(const struct oci_id_maps *maps, uint32_t inside, uint32_t *ret);
 /* "prestart", "createRuntime", ... */
 const char *oci_hook_name(enum oci_hook_kind k);
 /* Whether the document has hooks of this kind. */

@@ -51,10 +51,10 @@ static uint64_t set_from_names(char *const *names, uint64_t grantable, uint64_t 
 	return mask;
 }
 
-int caps_from_spec(const struct oci_caps *c, struct cap_sets *ret)
+int caps_from_spec(const struct oci_caps *c, bool userns, struct cap_sets *ret)
 {
-	uint64_t grantable, warned = 0;
-	int r = cap_get(&grantable);
+	uint64_t grantable = UINT64_MAX, warned = 0;
+	int r = userns ? 0 : cap_get(&grantable);
 
 	if (r < 0)
 		return r;
@@ -74,7 +74,18 @@ int caps_from_spec(const struct oci_caps *c, struct cap_sets *ret)
 
 #define SYS_ADMIN_BIT (1ull << CAP_SYS_ADMIN)
 
-int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool *ret_kept, struct err *e)
+/* In the user namespace of an ordinary user groups may be denied. He keeps his own then. */
+static int set_groups(const struct oci_user *u, bool userns, struct err *e)
+{
+	if (setgroups(u->additional_gids.n, u->additional_gids.v) == 0 ||
+	    (errno == EPERM && userns && !u->additional_gids.n))
+		return 0;
+	return err_set(e, ERR_SYSTEM, -errno, "cannot set additional groups%s",
+		       errno == EPERM && userns ? " (denied in this user namespace)" : "");
+}
+
+int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool userns, bool *ret_kept,
+		 struct err *e)
 {
 	uint64_t keep, have;
 	int r;
@@ -86,8 +97,9 @@ int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool *ret_k
 				       oci_cap_name(i));
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot keep capabilities");
-	if (setgroups(u->additional_gids.n, u->additional_gids.v) < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "cannot set additional groups");
+	r = set_groups(u, userns, e);
+	if (r < 0)
+		return r;
 	if (setresgid(u->gid, u->gid, u->gid) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot set group id %u", u->gid);
 	if (setresuid(u->uid, u->uid, u->uid) < 0)

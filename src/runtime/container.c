@@ -81,15 +81,17 @@ static int await_ready(const struct rt_create_args *a, const struct proc *p, int
 			return r;
 		if (m.type == SYNC_READY)
 			return 0;
-		if (m.type == SYNC_CONSOLE && fd >= 0) {
+		if (m.type == SYNC_CONSOLE && fd >= 0 && a && a->console_socket) {
+			r = console_send(a->console_socket, fd, e);
+		} else if (m.type == SYNC_CONSOLE && fd >= 0) {
 			fd_close(console);
 			*console = TAKE_FD(fd);
 		} else if (m.type == SYNC_HOOKS && a) {
 			r = run_runtime_hooks(a, p, sync, e);
-			if (r < 0)
-				return r;
 		}
 		fd_close(&fd);
+		if (r < 0)
+			return r;
 	}
 }
 
@@ -103,6 +105,12 @@ static int null_stdio(int out[3], const int in[3], int *null)
 	return 0;
 }
 
+/* For the process's labels (lsm.c). */
+static int open_host_proc(const struct oci_process *p, bool userns)
+{
+	return userns && lsm_wanted(p) ? open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC) : -EBADF;
+}
+
 static int prepare(struct rt_container *c, const struct rt_create_args *a, struct process_plan *pp,
 		   struct proc *holder, struct cgroup **ret_later, struct err *e)
 {
@@ -111,7 +119,7 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 
 	pp->p = s->process ? s->process : &process_none;
 	if (r == 0)
-		r = caps_from_spec(&pp->p->caps, &pp->caps);
+		r = caps_from_spec(&pp->p->caps, c->userns, &pp->caps);
 	if (r == 0 && a->filter_len)
 		r = seccomp_prog_decode(a->filter, a->filter_len, &c->seccomp);
 	else if (r == 0 && s->seccomp)
@@ -128,19 +136,21 @@ static int prepare(struct rt_container *c, const struct rt_create_args *a, struc
 	pp->seccomp = &c->seccomp;
 	pp->preserve_fds = a->preserve_fds;
 	pp->outlive = c->outlive;
+	pp->userns = c->userns;
 	return r;
 }
 
 static int *fds_of_init(const struct init_plan *ip, size_t *ret_n)
 {
-	int fds[_OCI_NS_MAX + 2];
+	_cleanup_free_ int *fds = new_array(int, _OCI_NS_MAX + 2 + ip->a->spec->mounts.n);
 	size_t n = 0;
 
 	for (int i = 0; i < _OCI_NS_MAX; i++)
-		if (i != OCI_NS_PID)
-			fds[n++] = ip->ns_fds[i];
+		fds[n++] = ip->ns_fds[i];
 	fds[n++] = ip->sync;
 	fds[n++] = ip->start_listen_fd;
+	for (size_t i = 0; ip->sources && i < ip->a->spec->mounts.n; i++)
+		fds[n++] = ip->sources[i];
 	return process_keep_fds(&ip->process, fds, n, ret_n);
 }
 
@@ -160,40 +170,58 @@ static int meanwhile(struct rt_container *c, const struct rt_create_args *a, str
 	return r == 0 && a->meanwhile ? a->meanwhile(c, pid, a->meanwhile_arg, e) : r;
 }
 
+/* Forks the init; returns in the caller only. */
+static int fork_init(struct rt_container *c, struct init_plan *ip, uint64_t flags, int parent,
+		     struct proc *ret, struct err *e)
+{
+	const struct oci_spec *s = ip->a->spec;
+	const struct id_maps maps = { &s->uids, &s->gids };
+	struct fork_plan fp = { .flags = flags, .cgroup_fd = -EBADF, .join_fd = -EBADF, .sync = ip->sync,
+				.sync_parent = parent, .oom_score_adj = ip->process.p->oom_score_adj };
+	_cleanup_close_ int cgroup = -EBADF;
+	_cleanup_free_ int *keep = NULL;
+	int r;
+
+	if (c->cg && c->cg->unified)
+		fp.cgroup_fd = cgroup = cgroup_open_v2(c->cg);
+	if (ns_join_first(ip->ns_fds, flags))
+		fp.join_fds = ip->ns_fds;
+	if (flags & CLONE_NEWUSER)
+		fp.maps = &maps;
+	fp.keep = keep = fds_of_init(ip, &fp.n_keep);
+	r = rt_fork(&fp, ret, e);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	if (fp.join_fds)
+		for (int i = 0; i < _OCI_NS_MAX; i++)
+			fd_close(&ip->ns_fds[i]);
+	init_run(ip);
+}
+
 static int launch(struct rt_container *c, const struct rt_create_args *a, struct init_plan *ip,
 		  struct cgroup **later, struct proc *ret, int *console, struct err *e)
 {
-	struct fork_plan fp = { .cgroup_fd = -EBADF, .join_fd = -EBADF };
-	_cleanup_close_ int parent = -EBADF, child = -EBADF, cgroup = -EBADF;
-	_cleanup_free_ int *keep = NULL;
-	int pair[2], r = ns_open(a, ip->ns_fds, &fp.flags, e);
+	_cleanup_close_ int parent = -EBADF, child = -EBADF;
+	uint64_t flags;
+	int pair[2], r = ns_open(a, ip->ns_fds, &flags, e);
 
 	if (r == 0)
 		r = sync_pair(pair);
 	if (r < 0)
 		return r;
 	parent = pair[0];
-	child = pair[1];
-	if (c->cg && c->cg->unified)
-		fp.cgroup_fd = cgroup = cgroup_open_v2(c->cg);
-	if (ip->ns_fds[OCI_NS_PID] >= 0) {
-		fp.join_fd = ip->ns_fds[OCI_NS_PID];
-		fp.join_flags = CLONE_NEWPID;
-		fp.sync = child;
-		fp.sync_parent = parent;
-	}
-	ip->sync = child;
-	fp.keep = keep = fds_of_init(ip, &fp.n_keep);
-	r = rt_fork(&fp, ret);
-	if (r == 0) {
-		fd_close(&parent);
-		init_run(ip);
-	}
+	child = ip->sync = pair[1];
+	r = sources_open(a->spec, a->bundle, c->userns, &ip->sources, e);
+	if (r == 0)
+		r = fork_init(c, ip, flags, parent, ret, e);
 	for (int i = 0; i < _OCI_NS_MAX; i++)
 		fd_close(&ip->ns_fds[i]);
+	sources_close(a->spec, ip->sources);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "clone the container's init");
+		return r;
 	fd_close(&child);
+	if (c->userns)
+		userns_give_stdio(ret->pid, ip->process.stdio, ip->process.p->user.uid);
 	hooks_copy(&c->poststop, &a->spec->hooks[OCI_HOOK_POSTSTOP]);
 	r = meanwhile(c, a, later, parent, ret->pid, e);
 	if (r == 0)
@@ -229,7 +257,7 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 {
 	struct rt_container *c;
 	struct init_plan ip = { .a = a, .start_listen_fd = a->start_listen_fd };
-	_cleanup_close_ int null = -EBADF, console = -EBADF;
+	_cleanup_close_ int null = -EBADF, console = -EBADF, host_proc = -EBADF;
 	_cleanup_(cgroup_freep) struct cgroup *later = NULL;
 	struct proc init = PROC_INIT, holder = PROC_INIT;
 	int r;
@@ -240,11 +268,13 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 	c->outlive = a->outlive;
 	c->annotations = json_ref(a->spec->annotations);
 	c->join_flags = ns_join_flags(a->spec);
+	c->userns = userns_other(a->spec);
 	r = null_stdio(ip.process.stdio, a->stdio, &null);
 	if (r == 0)
 		r = prepare(c, a, &ip.process, &holder, &later, e);
 	ip.cg = later ? later : c->cg;
 	ip.await_group = later;
+	ip.process.host_proc = host_proc = r == 0 ? open_host_proc(ip.process.p, c->userns) : -EBADF;
 	if (r == 0)
 		r = launch(c, a, &ip, &later, &init, &console, e);
 	if (r == 0)
@@ -327,27 +357,6 @@ static _noreturn_ void exec_run(struct exec_plan *xp, const int *tasks, size_t n
 	_exit(e.kind == ERR_CMD_NOT_FOUND ? 127 : e.kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 1);
 }
 
-/* Opens the gate of an exec that is ready. What only the caller may write to /proc is written before: the
- * container's own /proc cannot be trusted. */
-static int let_go(const struct rt_container *c, const struct oci_process *p, const struct proc *proc,
-		  int sync, struct err *e)
-{
-	int joined = c->rdt ? rdt_join(c->rdt, proc->pid, e) : 0;
-
-	if (joined < 0)
-		return joined;
-	if (p->oom_score_adj) {
-		_cleanup_free_ char *path = xasprintf("/proc/%d/oom_score_adj", proc->pid),
-				    *text = xasprintf("%lld", (long long)*p->oom_score_adj);
-		int r = fs_write(AT_FDCWD, path, text);
-
-		/* A lower score than the caller's own takes CAP_SYS_RESOURCE. */
-		if (r < 0)
-			log_warn("process.oomScoreAdj: cannot be set to %s: %s", text, strerror(-r));
-	}
-	return gate_release(sync, c, proc->pid, e);
-}
-
 static int check_group(const struct rt_container *c, struct err *e)
 {
 	return c->cg ? 0 : err_msg(e, ERR_INVALID, -EOPNOTSUPP, "container %s has no cgroup", c->id);
@@ -383,13 +392,15 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 	    .cgroup_fd = -EBADF,
 	    .join_fd = c->init.pidfd,
 	    .join_pid = c->init.pid,
-	    .join_flags = c->join_flags,
+	    .join_flags = c->userns ? ns_join_needed(c->join_flags, c->init.pid) : c->join_flags,
+	    .oom_score_adj = a->process->oom_score_adj,
 	};
 	struct exec_plan xp = {.process = {.p = a->process, .personality = c->personality,
-					   .seccomp = &c->seccomp, .outlive = c->outlive,
-					   .preserve_fds = a->preserve_fds},
+					   .seccomp = &c->seccomp, .outlive = c->outlive, .userns = c->userns,
+					   .host_proc = -EBADF, .preserve_fds = a->preserve_fds},
 			       .cg = c->cg};
-	_cleanup_close_ int parent = -EBADF, child = -EBADF, null = -EBADF, cgroup = -EBADF, console = -EBADF;
+	_cleanup_close_ int parent = -EBADF, child = -EBADF, null = -EBADF, cgroup = -EBADF, console = -EBADF,
+			    host_proc = open_host_proc(a->process, c->userns);
 	_cleanup_free_ int *keep = NULL;
 	int tasks[CGROUP_MAX_HIERARCHIES], fds[CGROUP_MAX_HIERARCHIES + 1], pair[2], r;
 	size_t n_tasks = 0;
@@ -405,7 +416,7 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 		r = listener_check(c, e);
 	if (r < 0)
 		return r;
-	r = caps_from_spec(&a->process->caps, &xp.process.caps);
+	r = caps_from_spec(&a->process->caps, c->userns, &xp.process.caps);
 	if (r == 0)
 		r = null_stdio(xp.process.stdio, a->stdio, &null);
 	if (r == 0)
@@ -418,12 +429,15 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 	if (r < 0)
 		return r;
 	fp.cgroup_fd = cgroup;
+	xp.process.host_proc = host_proc;
 	fp.sync = xp.sync = child;
 	fp.sync_parent = parent;
 	memcpy(fds, tasks, n_tasks * sizeof *fds);
 	fds[n_tasks] = child;
 	fp.keep = keep = process_keep_fds(&xp.process, fds, n_tasks + 1, &fp.n_keep);
-	r = rt_fork(&fp, &proc);
+	if (c->userns)
+		userns_give_stdio(c->init.pid, xp.process.stdio, a->process->user.uid);
+	r = rt_fork(&fp, &proc, e);
 	if (r == 0) {
 		fd_close(&parent);
 		exec_run(&xp, tasks, n_tasks);
@@ -432,10 +446,12 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 		close(tasks[i]);
 	fd_close(&child);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "join container %s", c->id);
+		return err_wrap(e, r, "join container %s", c->id);
 	r = await_ready(NULL, &proc, parent, &console, e);
 	if (r == 0)
-		r = let_go(c, a->process, &proc, parent, e);
+		r = c->rdt ? rdt_join(c->rdt, proc.pid, e) : 0;
+	if (r == 0)
+		r = gate_release(parent, c, proc.pid, e);
 	if (r < 0) {
 		(void)proc_kill(&proc, SIGKILL);
 		(void)proc_wait(&proc, NULL);

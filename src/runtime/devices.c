@@ -1,5 +1,6 @@
 /* Device nodes and links of /dev, all relative to one descriptor of it: an image whose /dev is a symlink
- * must not make nodes on the host (CVE-2026-41579). */
+ * must not make nodes on the host (CVE-2026-41579). Where no nodes can be made, as in a user namespace, the
+ * host's own are mounted in their places. */
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -13,9 +14,10 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-static const struct { const char *name; unsigned major, minor;
+static const struct { const char *path; unsigned major, minor;
 } default_nodes[] = {
-    {"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+    {"/dev/null", 1, 3},   {"/dev/zero", 1, 5},	   {"/dev/full", 1, 7},
+    {"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/tty", 5, 0},
 };
 
 static const struct { const char *name, *target; } links[] = {
@@ -23,22 +25,77 @@ static const struct { const char *name, *target; } links[] = {
 	{ "stderr", "/proc/self/fd/2" }, { "core", "/proc/kcore" }, { "ptmx", "pts/ptmx" },
 };
 
-static int make_node(int dir, const char *name, mode_t mode, dev_t dev, uid_t uid, gid_t gid)
+static bool is_node(int fd, mode_t mode, dev_t dev)
 {
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == (mode & S_IFMT) &&
+	       (S_ISFIFO(mode) || st.st_rdev == dev);
+}
+
+/* The host's node of a device: at the same path, or where its driver has put it. */
+static int open_host_node(const char *path, mode_t mode, dev_t dev)
+{
+	_cleanup_free_ char *uevent = xasprintf("/sys/dev/%s/%u:%u/uevent", S_ISBLK(mode) ? "block" : "char",
+						major(dev), minor(dev));
+	_cleanup_free_ char *text = NULL, *other = NULL;
+	int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	char *name;
+
+	if (fd >= 0 && is_node(fd, mode, dev))
+		return fd;
+	fd_close(&fd);
+	name = fs_read(AT_FDCWD, uevent, 4096, &text, NULL) == 0 ? strstr(text, "DEVNAME=") : NULL;
+	if (!name)
+		return -ENODEV;
+	name += strlen("DEVNAME=");
+	name[strcspn(name, "\n")] = 0;
+	other = path_join("/dev", name);
+	fd = open(other, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && is_node(fd, mode, dev))
+		return fd;
+	fd_close(&fd);
+	return -ENODEV;
+}
+
+static int bind_node(int dir, const char *path, mode_t mode, dev_t dev)
+{
+	const char *name = path_basename(path);
+	_cleanup_close_ int host = open_host_node(path, mode, dev), target = -EBADF, mnt = -EBADF;
+	struct stat st;
+
+	if (host < 0)
+		return host;
+	target = openat(dir, name, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (target < 0 && errno == EEXIST)
+		target = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (target < 0 || fstat(target, &st) < 0)
+		return -errno;
+	if (is_node(target, mode, dev))
+		return 0;
+	if (!S_ISREG(st.st_mode))
+		return -EEXIST;
+	mnt = mount_clone(host, false);
+	return mnt < 0 ? mnt : mount_attach(mnt, target);
+}
+
+/* path: of the container, whose last part is made in dir. */
+static int make_node(int dir, const char *path, mode_t mode, dev_t dev, uid_t uid, gid_t gid)
+{
+	const char *name = path_basename(path);
 	bool made = mknodat(dir, name, mode, dev) == 0;
 	_cleanup_close_ int fd = -EBADF;
-	struct stat st;
 
 	/* There is no umask: a new one has its mode already. */
 	if (made && !uid && !gid)
 		return 0;
 	if (!made && errno != EEXIST)
-		return -errno;
+		return errno == EPERM ? bind_node(dir, path, mode, dev) : -errno;
 	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0)
 		return -errno;
 	/* One that was there already must be the same. */
-	if ((st.st_mode & S_IFMT) != (mode & S_IFMT) || (!S_ISFIFO(mode) && st.st_rdev != dev))
+	if (!is_node(fd, mode, dev))
 		return -EEXIST;
 	if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0)
 		return -errno;
@@ -48,11 +105,12 @@ static int make_node(int dir, const char *name, mode_t mode, dev_t dev, uid_t ui
 static int make_defaults(int dev, struct err *e)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(default_nodes); i++) {
-		int r = make_node(dev, default_nodes[i].name, S_IFCHR | 0666,
+		const char *path = default_nodes[i].path;
+		int r = make_node(dev, path, S_IFCHR | 0666,
 				  makedev(default_nodes[i].major, default_nodes[i].minor), 0, 0);
 
 		if (r < 0)
-			return err_set(e, ERR_SYSTEM, r, "cannot make device /dev/%s", default_nodes[i].name);
+			return err_set(e, ERR_SYSTEM, r, "cannot make device %s", path);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
 		/* A ptmx of another devpts, as an image may bring, would open the wrong terminals. */
@@ -79,8 +137,8 @@ static int make_device(int rootfd, const struct oci_device *d, struct err *e)
 		if (types[i].type == d->type[0])
 			mode |= types[i].mode;
 	if (r >= 0)
-		r = make_node(dir, path_basename(clean), mode,
-			      makedev((unsigned)d->major, (unsigned)d->minor), d->uid, d->gid);
+		r = make_node(dir, clean, mode, makedev((unsigned)d->major, (unsigned)d->minor), d->uid,
+			      d->gid);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot make device %s", d->path) : 0;
 }
 

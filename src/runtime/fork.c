@@ -6,6 +6,8 @@
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,10 +46,44 @@ static void shed(const struct fork_plan *p, int also /* -EBADF = none */)
 {
 	_cleanup_free_ int *keep = new_array(int, p->n_keep + 1);
 
-	(void)prctl(PR_SET_DUMPABLE, 0);
+	/* One that is alone in a new user namespace stays open to its caller until it is set up there. */
+	if (!p->maps || p->join_fd >= 0 || p->join_fds)
+		(void)prctl(PR_SET_DUMPABLE, 0);
 	memcpy(keep, p->keep, p->n_keep * sizeof *keep);
 	keep[p->n_keep] = also;
 	fd_close_except(keep, p->n_keep + 1);
+}
+
+/* pid 0: the caller's own. A lower score than one has takes CAP_SYS_RESOURCE. */
+static void set_oom_score(pid_t pid, const int64_t *score)
+{
+	_cleanup_free_ char *path = pid ? xasprintf("/proc/%d/oom_score_adj", pid)
+					: xstrdup("/proc/self/oom_score_adj");
+	_cleanup_free_ char *text = score ? xasprintf("%lld", (long long)*score) : NULL;
+	int r = text ? fs_write(AT_FDCWD, path, text) : 0;
+
+	if (r < 0)
+		log_warn("process.oomScoreAdj: cannot be set to %s: %s", text, strerror(-r));
+}
+
+/* The new process waits for this. It is ended if it cannot have what it needs. */
+static int let_in(const struct fork_plan *p, struct proc *child, struct err *e)
+{
+	int r = p->maps ? userns_map(child->pid, p->maps, e) : 0;
+
+	if (r == 0 && p->maps)
+		set_oom_score(child->pid, p->oom_score_adj);
+	if (r == 0) {
+		r = sync_send(p->sync_parent, SYNC_GO, 0, -EBADF);
+		if (r < 0)
+			err_set(e, ERR_SYSTEM, r, "let the new process go on");
+	}
+	if (r < 0) {
+		(void)proc_kill(child, SIGKILL);
+		(void)proc_wait(child, NULL);
+		proc_done(child);
+	}
+	return r < 0 ? r : 1;
 }
 
 static int join_file(int dir, const char *name, int flag)
@@ -63,7 +99,7 @@ static int join_files(const struct fork_plan *p)
 	static const struct { int flag; const char *name; } files[] = {
 		{ CLONE_NEWCGROUP, "ns/cgroup" }, { CLONE_NEWIPC, "ns/ipc" }, { CLONE_NEWUTS, "ns/uts" },
 		{ CLONE_NEWNET, "ns/net" }, { CLONE_NEWPID, "ns/pid" }, { CLONE_NEWTIME, "ns/time" },
-		{ CLONE_NEWNS, "ns/mnt" },
+		{ CLONE_NEWNS, "ns/mnt" }, { CLONE_NEWUSER, "ns/user" },
 	};
 	_cleanup_free_ char *path = xasprintf("/proc/%d", p->join_pid);
 	_cleanup_close_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -79,14 +115,45 @@ static int join_files(const struct fork_plan *p)
 	return r;
 }
 
-static int join(const struct fork_plan *p)
+static int join(const struct fork_plan *p, struct err *e)
 {
-	if (setns(p->join_fd, p->join_flags) == 0)
-		return 0;
-	return errno == EINVAL && p->join_pid ? join_files(p) : -errno;
+	int r = 0;
+
+	if (p->join_fds)
+		return ns_join(p->join_fds, true, e);
+	if (setns(p->join_fd, p->join_flags) < 0)
+		r = errno == EINVAL && p->join_pid ? join_files(p) : -errno;
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "join the container's namespaces") : 0;
 }
 
-static int fork_joined(const struct fork_plan *p, struct proc *ret)
+/* What the short-lived child does. Only in the process asked for does it return. */
+static void make_joined(const struct fork_plan *p)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+	struct proc child = PROC_INIT;
+	int r;
+
+	set_oom_score(0, p->maps ? NULL : p->oom_score_adj);
+	shed(p, p->join_fd);
+	r = join(p, &e);
+	if (p->join_fd >= 0)
+		close(p->join_fd);
+	if (r == 0) {
+		r = do_clone(p->flags | CLONE_PARENT, -EBADF, 0, &child);
+		/* It says nothing before the caller knows it. */
+		if (r == 0 && await_go(p->sync) < 0)
+			_exit(1);
+		if (r == 0)
+			return;
+		if (r < 0)
+			err_set(&e, ERR_SYSTEM, r, "clone");
+	}
+	r = r < 0 ? sync_send_error(p->sync, r, &e)
+		  : sync_send(p->sync, SYNC_FORKED, child.pid, child.pidfd);
+	_exit(r < 0);
+}
+
+static int fork_joined(const struct fork_plan *p, struct proc *ret, struct err *e)
 {
 	_cleanup_proc_ struct proc helper = PROC_INIT;
 	struct sync_msg m;
@@ -95,52 +162,41 @@ static int fork_joined(const struct fork_plan *p, struct proc *ret)
 	/* Into the cgroup before into its namespace: from inside, the way from the old group is not seen
 	 * (ENOENT). */
 	r = do_clone(0, p->cgroup_fd, SIGCHLD, &helper);
-	if (r < 0)
-		return r;
 	if (r == 0) {
-		struct proc child = PROC_INIT;
-
-		shed(p, p->join_fd);
-		r = join(p);
-		close(p->join_fd);
-		if (r == 0)
-			r = do_clone(p->flags | CLONE_PARENT, -EBADF, 0, &child);
-		/* The process asked for. It says nothing before the caller knows it. */
-		if (r == 0 && await_go(p->sync) < 0)
-			_exit(1);
-		if (r == 0)
-			return 0;
-		r = r < 0 ? r : sync_send(p->sync, SYNC_FORKED, child.pid, child.pidfd);
-		_exit(r < 0 ? MIN(-r, 255) : 0);
+		make_joined(p);
+		return 0;
 	}
-	r = proc_wait(&helper, &code);
+	if (r > 0)
+		r = proc_wait(&helper, &code);
 	if (r < 0 || code)
-		return r < 0 ? r : -code;
-	r = sync_recv(p->sync_parent, &m, &pidfd, NULL);
+		return err_set(e, ERR_SYSTEM, r < 0 ? r : -EIO, "make the container's process");
+	r = sync_recv(p->sync_parent, &m, &pidfd, e);
 	if (r == 0 && (m.type != SYNC_FORKED || pidfd < 0))
-		r = -EPROTO;
+		r = err_set(e, ERR_SYSTEM, -EPROTO, "make the container's process");
 	if (r < 0) {
 		fd_close(&pidfd);
 		return r;
 	}
 	*ret = (struct proc){ m.r, pidfd };
-	r = sync_send(p->sync_parent, SYNC_GO, 0, -EBADF);
-	if (r < 0) {
-		(void)proc_kill(ret, SIGKILL);
-		(void)proc_wait(ret, NULL);
-		proc_done(ret);
-	}
-	return r < 0 ? r : 1;
+	return let_in(p, ret, e);
 }
 
-int rt_fork(const struct fork_plan *p, struct proc *ret)
+int rt_fork(const struct fork_plan *p, struct proc *ret, struct err *e)
 {
 	int r;
 
-	if (p->join_fd >= 0)
-		return fork_joined(p, ret);
+	if (p->join_fd >= 0 || p->join_fds)
+		return fork_joined(p, ret, e);
 	r = do_clone(p->flags, p->cgroup_fd, SIGCHLD, ret);
-	if (r == 0)
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "clone the container's init");
+	if (r == 0) {
+		if (!p->maps)
+			set_oom_score(0, p->oom_score_adj);
 		shed(p, -EBADF);
-	return r;
+		if (p->maps && await_go(p->sync) < 0)
+			_exit(1);
+		return 0;
+	}
+	return p->maps ? let_in(p, ret, e) : 1;
 }

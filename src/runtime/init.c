@@ -2,10 +2,10 @@
  * caller: files, the mount tree (a copy), user and credentials. Step by step:
  *
  *   1 join namespaces given by path
- *   2 host name, then the root: mounts, devices, terminal, masks; hooks in between. Its v1 cgroups are made
- *     meanwhile, and joined as late as may be
+ *   2 host name, then the root: mounts, devices, sysctls, terminal, masks; hooks in between. Its v1 cgroups
+ *     are made meanwhile, and joined as late as may be
  *   3 pivot_root: from here the host is out of sight
- *   4 sysctls, process attributes, the program is looked up
+ *   4 process attributes, the program is looked up
  *   5 ready: wait at the gate, then filter, capabilities, exec */
 #include "runtime/internal.h"
 #include "base/fd.h"
@@ -62,17 +62,6 @@ static int set_names(const struct oci_spec *s, struct err *e)
 	return 0;
 }
 
-/* Through the host's /proc: the container's may be anything (CVE-2025-52881). */
-static void set_oom_score(const struct oci_process *p)
-{
-	char text[32];
-
-	if (!p->oom_score_adj)
-		return;
-	snprintf(text, sizeof text, "%lld", (long long)*p->oom_score_adj);
-	(void)fs_write(AT_FDCWD, "/proc/self/oom_score_adj", text);
-}
-
 /* The caller runs the hooks that belong to its namespaces while we wait. */
 static int runtime_hooks(struct init_plan *ip, struct err *e)
 {
@@ -100,8 +89,7 @@ static int make_terminal(struct init_plan *ip, int rootfd, struct err *e)
 	if (r == 0)
 		r = console_bind(rootfd, slave, e);
 	if (r == 0)
-		r = ip->a->console_socket ? console_send(ip->a->console_socket, master, e)
-					  : sync_send(ip->sync, SYNC_CONSOLE, 0, master);
+		r = sync_send(ip->sync, SYNC_CONSOLE, 0, master);
 	if (r == 0) {
 		/* Stays open until it has become the process's stdio. */
 		ip->process.stdio[0] = ip->process.stdio[1] = ip->process.stdio[2] = TAKE_FD(slave);
@@ -124,16 +112,21 @@ static int build_root(struct init_plan *ip, struct err *e)
 {
 	const struct oci_spec *s = ip->a->spec;
 	_cleanup_close_ int rootfd = -EBADF, null = -EBADF;
-	int r = rootfs_prepare(s, ip->a->bundle, &rootfd, e);
+	int r = rootfs_prepare(s, ip->a->bundle, ip->process.userns, &rootfd, e);
 
+	if (r == 0 && ip->process.userns)
+		r = userns_become_root(&ip->process.p->user, ip->process.outlive, e);
 	if (r == 0 && s->masked_paths) {
 		null = masks_null(e);
 		r = null < 0 ? null : 0;
 	}
 	if (r == 0)
-		r = mounts_apply(s, ip->a->bundle, ip->cg, rootfd, enter_group, ip, e);
+		r = mounts_apply(s, ip->a->bundle, ip->sources, ip->cg, rootfd, enter_group, ip, e);
 	if (r == 0)
 		r = devices_setup(s, rootfd, e);
+	/* A procfs of our own: in a user namespace it is refused once parts of the container's are masked. */
+	if (r == 0)
+		r = sysctl_apply(s, e);
 	if (r == 0)
 		r = make_cwd(rootfd, ip->process.p->cwd, e);
 	if (r == 0)
@@ -148,9 +141,7 @@ static int build_root(struct init_plan *ip, struct err *e)
 		r = masks_apply(s, rootfd, null, e);
 	if (r == 0)
 		r = rootfs_finish(s, rootfd, e);
-	if (r == 0)
-		r = rootfs_pivot(rootfd, s->rootfs_propagation, ip->a->no_pivot, e);
-	return r == 0 ? sysctl_apply(s, e) : r;
+	return r == 0 ? rootfs_pivot(rootfd, s->rootfs_propagation, ip->a->no_pivot, e) : r;
 }
 
 /* Whoever opens the gate gets what becomes of the exec. */
@@ -179,11 +170,14 @@ _noreturn_ void init_run(struct init_plan *ip)
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	r = fd_cloexec_from(3);
 	if (r == 0)
-		r = ns_join(ip->ns_fds, &e);
+		r = ns_join(ip->ns_fds, false, &e);
+	/* The container's root may write neither to its groups nor to the clocks of its first process. */
+	if (r == 0 && ip->process.userns)
+		r = enter_group(ip, &e);
+	if (ip->process.userns)
+		(void)prctl(PR_SET_DUMPABLE, 0);
 	if (r == 0)
 		r = set_names(ip->a->spec, &e);
-	if (r == 0)
-		set_oom_score(ip->process.p);
 	if (r == 0)
 		r = build_root(ip, &e);
 	if (r == 0)

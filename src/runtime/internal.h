@@ -27,6 +27,7 @@ struct rt_container {
 	struct cgroup *cg;
 	int gate;			/* to the waiting init, until it is started */
 	int join_flags;			/* CLONE_NEW* that an exec joins */
+	bool userns;			/* another user namespace than the caller's */
 	bool outlive;			/* processes do not die with the caller */
 	bool no_process;		/* the configuration has none: nothing to start */
 	bool oom;			/* seen before the cgroup was removed */
@@ -95,27 +96,49 @@ int gate_release(int fd, const struct rt_container *c, pid_t pid, struct err *e)
 /* Opens those to join: the caller's descriptors win over paths; -EBADF = none. *ret_flags: CLONE_NEW* of
  * those that the clone makes. */
 int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags, struct err *e);
-int ns_join(const int fds[_OCI_NS_MAX], struct err *e);		/* all but the pid namespace */
+/* Joins them; pid: the pid namespace too, for children made from then on. */
+int ns_join(const int fds[_OCI_NS_MAX], bool pid, struct err *e);
+/* Whether another process has to join them, one that then makes the init. */
+bool ns_join_first(const int fds[_OCI_NS_MAX], uint64_t flags);
 /* Makes those that the process makes itself, once it is in its cgroup. */
 int ns_make_late(const struct oci_spec *s, struct err *e);
 int ns_join_flags(const struct oci_spec *s);	/* for rt_container.join_flags */
+/* Of those flags: what an exec has to join of a container with a user namespace. */
+int ns_join_needed(int flags, pid_t init);
+
+/* --- userns.c --- */
+
+struct id_maps { const struct oci_id_maps *uids, *gids; };
+/* Whether the container has a user namespace that is not the caller's. */
+bool userns_other(const struct oci_spec *s);
+/* Writes the maps of a process in a new user namespace. */
+int userns_map(pid_t pid, const struct id_maps *m, struct err *e);
+/* A user namespace without processes, for idmapped mounts. */
+int userns_new(const struct id_maps *m, int *ret, struct err *e);
+int userns_become_root(const struct oci_user *u, bool outlive, struct err *e);
+/* process_give_stdio() to a uid of the user namespace of process pid. */
+void userns_give_stdio(pid_t pid, const int stdio[3], uint32_t uid);
 
 /* --- fork.c --- */
 
 struct fork_plan {
 	uint64_t flags;		/* CLONE_NEW* of the new process */
 	int cgroup_fd;		/* cgroup v2 directory it starts in; -EBADF = none */
-	int join_fd; /* namespaces to join first: a pidfd or a namespace descriptor; -EBADF = none */
+	int join_fd;		/* a process whose namespaces are joined first; -EBADF = none */
 	int join_flags;		/* CLONE_NEW* to join */
-	pid_t join_pid;		/* of the process, if join_fd is a pidfd; else 0 */
-	int sync;		/* the child's end, needed with join_fd */
+	const int *join_fds;	/* instead: of _OCI_NS_MAX namespaces; NULL = none */
+	pid_t join_pid;		/* of join_fd */
+	const struct id_maps *maps;	/* of a new user namespace; NULL = none */
+	const int64_t *oom_score_adj;	/* NULL = leave */
+	int sync;		/* the child's end */
 	int sync_parent;	/* the caller's end */
 	int *keep;		/* from 3 on, the new process has these open and no others; reordered */
 	size_t n_keep;
 };
 /* 0 in the new process, 1 in the caller, -errno. The new process is a child of the caller in any case. Its
- * /proc files are closed to other processes (PR_SET_DUMPABLE) until it executes a program. */
-int rt_fork(const struct fork_plan *p, struct proc *ret);
+ * /proc files are closed to other processes (PR_SET_DUMPABLE) until it executes a program; in a new user
+ * namespace that is left to it. */
+int rt_fork(const struct fork_plan *p, struct proc *ret, struct err *e);
 
 /* --- process.c: the last steps, the same for an init and for an exec --- */
 
@@ -126,8 +149,9 @@ struct process_plan {
 	const struct seccomp_prog *seccomp;
 	int stdio[3];
 	int preserve_fds;
-	bool outlive;
+	bool outlive, userns;
 	int sync;		/* set at the end: where the filter's listener goes */
+	int host_proc;		/* for labels in a user namespace; -EBADF = not needed */
 	int lsm_fd;		/* of process_prepare, for process_exec */
 };
 /* Of a container whose configuration has none: it can be created, not started. */
@@ -138,12 +162,16 @@ int *process_keep_fds(const struct process_plan *pp, const int *fds, size_t n, s
 int process_prepare(struct process_plan *pp, char **ret_path, struct err *e);
 /* Filter, final capabilities, exec. Returns only on failure. */
 int process_exec(const struct process_plan *pp, const char *path, struct err *e);
+/* Pipes and terminals among them become the user's: /dev/stdout must open again. */
+void process_give_stdio(const int stdio[3], uid_t uid);
 /* Resolves argv[0] in $PATH of the container, as its user. */
 int command_lookup(const struct oci_process *p, char **ret, struct err *e);
 
-int caps_from_spec(const struct oci_caps *c, struct cap_sets *ret);
+/* userns: for a user namespace, in which the process will have them all. */
+int caps_from_spec(const struct oci_caps *c, bool userns, struct cap_sets *ret);
 /* Applies all but the final capset; CAP_SYS_ADMIN is kept until caps_finish, for the seccomp filter. */
-int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool *ret_kept, struct err *e);
+int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool userns, bool *ret_kept,
+		 struct err *e);
 int caps_finish(const struct cap_sets *c);
 /* All but a lower limit of open files, which rlimits_apply_files() sets last: until then we need some of our
  * own, more than the container's program may have. */
@@ -157,8 +185,10 @@ bool lsm_apparmor_on(void);
 bool lsm_selinux_on(void);
 /* Labels that this host knows nothing of are refused. */
 int lsm_check(const struct oci_process *p, const char *mount_label, struct err *e);
-/* Opens what lsm_apply() writes to, while that may still be done; -EBADF = nothing to write. */
-int lsm_open(const struct oci_process *p, int *ret, struct err *e);
+bool lsm_wanted(const struct oci_process *p);
+/* Opens what lsm_apply() writes to, while that may still be done; -EBADF = nothing to write. host_proc: the
+ * host's /proc; -EBADF = a private one is made. */
+int lsm_open(const struct oci_process *p, int host_proc, int *ret, struct err *e);
 int lsm_apply(const struct oci_process *p, int fd, struct err *e);
 void listener_copy(struct rt_container *c, const struct json *profile);
 /* Whether a filter that notifies has somebody to notify. */
@@ -175,6 +205,7 @@ struct init_plan {
 	bool in_group;
 	struct process_plan process;
 	int ns_fds[_OCI_NS_MAX];	/* namespaces to join, -EBADF = none */
+	int *sources;			/* of sources_open() */
 	int sync;
 	int start_listen_fd;		/* <= 0: the gate is sync */
 };
@@ -182,17 +213,19 @@ _noreturn_ void init_run(struct init_plan *ip);
 
 /* --- the root file system --- */
 
-int rootfs_prepare(const struct oci_spec *s, const char *bundle, int *ret_rootfd, struct err *e);
+int rootfs_prepare(const struct oci_spec *s, const char *bundle, bool userns, int *ret_rootfd, struct err *e);
+/* MS_SLAVE or MS_PRIVATE: of everything that comes from the host. */
+unsigned long rootfs_base_propagation(const struct oci_spec *s);
 int rootfs_finish(const struct oci_spec *s, int rootfd, struct err *e);		/* propagation, read-only */
 int rootfs_pivot(int rootfd, const char *propagation, bool no_pivot, struct err *e);
 /* An O_PATH descriptor of a mount target, made if it is missing; dir says as what. /proc, /sys and /dev
  * must be real directories. *ret_created may be NULL. */
 int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, struct err *e);
 
-/* enter: brings the process into its cgroup, if it is not yet there. Called before what shows the group, or
- * takes memory. */
-int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd,
-		 int (*enter)(void *arg, struct err *e), void *arg, struct err *e);
+/* sources: of sources_open(). enter: brings the process into its cgroup, if it is not yet there. Called
+ * before what shows the group, or takes memory. */
+int mounts_apply(const struct oci_spec *s, const char *bundle, const int *sources, const struct cgroup *cg,
+		 int rootfd, int (*enter)(void *arg, struct err *e), void *arg, struct err *e);
 int devices_setup(const struct oci_spec *s, int rootfd, struct err *e);
 /* A detached mount of the host's null device, for masks_apply. */
 int masks_null(struct err *e);
@@ -220,6 +253,20 @@ int mount_new_fs(const char *type, const char *source, char *const *data, uint64
 /* A detached copy of the mount at an O_PATH descriptor. */
 int mount_clone(int fd, bool recursive);
 int mount_attach(int mnt, int target);
+
+bool mount_is_bind(const struct oci_mount *m, const struct mount_opts *o);
+/* Names the mount in front of why it failed. Returns r. */
+int mount_failed(const struct oci_mount *m, int r, const struct err *why, struct err *e);
+
+/* --- mount_source.c --- */
+
+/* A detached mount of the source of a bind mount. */
+int source_open(const char *bundle, const struct oci_mount *m, const struct mount_opts *o, struct err *e);
+/* Makes in the caller what the init could not: the sources of idmapped mounts, and with a user namespace
+ * those of all bind mounts, if the caller may. One descriptor for each mount of the configuration, -EBADF =
+ * left to the init; NULL = all are. */
+int sources_open(const struct oci_spec *s, const char *bundle, bool userns, int **ret, struct err *e);
+void sources_close(const struct oci_spec *s, int *sources);
 
 /* --- the rest --- */
 

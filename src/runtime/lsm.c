@@ -1,5 +1,6 @@
 /* AppArmor and SELinux: what the process becomes with its exec. The label is written through a private
- * procfs: never into what the image calls /proc (CVE-2019-16884, CVE-2025-52881). */
+ * procfs: never into what the image calls /proc (CVE-2019-16884, CVE-2025-52881). In a user namespace the
+ * kernel refuses one where parts of the container's are masked; the host's does, opened by the caller. */
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -60,15 +61,21 @@ static int open_attr(int proc, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-int lsm_open(const struct oci_process *p, int *ret, struct err *e)
+bool lsm_wanted(const struct oci_process *p)
 {
-	_cleanup_close_ int proc = -EBADF;
-	int fd = -ENOENT;
+	return wanted(p->apparmor) || wanted(p->selinux);
+}
+
+int lsm_open(const struct oci_process *p, int host_proc, int *ret, struct err *e)
+{
+	_cleanup_close_ int made = -EBADF;
+	int fd = -ENOENT, proc = host_proc;
 
 	*ret = -EBADF;
-	if (!wanted(p->apparmor) && !wanted(p->selinux))
+	if (!lsm_wanted(p))
 		return 0;
-	proc = mount_new_fs("proc", "proc", NULL, 0, e);
+	if (proc < 0)
+		proc = made = mount_new_fs("proc", "proc", NULL, 0, e);
 	if (proc < 0)
 		return proc;
 	/* The older file is shared by all modules; AppArmor has its own since Linux 5.8. */

@@ -20,6 +20,7 @@ struct mount_ctx {
 	const char *bundle;
 	const struct cgroup *cg;
 	int rootfd;
+	const int *sources;		/* NULL = none is open */
 	int (*enter)(void *arg, struct err *e);
 	void *enter_arg;
 };
@@ -94,20 +95,16 @@ static int set_options(int mnt, uint64_t set, uint64_t clear, const struct mount
 static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o,
 		      struct err *e)
 {
-	_cleanup_free_ char *source = NULL;
-	_cleanup_close_ int from = -EBADF, mnt = -EBADF;
+	int made = c->sources ? c->sources[m - c->spec->mounts.v] : -EBADF;
+	_cleanup_close_ int mnt = made >= 0 ? fcntl(made, F_DUPFD_CLOEXEC, 3)
+					    : source_open(c->bundle, m, o, e);
 	struct stat st;
 	int r;
 
-	if (str_empty(m->source))
-		return err_msg(e, ERR_INVALID, 0, "a bind mount needs a source");
-	source = path_is_absolute(m->source) ? xstrdup(m->source) : path_join(c->bundle, m->source);
-	from = open(source, O_PATH | O_CLOEXEC);
-	if (from < 0 || fstat(from, &st) < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "source '%s'", source);
-	mnt = mount_clone(from, o->recursive);
 	if (mnt < 0)
-		return err_set(e, ERR_SYSTEM, mnt, "source '%s'", source);
+		return mnt;
+	if (fstat(mnt, &st) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "source '%s'", m->source);
 	r = attach(c, mnt, m->destination, S_ISDIR(st.st_mode), e);
 	return r < 0 ? r : set_options(mnt, o->set, o->clear, o, e);
 }
@@ -225,7 +222,7 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 
 	if (r < 0)
 		return r;
-	if (c->cg->n == 0)
+	if (!c->cg || c->cg->n == 0)
 		return err_msg(e, ERR_SYSTEM, -ENOENT, "this host has no cgroup file system");
 	if (c->cg->unified) {
 		mnt = clone_group(c->cg, &c->cg->h[0]);
@@ -275,7 +272,7 @@ static int mount_one(struct mount_ctx *c, const struct oci_mount *m, struct err 
 		r = check_destination(m, &o, e);
 	if (r < 0)
 		return r;
-	if (o.bind || streq(m->type, "bind")) {
+	if (mount_is_bind(m, &o)) {
 		o.bind = true;
 		return mount_bind(c, m, &o, e);
 	}
@@ -286,10 +283,24 @@ static int mount_one(struct mount_ctx *c, const struct oci_mount *m, struct err 
 	return mount_fs(c, m, &o, e);
 }
 
-int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgroup *cg, int rootfd,
-		 int (*enter)(void *arg, struct err *e), void *arg, struct err *e)
+bool mount_is_bind(const struct oci_mount *m, const struct mount_opts *o)
 {
-	struct mount_ctx c = { s, bundle, cg, rootfd, enter, arg };
+	return o->bind || streq(m->type, "bind");
+}
+
+int mount_failed(const struct oci_mount *m, int r, const struct err *why, struct err *e)
+{
+	return err_msg(e, why->kind, r, "error mounting \"%s\" to rootfs at \"%s\": %s",
+		       m->source ? m->source
+		       : m->type ? m->type
+				 : "",
+		       m->destination, err_text(why));
+}
+
+int mounts_apply(const struct oci_spec *s, const char *bundle, const int *sources, const struct cgroup *cg,
+		 int rootfd, int (*enter)(void *arg, struct err *e), void *arg, struct err *e)
+{
+	struct mount_ctx c = { s, bundle, cg, rootfd, sources, enter, arg };
 
 	for (size_t i = 0; i < s->mounts.n; i++) {
 		const struct oci_mount *m = &s->mounts.v[i];
@@ -297,11 +308,7 @@ int mounts_apply(const struct oci_spec *s, const char *bundle, const struct cgro
 		int r = mount_one(&c, m, &why);
 
 		if (r < 0)
-			return err_msg(e, why.kind, r, "error mounting \"%s\" to rootfs at \"%s\": %s",
-				       m->source ? m->source
-				       : m->type ? m->type
-						 : "",
-				       m->destination, err_text(&why));
+			return mount_failed(m, r, &why, e);
 	}
 	return 0;
 }

@@ -1,6 +1,10 @@
 /* The namespaces of a container. Most are made by the clone that makes the init, or joined by it before it
  * does anything else. Two it makes itself: the cgroup namespace, whose root is the group that it has joined
- * by then, and the time namespace, whose clocks can be set only before anybody is in it. */
+ * by then, and the time namespace, whose clocks can be set only before anybody is in it.
+ *
+ * Some can be joined only by another process, before it makes the init: a pid namespace, which takes effect
+ * for children; a user namespace, to which the others that are made are to belong; and any when a user
+ * namespace is made, as nobody can join those of the host from inside of it. */
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -9,12 +13,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/stat.h>
 
 static const struct { int flag; bool late; } kinds[_OCI_NS_MAX] = {
 	[OCI_NS_MNT] = { CLONE_NEWNS, false }, [OCI_NS_PID] = { CLONE_NEWPID, false },
 	[OCI_NS_NET] = { CLONE_NEWNET, false }, [OCI_NS_IPC] = { CLONE_NEWIPC, false },
 	[OCI_NS_UTS] = { CLONE_NEWUTS, false }, [OCI_NS_CGROUP] = { CLONE_NEWCGROUP, true },
-	[OCI_NS_TIME] = { CLONE_NEWTIME, true },
+	[OCI_NS_TIME] = { CLONE_NEWTIME, true }, [OCI_NS_USER] = { CLONE_NEWUSER, false },
 };
 
 int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags, struct err *e)
@@ -27,6 +32,8 @@ int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_
 		fds[i] = -EBADF;
 		if (given >= 0) {
 			fds[i] = fcntl(given, F_DUPFD_CLOEXEC, 3);
+		} else if (i == OCI_NS_USER && ns->path && !userns_other(a->spec)) {
+			continue;	/* the kernel refuses what would change nothing */
 		} else if (ns->path) {
 			fds[i] = open(ns->path, O_RDONLY | O_CLOEXEC);
 		} else {
@@ -41,13 +48,44 @@ int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_
 	return 0;
 }
 
-int ns_join(const int fds[_OCI_NS_MAX], struct err *e)
+bool ns_join_first(const int fds[_OCI_NS_MAX], uint64_t flags)
 {
+	bool any = false;
+
 	for (int i = 0; i < _OCI_NS_MAX; i++)
-		if (fds[i] >= 0 && i != OCI_NS_PID && setns(fds[i], kinds[i].flag) < 0)
-			return err_set(e, ERR_SYSTEM, -errno, "join the %s namespace",
-				       oci_ns_name((enum oci_ns)i));
-	return 0;
+		any |= fds[i] >= 0;
+	return fds[OCI_NS_PID] >= 0 || fds[OCI_NS_USER] >= 0 || (any && flags & CLONE_NEWUSER);
+}
+
+static int join_one(int fd, int i, struct err *e)
+{
+	return setns(fd, kinds[i].flag) < 0 ? err_set(e, ERR_SYSTEM, -errno, "join the %s namespace",
+						      oci_ns_name((enum oci_ns)i))
+					    : 0;
+}
+
+int ns_join(const int fds[_OCI_NS_MAX], bool pid, struct err *e)
+{
+	bool later[_OCI_NS_MAX] = { false };
+	int r = 0;
+
+	/* Those of the host's user namespace have to be joined first, those of the joined one after it. */
+	for (int i = 0; r == 0 && i < _OCI_NS_MAX; i++) {
+		if (fds[i] < 0 || i == OCI_NS_USER || (i == OCI_NS_PID && !pid))
+			continue;
+		r = join_one(fds[i], i, e);
+		if (r == -EPERM && fds[OCI_NS_USER] >= 0) {
+			err_clear(e);
+			later[i] = true;
+			r = 0;
+		}
+	}
+	if (r == 0 && fds[OCI_NS_USER] >= 0)
+		r = join_one(fds[OCI_NS_USER], OCI_NS_USER, e);
+	for (int i = 0; r == 0 && i < _OCI_NS_MAX; i++)
+		if (later[i])
+			r = join_one(fds[i], i, e);
+	return r;
 }
 
 static int set_clocks(const struct oci_time_offset *offsets, struct err *e)
@@ -103,7 +141,27 @@ int ns_join_flags(const struct oci_spec *s)
 
 	/* These whether or not they are its own: the caller's may be others than they were at create. */
 	for (int i = 0; i < _OCI_NS_MAX; i++)
-		if (i != OCI_NS_TIME)
+		if (i != OCI_NS_TIME && (i != OCI_NS_USER || userns_other(s)))
 			flags |= kinds[i].flag;
+	return flags;
+}
+
+/* The caller may have no right to join again what the container shares with him. */
+int ns_join_needed(int flags, pid_t init)
+{
+	static const char *const files[_OCI_NS_MAX] = {
+		[OCI_NS_MNT] = "mnt", [OCI_NS_PID] = "pid", [OCI_NS_NET] = "net", [OCI_NS_IPC] = "ipc",
+		[OCI_NS_UTS] = "uts", [OCI_NS_CGROUP] = "cgroup", [OCI_NS_TIME] = "time",
+		[OCI_NS_USER] = "user",
+	};
+
+	for (int i = 0; i < _OCI_NS_MAX; i++) {
+		_cleanup_free_ char *own = xasprintf("/proc/self/ns/%s", files[i]),
+				    *its = xasprintf("/proc/%d/ns/%s", init, files[i]);
+		struct stat a, b;
+
+		if (stat(own, &a) == 0 && stat(its, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev)
+			flags &= ~kinds[i].flag;
+	}
 	return flags;
 }

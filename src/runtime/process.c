@@ -18,18 +18,19 @@
 static char root_dir[] = "/", *no_args[] = { NULL };
 const struct oci_process process_none = { .args = no_args, .cwd = root_dir };
 
-/* stdio of a user other than root must be openable again (/dev/stdout): the pipe or pty is given to it. */
-static void give_stdio(const struct oci_user *u)
+void process_give_stdio(const int stdio[3], uid_t uid)
 {
 	struct stat st;
 
-	for (int fd = 0; fd < 3; fd++) {
-		if (fstat(fd, &st) < 0 || st.st_uid == u->uid)
+	for (int i = 0; i < 3; i++) {
+		int fd = stdio[i];
+
+		if (fstat(fd, &st) < 0 || st.st_uid == uid)
 			continue;
 		if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
 			continue;
 		if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(fd)))
-			(void)!fchown(fd, u->uid, (gid_t)-1);
+			(void)!fchown(fd, uid, (gid_t)-1);
 	}
 }
 
@@ -76,14 +77,15 @@ static int bad_cwd(const char *cwd, int r, struct err *e)
 
 static int enter(const struct process_plan *pp, struct err *e)
 {
+	static const int stdio[] = { 0, 1, 2 };
 	const struct oci_process *p = pp->p;
 	int r = chdir(p->cwd) < 0 ? -errno : 0;
 	bool again = r == -EACCES || r == -EPERM, kept;
 
 	if (r < 0 && !again)
 		return bad_cwd(p->cwd, r, e);
-	give_stdio(&p->user);
-	r = caps_prepare(&pp->caps, &p->user, &kept, e);
+	process_give_stdio(stdio, p->user.uid);
+	r = caps_prepare(&pp->caps, &p->user, pp->userns, &kept, e);
 	if (r < 0)
 		return r;
 	/* A directory that root may not enter (NFS, FUSE) may be the user's own. */
@@ -97,13 +99,14 @@ static int enter(const struct process_plan *pp, struct err *e)
 
 int *process_keep_fds(const struct process_plan *pp, const int *fds, size_t n, size_t *ret_n)
 {
-	size_t total = n + 3 + (size_t)pp->preserve_fds;
+	size_t total = n + 4 + (size_t)pp->preserve_fds;
 	int *keep = new_array(int, total);
 
 	memcpy(keep, fds, n * sizeof *keep);
 	memcpy(keep + n, pp->stdio, sizeof pp->stdio);
+	keep[n + 3] = pp->host_proc;
 	for (int i = 0; i < pp->preserve_fds; i++)
-		keep[n + 3 + (size_t)i] = 3 + i;
+		keep[n + 4 + (size_t)i] = 3 + i;
 	*ret_n = total;
 	return keep;
 }
@@ -125,7 +128,8 @@ int process_prepare(struct process_plan *pp, char **ret_path, struct err *e)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot set the personality");
 	r = sched_apply(p, e);
 	if (r == 0)
-		r = lsm_open(p, &pp->lsm_fd, e);
+		r = lsm_open(p, pp->host_proc, &pp->lsm_fd, e);
+	fd_close(&pp->host_proc);
 	if (r < 0)
 		return r;
 	umask(p->user.umask ? (mode_t)(*p->user.umask & 0777) : 022);

@@ -37,7 +37,14 @@ static bool is_mount_root(int fd)
 	       (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
-int rootfs_prepare(const struct oci_spec *s, const char *bundle, int *ret_rootfd, struct err *e)
+/* Nothing done here may reach the host. Slave keeps what the host mounts later below a bind mount visible;
+ * "shared" is given at the end, to the new root only. */
+unsigned long rootfs_base_propagation(const struct oci_spec *s)
+{
+	return propagation_flag(s->rootfs_propagation) & MS_PRIVATE ? MS_PRIVATE : MS_SLAVE;
+}
+
+int rootfs_prepare(const struct oci_spec *s, const char *bundle, bool userns, int *ret_rootfd, struct err *e)
 {
 	_cleanup_free_ char *path = path_is_absolute(s->root.path) ? xstrdup(s->root.path)
 								   : path_join(bundle, s->root.path);
@@ -48,14 +55,13 @@ int rootfs_prepare(const struct oci_spec *s, const char *bundle, int *ret_rootfd
 	if (!str_empty(s->rootfs_propagation) && !flag)
 		return err_msg(e, ERR_INVALID, 0, "linux.rootfsPropagation: unknown value '%s'",
 			       s->rootfs_propagation);
-	/* Nothing done here may reach the host. Slave keeps what the host mounts later below a bind mount
-	 * visible; "shared" is given at the end, to the new root only. */
-	if (mount(NULL, "/", NULL, flag & MS_PRIVATE ? MS_PRIVATE | MS_REC : MS_SLAVE | MS_REC, NULL) < 0)
+	if (mount(NULL, "/", NULL, rootfs_base_propagation(s) | MS_REC, NULL) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot detach the mount tree from the host's");
 	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "invalid rootfs: '%s'", path);
-	if (!is_mount_root(fd)) {
+	/* In a user namespace the mounts of the host are locked in their places. */
+	if (userns || !is_mount_root(fd)) {
 		mnt = mount_clone(fd, true);
 		r = mnt < 0 ? mnt : mount_attach(mnt, fd);
 		if (r < 0)

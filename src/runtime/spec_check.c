@@ -28,6 +28,29 @@ static int check_paths(const char *what, char *const *paths, struct err *e)
 	return 0;
 }
 
+static int check_user_ns(const struct oci_spec *s, struct err *e)
+{
+	const struct oci_user *u = &(s->process ? s->process : &process_none)->user;
+	const struct oci_namespace *ns = &s->ns[OCI_NS_USER];
+	bool none = !s->uids.n && !s->gids.n;
+	uint32_t id;
+
+	if (!ns->given)
+		return none ? 0
+			    : err_msg(e, ERR_INVALID, 0, "linux.%s: given without a user namespace",
+				      s->uids.n ? "uidMappings" : "gidMappings");
+	if (ns->path)
+		return 0;	/* it has its maps already */
+	if (!s->uids.n || !s->gids.n)
+		return err_msg(e, ERR_INVALID, 0, "linux.%s: a new user namespace needs them",
+			       s->uids.n ? "gidMappings" : "uidMappings");
+	if (!oci_id_maps_find(&s->uids, u->uid, &id))
+		return err_msg(e, ERR_INVALID, 0, "process.user.uid: %u is not in linux.uidMappings", u->uid);
+	if (!oci_id_maps_find(&s->gids, u->gid, &id))
+		return err_msg(e, ERR_INVALID, 0, "process.user.gid: %u is not in linux.gidMappings", u->gid);
+	return 0;
+}
+
 static int check_times(const struct oci_spec *s, struct err *e)
 {
 	const struct oci_namespace *ns = &s->ns[OCI_NS_TIME];
@@ -52,6 +75,8 @@ int spec_check(const struct oci_spec *s, struct err *e)
 	if ((!str_empty(s->hostname) || !str_empty(s->domainname)) && !s->ns[OCI_NS_UTS].given)
 		return err_msg(e, ERR_INVALID, 0, "hostname: cannot be set without a uts namespace");
 	r = lsm_check(s->process ? s->process : &process_none, s->mount_label, e);
+	if (r == 0)
+		r = check_user_ns(s, e);
 	if (r == 0)
 		r = check_times(s, e);
 	if (r == 0)

@@ -20,7 +20,7 @@ static const struct { const char *name; bool prefix; enum oci_ns ns; } namespace
 	{ "kernel.msgmni", false, OCI_NS_IPC }, { "kernel.sem", false, OCI_NS_IPC },
 	{ "kernel.shmall", false, OCI_NS_IPC }, { "kernel.shmmax", false, OCI_NS_IPC },
 	{ "kernel.shmmni", false, OCI_NS_IPC }, { "kernel.shm_rmid_forced", false, OCI_NS_IPC },
-	{ "kernel.domainname", false, OCI_NS_UTS },
+	{ "kernel.domainname", false, OCI_NS_UTS }, { "user.", true, OCI_NS_USER },
 };
 
 int sysctl_check(const struct oci_spec *s, const char *key, struct err *e)

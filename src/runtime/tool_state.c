@@ -204,6 +204,7 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 	c->outlive = true;
 	c->no_process = !spec->process;
 	c->join_flags = ns_join_flags(spec);
+	c->userns = userns_other(spec);
 	if (alive(s))
 		(void)proc_open(s->pid, &c->init);
 	c->unit = xstrdup(json_get_str(s->doc, "unit"));

@@ -341,7 +341,7 @@ def test_features(rt):
     f = json.loads(rt("features").stdout)
     assert f["ociVersionMin"].startswith("1.0") and f["ociVersionMax"] >= "1.2"
     assert set(HOOKS) <= set(f["hooks"]) and {"bind", "ro", "tmpcopyup"} <= set(f["mountOptions"])
-    assert {"mount", "pid", "network", "uts", "ipc", "cgroup", "time"} <= set(f["linux"]["namespaces"])
+    assert {"mount", "pid", "network", "uts", "ipc", "cgroup", "time", "user"} <= set(f["linux"]["namespaces"])
 
 
 # --- scheduling, personality, labels, notifications ---
@@ -615,3 +615,152 @@ def test_time_offsets_that_cannot_be(rt, offsets, path):
     rt.config["linux"]["timeOffsets"] = offsets
     rt.write()
     refused(rt)
+
+
+# --- user namespaces ---
+
+def test_user_namespace(rt):
+    """Ids inside and outside, of files too; the others of the container's namespaces are its own."""
+    rt.in_user_namespace()
+    caps = {k: ["CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_NET_ADMIN"] for k in ("bounding", "effective", "permitted")}
+    script = "cat /proc/self/uid_map /proc/self/gid_map; id -u; id -G; touch /tmp/mine; busybox ip link set lo up && echo up"
+    out = output(rt, "sh", "-c", script, capabilities=caps, user={"uid": 0, "gid": 0, "additionalGids": [7, 8]})
+    assert [x.split() for x in out.splitlines()] == [["0", "100000", "65536"]] * 2 + [["0"], ["0", "7", "8"], ["up"]]
+    st = os.stat(rt.bundle / "rootfs/tmp/mine")
+    assert (st.st_uid, st.st_gid) == (100000, 100000)
+    out = output(rt, "busybox", "grep", "CapEff", "/proc/self/status", capabilities=caps)
+    assert int(out.split()[1], 16) == 1 << 21 | 1 << 24 | 1 << 12
+    started(rt, "oci-userns", "sleep", "1000", user={"uid": 5, "gid": 6})
+    pid = json.loads(rt("state", "oci-userns").stdout)["pid"]
+    assert os.stat(f"/proc/{pid}").st_uid == 100005
+    script = "id -u; id -g; busybox readlink /proc/self/ns/user; touch /proc/self/uid_map 2>&1; echo 0 0 1 >/proc/self/uid_map"
+    p = rt("exec", "oci-userns", "sh", "-c", script)
+    assert p.stdout.split()[:3] == ["5", "6", os.readlink(f"/proc/{pid}/ns/user")] and "permi" in p.stderr.lower()
+    # Its root is nobody on the host, whatever capabilities it has.
+    (rt.bundle / "secret").write_text("secret")
+    os.chmod(rt.bundle / "secret", 0o600)
+    rt.config["mounts"].append({"destination": "/secret", "type": "bind", "source": str(rt.bundle / "secret"), "options": ["bind"]})
+    rt.write(["cat", "/secret"], capabilities={k: ["CAP_DAC_OVERRIDE"] for k in ("bounding", "effective", "permitted")})
+    p = rt("run", "oci-userns2")
+    assert p.returncode == 1 and "Permission denied" in p.stderr and not p.stdout
+
+
+def test_user_namespace_has_its_mounts_and_devices(rt, tmp_path):
+    """Devices are the host's, mounted; a source is reached that only the caller can reach; masks hold; the mounts of the
+    host cannot be uncovered or changed."""
+    private = tmp_path / "private"
+    (private / "data").mkdir(parents=True)
+    (private / "data/file").write_text("reached")
+    os.chown(private, 4321, 4321)
+    os.chmod(private, 0o700)
+    rt.config["linux"]["devices"] = [{"type": "c", "path": "/dev/my-null", "major": 1, "minor": 3}, {"type": "p", "path": "/dev/pipe", "uid": 5}]
+    rt.config["mounts"] += [{"destination": "/private", "type": "bind", "source": str(private / "data"), "options": ["rbind", "ro"]},
+                            {"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]}]
+    rt.config["linux"].update(maskedPaths=["/proc/meminfo", "/etc"], readonlyPaths=["/proc/sys"], sysctl={
+        "user.max_pid_namespaces": "77", "net.ipv4.ip_forward": "1", "kernel.msgmax": "4096"})
+    rt.config["root"]["readonly"] = True
+    rt.in_user_namespace()
+    script = ("cat /private/file; echo x >/dev/null && echo null; busybox stat -c %t:%T /dev/my-null /proc/meminfo; busybox stat -c %F:%u /dev/pipe;"
+              "cat /proc/sys/user/max_pid_namespaces /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax; touch /t/x; ls /etc;"
+              "for f in /private/x /x /etc/x; do touch $f || echo refused; done; mount -o remount,bind,rw / || echo locked")
+    out = output(rt, "sh", "-c", script)
+    assert out.split() == ["reachednull", "1:3", "1:3", "fifo:5", "77", "1", "4096"] + ["refused"] * 3 + ["locked"], out
+
+
+@pytest.mark.parametrize("maps, word", [
+    ({"uidMappings": []}, "linux.uidMappings"), ({"gidMappings": []}, "linux.gidMappings"),
+    ({"uidMappings": [{"containerID": 1, "hostID": 1, "size": 1}]}, "process.user.uid"),
+    ({"gidMappings": [{"containerID": 1, "hostID": 1, "size": 1}]}, "process.user.gid"),
+    ({"uidMappings": [{"containerID": 0, "hostID": 1, "size": 9}, {"containerID": 5, "hostID": 70, "size": 9}]}, "overlap"),
+    ({"uidMappings": [{"containerID": 0, "hostID": 1, "size": 0}]}, "linux.uidMappings[0].size"),
+    ({"uidMappings": [{"containerID": 0, "hostID": 4294967295, "size": 2}]}, "linux.uidMappings[0].size"),
+    ({"uidMappings": [{"containerID": 0, "size": 2}]}, "linux.uidMappings[0].hostID"),
+], ids=str)
+def test_id_mappings_that_cannot_be(rt, maps, word):
+    rt.in_user_namespace()
+    rt.config["linux"].update(maps)
+    rt.write()
+    assert word in refused(rt)
+
+
+def test_id_mappings_need_a_user_namespace(rt):
+    rt.config["linux"]["uidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 1}]
+    rt.write()
+    assert "linux.uidMappings" in refused(rt)
+    del rt.config["linux"]["uidMappings"]
+    rt.config["linux"]["sysctl"] = {"user.max_pid_namespaces": "77"}
+    rt.write()
+    assert "user namespace" in refused(rt)
+
+
+def test_user_namespace_joined(rt, tmp_path):
+    """By a container that makes other namespaces in it; and one of the host's that a new one makes use of."""
+    rt.in_user_namespace()
+    started(rt, "oci-owner")
+    pid = json.loads(rt("state", "oci-owner").stdout)["pid"]
+    second = Runtime(tmp_path / "second")
+    second.in_user_namespace()
+    spaces = second.config["linux"]["namespaces"]
+    for k in ("uidMappings", "gidMappings"):
+        del second.config["linux"][k]
+    spaces[-1]["path"] = f"/proc/{pid}/ns/user"
+    look = "for i in user net pid ipc; do busybox readlink /proc/self/ns/$i; done; id -u; echo x >/dev/null; touch /tmp/x"
+    try:
+        out = output(second, "sh", "-c", look).split()
+        its = {n: os.readlink(f"/proc/{pid}/ns/{n}") for n in ("user", "net", "pid", "ipc")}
+        assert out[0] == its["user"] and not {out[1], out[2], out[3]} & set(its.values()) and out[4] == "0"
+        assert os.stat(second.bundle / "rootfs/tmp/x").st_uid == 100000
+        for ns in spaces:   # all of a pod's: also the pid namespace
+            if ns["type"] in ("network", "pid", "ipc"):
+                ns["path"] = f"/proc/{pid}/ns/{ns['type'].replace('network', 'net')}"
+        assert output(second, "sh", "-c", look).split() == [*its.values(), "0"]
+        started(second, "oci-pod")
+        assert second("exec", "oci-pod", "sh", "-c", look).stdout.split() == [*its.values(), "0"]
+    finally:
+        for i in second.ids:
+            second("delete", "-f", i)
+
+
+def test_a_new_user_namespace_and_namespaces_of_the_host(rt):
+    holder = subprocess.Popen(["unshare", "-n", "-u", "-i", "sleep", "1000"])
+    try:
+        wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/ipc") != os.readlink("/proc/self/ns/ipc"))
+        rt.in_user_namespace()
+        rt.config["mounts"] = [m for m in rt.config["mounts"] if m["destination"] != "/sys"]
+        del rt.config["hostname"]
+        rt.config["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid"}, {"type": "user"}, {"type": "time"}] + [
+            {"type": t, "path": f"/proc/{holder.pid}/ns/{f}"} for t, f in (("network", "net"), ("uts", "uts"), ("ipc", "ipc"))]
+        look = "for i in net uts ipc user; do busybox readlink /proc/self/ns/$i; done"
+        started(rt, "oci-mixed", "sh", "-c", f"({look}) >/tmp/x; busybox mv /tmp/x /tmp/seen; sleep 1000")
+        wait_for((rt.bundle / "rootfs/tmp/seen").exists)
+        seen = (rt.bundle / "rootfs/tmp/seen").read_text().split()
+        assert seen[:3] == [os.readlink(f"/proc/{holder.pid}/ns/{n}") for n in ("net", "uts", "ipc")]
+        assert seen[3] != os.readlink("/proc/self/ns/user")
+        assert rt("exec", "oci-mixed", "sh", "-c", look).stdout.split() == seen
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_user_namespace_with_the_hosts_network(rt):
+    """Not listed, so inherited; exec comes from the same one. Time offsets and the score of the OOM killer too."""
+    rt.in_user_namespace()
+    rt.config["linux"]["namespaces"] = [{"type": t} for t in ("mount", "pid", "user", "uts", "time")]
+    rt.config["linux"]["timeOffsets"] = {"boottime": {"secs": 864000}}
+    rt.config["mounts"][-1] = {"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro"]}
+    own = int(open("/proc/self/oom_score_adj").read())
+    started(rt, "oci-hostnet", oomScoreAdj=own + 5)
+    look = "busybox readlink /proc/self/ns/net; cat /proc/self/oom_score_adj; cat /proc/self/timens_offsets"
+    out = rt("exec", "oci-hostnet", "sh", "-c", look).stdout.split()
+    assert out[:2] == [os.readlink("/proc/self/ns/net"), str(own + 5)] and out[-3:] == ["boottime", "864000", "0"]
+    assert float(rt("exec", "oci-hostnet", "cat", "/proc/uptime").stdout.split()[0]) > 864000
+    pid = json.loads(rt("state", "oci-hostnet").stdout)["pid"]
+    assert int(open(f"/proc/{pid}/oom_score_adj").read()) == own + 5
+
+
+def test_standard_streams_of_a_user_namespace_open_again(rt):
+    """/dev/stdout is a pipe of the host's root; for init and exec."""
+    rt.in_user_namespace()
+    assert output(rt, "sh", "-c", "echo again >/dev/stdout", user={"uid": 12, "gid": 12}) == "again\n"
+    started(rt, "oci-again", "sleep", "1000")
+    assert rt("exec", "-u", "7:7", "oci-again", "sh", "-c", "echo again >/dev/stdout").stdout == "again\n"

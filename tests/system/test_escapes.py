@@ -13,7 +13,7 @@ import time
 
 import pytest
 from conftest import BUILD, IMAGES, host_state, program, wait_for
-from test_runtime import Runtime, rt  # noqa: F401  (the fixture)
+from test_runtime import BOTH, Runtime, rt  # noqa: F401  (the fixture)
 
 ATTACK = BUILD / "tests/attack"
 SECRET = "insula-secret-of-the-host"
@@ -71,6 +71,7 @@ def leaked():
 PTRACE = pytest.mark.parametrize("caps", [[], ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]], ids=["no-caps", "ptrace"])
 
 
+@BOTH
 @PTRACE
 def test_cve_2019_5736_the_runtimes_program_cannot_be_overwritten(rt, caps):
     """exec of a script whose interpreter is /proc/self/exe runs the runtime itself inside the container. The attack is
@@ -87,6 +88,7 @@ def test_cve_2019_5736_the_runtimes_program_cannot_be_overwritten(rt, caps):
     assert (rt.bundle / "rootfs/tmp/found").read_text() == "ready\n0\n"
 
 
+@BOTH
 @PTRACE
 def test_cve_2016_9962_nothing_of_the_host_is_open_in_a_joining_process(rt, secret, leaked, caps):
     armed(rt, capabilities=all_caps(*caps))
@@ -96,6 +98,7 @@ def test_cve_2016_9962_nothing_of_the_host_is_open_in_a_joining_process(rt, secr
     assert p.returncode == 0, p.stdout.read()
 
 
+@BOTH
 @pytest.mark.parametrize("waiting", [False, True], ids=["making", "waiting"])
 def test_cve_2016_9962_nothing_of_the_host_is_open_in_a_created_container(rt, secret, leaked, waiting):
     """Seen from another container of the same pid namespace: while it is made, and with the capability to look into
@@ -118,6 +121,7 @@ def test_cve_2016_9962_nothing_of_the_host_is_open_in_a_created_container(rt, se
             second("delete", "-f", i)
 
 
+@BOTH
 @pytest.mark.parametrize("how", ["run", "exec"])
 def test_cve_2024_21626_no_working_directory_outside(rt, secret, leaked, how):
     """The working directory, or a symlink to it in the image, goes through a descriptor that was left open."""
@@ -135,6 +139,7 @@ def test_cve_2024_21626_no_working_directory_outside(rt, secret, leaked, how):
             assert p.returncode != 0 and SECRET not in p.stdout, cwd
 
 
+@BOTH
 def test_cve_2024_21626_no_program_outside(rt, leaked):
     """The same by the program's path: a descriptor of the host leads to one that the image does not have."""
     for n in range(3, 16):
@@ -143,6 +148,7 @@ def test_cve_2024_21626_no_program_outside(rt, leaked):
         assert p.returncode in (1, 126, 127) and not p.stdout
 
 
+@BOTH
 # --- capabilities and users ---
 
 def test_cve_2022_29162_no_capabilities_that_are_not_listed(rt):
@@ -164,6 +170,7 @@ def test_cve_2026_30892_users_are_whole_numbers(rt, user):
     assert p.returncode == 1 and "invalid user" in p.stderr and not p.stdout
 
 
+@BOTH
 # --- the root file system ---
 
 @pytest.mark.parametrize("what", ["symlink", "file", "link-chain"])
@@ -182,6 +189,7 @@ def test_cve_2019_19921_proc_and_sys_are_real_directories(rt, name, what):
     assert p.returncode != 0 and "not a real directory" in p.stderr
 
 
+@BOTH
 @pytest.mark.parametrize("destination, type_", [("/proc", "tmpfs"), ("/proc/self", "tmpfs"), ("/proc/sys", "bind"),
                                                 ("/x/../proc/1", "tmpfs"), ("//proc//", "bind")])
 def test_cve_2019_16884_nothing_is_mounted_over_proc(rt, destination, type_):
@@ -193,6 +201,7 @@ def test_cve_2019_16884_nothing_is_mounted_over_proc(rt, destination, type_):
     assert p.returncode != 0 and "/proc" in p.stderr and "cannot be mounted" in p.stderr
 
 
+@BOTH
 @pytest.mark.parametrize("where", ["", "/sys", "/self/attr", "/1"])
 def test_cve_2023_27561_nothing_is_mounted_over_proc_through_a_link_of_the_image(rt, where):
     """The destination is harmless, but the image has made it a link into /proc."""
@@ -204,6 +213,7 @@ def test_cve_2023_27561_nothing_is_mounted_over_proc_through_a_link_of_the_image
     assert p.returncode != 0 and "inside /proc" in p.stderr, p
 
 
+@BOTH
 def test_cve_2025_52881_kernel_parameters_and_attributes_go_to_the_kernel(rt):
     """Whatever an image makes of /proc/self, what is written reaches the process and nothing else."""
     trap = rt.bundle / "rootfs/trap"
@@ -253,6 +263,7 @@ class Swapper:
         self.p.wait()
 
 
+@BOTH
 @pytest.mark.parametrize("type_", ["bind", "tmpfs"])
 def test_cve_2021_30465_mount_targets_exchanged_for_links(rt, tmp_path, type_):
     """A volume shared with another container, which exchanges the next mount's target for a link to the host's root.
@@ -261,6 +272,7 @@ def test_cve_2021_30465_mount_targets_exchanged_for_links(rt, tmp_path, type_):
     for d in (shared / "a/in", outside, tmp_path / "source"):
         d.mkdir(parents=True)
     os.symlink("/" + "../" * 20 + str(outside).lstrip("/"), shared / "b")
+    rt.give(shared, outside, rt.bundle)
     rt.config["mounts"] += [
         {"destination": "/vol", "type": "bind", "source": str(shared), "options": ["rbind"]},
         {"destination": "/vol/a/in/deep/er", "type": type_, "source": str(tmp_path / "source"), "options": ["rbind"] if type_ == "bind" else []}]
@@ -276,6 +288,7 @@ def test_cve_2021_30465_mount_targets_exchanged_for_links(rt, tmp_path, type_):
     assert done
 
 
+@BOTH
 def test_masks_hold_when_the_images_null_is_something_else(rt):
     """CVE-2025-31133: /dev/null of the container is a link to what is worth reading; a mask takes the host's."""
     dev = rt.bundle / "rootfs/dev"
@@ -293,6 +306,7 @@ def test_masks_hold_when_the_images_null_is_something_else(rt):
     assert dev.exists()
 
 
+@BOTH
 def test_cve_2025_31133_a_null_of_the_image_that_is_a_link_is_refused(rt):
     rt.config["mounts"] = [m for m in rt.config["mounts"] if not m["destination"].startswith("/dev")]
     os.symlink("/proc/sysrq-trigger", rt.bundle / "rootfs/dev/null")
@@ -301,6 +315,7 @@ def test_cve_2025_31133_a_null_of_the_image_that_is_a_link_is_refused(rt):
     assert p.returncode != 0 and "/dev/null" in p.stderr
 
 
+@BOTH
 def test_cve_2026_41579_devices_are_not_made_through_a_link(rt, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()

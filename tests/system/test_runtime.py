@@ -13,7 +13,7 @@ from conftest import BUILD, program, wait_for
 class Runtime:
     def __init__(self, tmp):
         self.root, self.bundle = tmp / "state", tmp / "bundle"
-        self.ids, self.prefix = set(), []
+        self.ids, self.prefix, self.owner = set(), [], 0
         rootfs = self.bundle / "rootfs"
         for d in ("bin", "proc", "sys", "dev", "tmp", "etc"):
             (rootfs / d).mkdir(parents=True)
@@ -40,6 +40,23 @@ class Runtime:
         c["process"].update(process)
         (self.bundle / "config.json").write_text(json.dumps(c))
 
+    def in_user_namespace(self, first=100000):
+        """Its root is the host's user `first`, to whom the root file system is given."""
+        self.config["linux"]["namespaces"].append({"type": "user"})
+        for k in ("uidMappings", "gidMappings"):
+            self.config["linux"][k] = [{"containerID": 0, "hostID": first, "size": 65536}]
+        self.owner = first
+        self.give(self.bundle / "rootfs")
+
+    def give(self, *trees):
+        """They become the property of the container's root, who can go there."""
+        for d in self.bundle.parents:
+            if d.parent != pathlib.Path("/") and self.owner:
+                d.chmod(d.stat().st_mode | 0o111)
+        for t in trees:
+            for p in [t, *t.rglob("*")]:
+                os.lchown(p, self.owner, self.owner)
+
     def command(self, *args):
         return [*self.prefix, program("insula-runtime"), "--root", str(self.root), *map(str, args)]
 
@@ -59,9 +76,15 @@ class Runtime:
         return json.loads(self("state", cid).stdout)["status"]
 
 
+# Without and with a user namespace.
+BOTH = pytest.mark.parametrize("rt", ["plain", "userns"], indirect=True)
+
+
 @pytest.fixture
-def rt(tmp_path):
+def rt(tmp_path, request):
     r = Runtime(tmp_path)
+    if getattr(request, "param", None) == "userns":
+        r.in_user_namespace()
     yield r
     for i in r.ids:
         r("delete", "-f", i)

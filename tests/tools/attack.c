@@ -55,7 +55,7 @@ static bool known(int fd)
 
 static bool try_exe(const char *pid, const char *unused)
 {
-	char path[64];
+	char path[64], byte;
 	int fd;
 
 	(void)unused;
@@ -68,10 +68,13 @@ static bool try_exe(const char *pid, const char *unused)
 	for (size_t i = 0; i < n_kept; i++) {
 		snprintf(path, sizeof path, "/proc/self/fd/%d", kept[i]);
 		fd = open(path, O_WRONLY | O_CLOEXEC);
-		if (fd >= 0) {
+		/* A sealed copy in memory can be opened for writing, and not written to. */
+		if (fd >= 0 && pread(kept[i], &byte, 1, 0) == 1 && pwrite(fd, &byte, 1, 0) == 1) {
 			printf("the program of %s can be overwritten\n", pid);
 			return true;
 		}
+		if (fd >= 0)
+			close(fd);
 	}
 	return false;
 }

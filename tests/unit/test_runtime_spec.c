@@ -65,14 +65,16 @@ static void test_refuses(void **state)
 		"linux.resources.memory.limit: expected integer");
 	refused("", "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"pid\"}]",
 		"linux.namespaces[1]: namespace 'pid' is given twice");
-	refused("", "\"namespaces\":[{\"type\":\"user\"}]", "unknown namespace type");
+	refused("", "\"namespaces\":[{\"type\":\"users\"}]", "unknown namespace type 'users'");
 	refused("", "\"timeOffsets\":{\"realtime\":{\"secs\":1}}",
 		"linux.timeOffsets: unknown clock 'realtime'");
 	refused("", "\"timeOffsets\":{\"boottime\":{\"nanosecs\":1000000000}}",
 		"linux.timeOffsets.boottime.nanosecs: must be less than a second");
 	refused("", "\"intelRdt\":{\"l3CacheSchema\":\"L3:0=$x\"}",
 		"linux.intelRdt.l3CacheSchema: invalid schema");
-	refused("", "\"uidMappings\":[{}]", "linux.uidMappings: not supported");
+	refused("", "\"uidMappings\":[{}]", "linux.uidMappings[0].containerID: missing");
+	refused("", "\"gidMappings\":[{\"containerID\":4294967295,\"hostID\":0,\"size\":1}]",
+		"linux.gidMappings[0].size: value out of range");
 	refused("\"scheduler\":{\"policy\":\"SCHED_IDEAL\"}", "", "process.scheduler: unknown value");
 	refused("\"rlimits\":[{\"type\":\"RLIMIT_X\",\"soft\":1,\"hard\":1}]", "",
 		"process.rlimits[0].type: unknown rlimit");
