@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/strv.h"
+#include "lib/nl_msg.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,11 +26,6 @@
 struct nl {
 	int fd;
 	uint32_t seq;
-};
-
-struct req {
-	struct nlmsghdr h;
-	char body[2048];
 };
 
 int nl_open(struct nl **ret)
@@ -56,62 +52,6 @@ void nl_close(struct nl *n)
 		return;
 	fd_close(&n->fd);
 	free(n);
-}
-
-/* --- building --- */
-
-static void *put(struct req *r, size_t n)
-{
-	size_t at = NLMSG_ALIGN(r->h.nlmsg_len);
-	void *p = (char *)r + at;
-
-	/* Requests are built from bounded parts only: running over is a bug. */
-	if (at + NLMSG_ALIGN(n) > sizeof *r)
-		abort();
-	memset(p, 0, NLMSG_ALIGN(n));
-	r->h.nlmsg_len = (uint32_t)(at + n);
-	return p;
-}
-
-static void *req_init(struct req *r, uint16_t type, uint16_t flags, size_t head)
-{
-	r->h = (struct nlmsghdr){
-		.nlmsg_len = NLMSG_HDRLEN,
-		.nlmsg_type = type,
-		.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags),
-	};
-	return put(r, head);
-}
-
-static struct rtattr *attr(struct req *r, uint16_t type, const void *p, size_t n)
-{
-	struct rtattr *a = put(r, RTA_LENGTH(n));
-
-	a->rta_type = type;
-	a->rta_len = (uint16_t)RTA_LENGTH(n);
-	if (n)
-		memcpy(RTA_DATA(a), p, n);
-	return a;
-}
-
-static void attr_u32(struct req *r, uint16_t type, uint32_t v)
-{
-	attr(r, type, &v, sizeof v);
-}
-
-static void attr_str(struct req *r, uint16_t type, const char *s)
-{
-	attr(r, type, s, strlen(s) + 1);
-}
-
-static struct rtattr *nest(struct req *r, uint16_t type)
-{
-	return attr(r, type, NULL, 0);
-}
-
-static void nest_end(struct req *r, struct rtattr *a)
-{
-	a->rta_len = (uint16_t)((char *)r + r->h.nlmsg_len - (char *)a);
 }
 
 /* --- talking --- */

@@ -1,0 +1,397 @@
+/* Theory of operation.
+ *
+ * nf_tables takes changes as a transaction: BATCH_BEGIN, messages, BATCH_END, all in one send. The kernel
+ * has carried it out, or refused it, when send() returns. Errors are told for each message that is at
+ * fault; success only to a message that asks for it, so the last one does: the first answer is the verdict.
+ *
+ * A set and a map are the same to the kernel. Element lists are bounded by the size of a request; longer
+ * ones become several messages of the same transaction. */
+#include "lib/nft.h"
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "lib/nl_msg.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <sys/socket.h>
+
+#define ELEMS_PER_MSG 24	/* of at most 72 bytes each, in a request of 2 KiB */
+#define PATIENCE_S 10
+
+/* --- elements --- */
+
+static void part_add(uint8_t *to, uint8_t *len, const void *p, size_t n)
+{
+	if (*len + NLMSG_ALIGN(n) > 16)
+		abort();
+	memset(to + *len, 0, NLMSG_ALIGN(n));
+	memcpy(to + *len, p, n);
+	*len = (uint8_t)(*len + NLMSG_ALIGN(n));
+}
+
+void nft_key_add(struct nft_elem *e, const void *p, size_t n)
+{
+	part_add(e->key, &e->n_key, p, n);
+}
+
+void nft_value_add(struct nft_elem *e, const void *p, size_t n)
+{
+	part_add(e->value, &e->n_value, p, n);
+}
+
+/* --- building --- */
+
+static void nft_req(struct req *r, uint16_t type, uint16_t flags, uint8_t family)
+{
+	struct nfgenmsg *g = req_init(r, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), flags, sizeof *g);
+
+	g->nfgen_family = family;
+	g->version = NFNETLINK_V0;
+	r->h.nlmsg_flags &= (uint16_t)~NLM_F_ACK;
+}
+
+static void batch_add(struct nft_batch *b, struct req *r)
+{
+	r->h.nlmsg_seq = ++b->seq;
+	b->last = b->msgs.len;
+	sbuf_add(&b->msgs, r, NLMSG_ALIGN(r->h.nlmsg_len));
+}
+
+static void elem_req(struct req *r, uint16_t type, uint16_t flags, const char *table, const char *map)
+{
+	nft_req(r, type, flags, NFPROTO_IPV4);
+	attr_str(r, NFTA_SET_ELEM_LIST_TABLE, table);
+	attr_str(r, NFTA_SET_ELEM_LIST_SET, map);
+}
+
+static void data_attr(struct req *r, uint16_t type, const uint8_t *p, size_t n)
+{
+	struct rtattr *a = nest(r, (uint16_t)(type | NLA_F_NESTED));
+
+	attr(r, NFTA_DATA_VALUE, p, n);
+	nest_end(r, a);
+}
+
+static void elems(struct nft_batch *b, uint16_t type, uint16_t flags, const char *table, const char *map,
+		  const struct nft_elem *e, size_t n)
+{
+	for (size_t i = 0; i < n;) {
+		struct rtattr *list;
+		struct req r;
+
+		elem_req(&r, type, flags, table, map);
+		list = nest(&r, NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED);
+		for (size_t end = MIN(n, i + ELEMS_PER_MSG); i < end; i++) {
+			struct rtattr *one = nest(&r, NFTA_LIST_ELEM | NLA_F_NESTED);
+
+			data_attr(&r, NFTA_SET_ELEM_KEY, e[i].key, e[i].n_key);
+			if (type == NFT_MSG_NEWSETELEM)
+				data_attr(&r, NFTA_SET_ELEM_DATA, e[i].value, e[i].n_value);
+			nest_end(&r, one);
+		}
+		nest_end(&r, list);
+		batch_add(b, &r);
+	}
+}
+
+void nft_batch_done(struct nft_batch *b)
+{
+	sbuf_done(&b->msgs);
+}
+
+void nft_map_flush(struct nft_batch *b, const char *table, const char *map)
+{
+	struct req r;
+
+	elem_req(&r, NFT_MSG_DELSETELEM, 0, table, map);
+	batch_add(b, &r);
+}
+
+void nft_map_add(struct nft_batch *b, const char *table, const char *map, const struct nft_elem *e, size_t n)
+{
+	elems(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, table, map, e, n);
+}
+
+void nft_map_del(struct nft_batch *b, const char *table, const char *map, const struct nft_elem *e, size_t n)
+{
+	elems(b, NFT_MSG_DELSETELEM, 0, table, map, e, n);
+}
+
+/* --- sending --- */
+
+static void frame_add(struct sbuf *out, uint16_t type, uint32_t seq)
+{
+	struct req r;
+	struct nfgenmsg *g = req_init(&r, type, 0, sizeof *g);
+
+	g->version = NFNETLINK_V0;
+	g->res_id = htons(NFNL_SUBSYS_NFTABLES);
+	r.h.nlmsg_flags = NLM_F_REQUEST;
+	r.h.nlmsg_seq = seq;
+	sbuf_add(out, &r, NLMSG_ALIGN(r.h.nlmsg_len));
+}
+
+void nft_batch_bytes(const struct nft_batch *b, struct sbuf *out)
+{
+	size_t first;
+
+	frame_add(out, NFNL_MSG_BATCH_BEGIN, 0);
+	first = out->len;
+	sbuf_add(out, b->msgs.buf, b->msgs.len);
+	((struct nlmsghdr *)(out->buf + first + b->last))->nlmsg_flags |= NLM_F_ACK;
+	frame_add(out, NFNL_MSG_BATCH_END, b->seq + 1);
+}
+
+static int socket_open(int flags, uint32_t groups)
+{
+	struct sockaddr_nl sa = {.nl_family = AF_NETLINK, .nl_groups = groups};
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | flags, NETLINK_NETFILTER);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+static int nft_open(size_t send_n)
+{
+	_cleanup_close_ int fd = socket_open(0, 0);
+	struct timeval patience = {.tv_sec = PATIENCE_S};
+	int one = 1, size = (int)MIN(send_n, (size_t)INT32_MAX / 4) + 4096;
+
+	if (fd < 0)
+		return fd;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0)
+		return -errno;
+	(void)setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
+	if (size > 100000)	/* the whole transaction is one message to the socket */
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
+	return TAKE_FD(fd);
+}
+
+/* One message of the kernel: 0 = go on, 1 = over, -errno. */
+typedef int (*answer_fn)(void *userdata, const struct nlmsghdr *h);
+
+static int answers(int fd, answer_fn fn, void *userdata)
+{
+	char buf[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
+
+	for (;;) {
+		ssize_t got = RETRY(recv(fd, buf, sizeof buf, MSG_TRUNC));
+		size_t left;
+
+		if (got < 0)
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		left = MIN((size_t)got, sizeof buf);
+		for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left);
+		     h = NLMSG_NEXT(h, left)) {
+			int r = fn(userdata, h);
+
+			if (r)
+				return r < 0 ? r : 0;
+		}
+	}
+}
+
+static int verdict(const struct nlmsghdr *h)
+{
+	const struct nlmsgerr *e = NLMSG_DATA(h);
+
+	if (h->nlmsg_len < NLMSG_LENGTH(sizeof e->error))
+		return -EBADMSG;
+	return e->error ? e->error : 1;
+}
+
+static int commit_answer(void *userdata, const struct nlmsghdr *h)
+{
+	return h->nlmsg_type == NLMSG_ERROR ? verdict(h) : 0;
+}
+
+int nft_batch_commit(struct nft_batch *b)
+{
+	_cleanup_sbuf_ struct sbuf all = SBUF_INIT;
+	_cleanup_close_ int fd = -EBADF;
+
+	if (!b->msgs.len)
+		return 0;
+	nft_batch_bytes(b, &all);
+	if (!sbuf_ok(&all) || !sbuf_ok(&b->msgs))
+		return -E2BIG;
+	fd = nft_open(all.len);
+	if (fd < 0)
+		return fd;
+	if (RETRY(send(fd, all.buf, all.len, 0)) < 0)
+		return -errno;
+	return answers(fd, commit_answer, NULL);
+}
+
+/* --- looking --- */
+
+struct look {
+	uint16_t type;
+	int (*fn)(struct look *l, const struct rtattr *attrs, size_t n);
+	nft_chain_fn chain;
+	void *userdata;
+	const void *bytes;
+	size_t n_bytes;
+	const char *in_table, *in_chain;
+	bool found;
+};
+
+static int dump_answer(void *userdata, const struct nlmsghdr *h)
+{
+	struct look *l = userdata;
+	size_t head = NLMSG_LENGTH(sizeof(struct nfgenmsg));
+
+	if (h->nlmsg_type == NLMSG_DONE)
+		return 1;
+	if (h->nlmsg_type == NLMSG_ERROR)
+		return verdict(h);
+	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | l->type) || h->nlmsg_len < head)
+		return 0;
+	return l->fn(l, (const struct rtattr *)((const char *)h + NLMSG_ALIGN(head)), h->nlmsg_len - head);
+}
+
+/* A NUL-terminated string attribute, else NULL. */
+static const char *text_of(const struct rtattr *a)
+{
+	size_t n = RTA_PAYLOAD(a);
+
+	return n && memchr(RTA_DATA(a), 0, n) ? RTA_DATA(a) : NULL;
+}
+
+static uint32_t u32_of(const struct rtattr *a)
+{
+	uint32_t v = 0;
+
+	memcpy(&v, RTA_DATA(a), MIN((size_t)RTA_PAYLOAD(a), sizeof v));
+	return ntohl(v);
+}
+
+#define for_each_attr(a, p, n) \
+	for (const struct rtattr *a = (p); RTA_OK(a, n); a = RTA_NEXT(a, n))
+#define TYPE(a) ((a)->rta_type & NLA_TYPE_MASK)
+
+static int chain_answer(struct look *l, const struct rtattr *attrs, size_t n)
+{
+	struct nft_chain c = {0};
+
+	for_each_attr(a, attrs, n) {
+		const struct rtattr *in = RTA_DATA(a);
+		size_t n_in = RTA_PAYLOAD(a);
+
+		if (TYPE(a) == NFTA_CHAIN_TABLE)
+			c.table = text_of(a);
+		else if (TYPE(a) == NFTA_CHAIN_NAME)
+			c.name = text_of(a);
+		else if (TYPE(a) == NFTA_CHAIN_POLICY)
+			c.policy = u32_of(a);
+		else if (TYPE(a) == NFTA_CHAIN_HOOK)
+			for_each_attr(h, in, n_in)
+				if (TYPE(h) == NFTA_HOOK_HOOKNUM) {
+					c.base = true;
+					c.hook = u32_of(h);
+				}
+	}
+	if (c.table && c.name)
+		l->chain(l->userdata, &c);
+	return 0;
+}
+
+static int rule_answer(struct look *l, const struct rtattr *attrs, size_t n)
+{
+	bool ours = true, bytes = !l->n_bytes;
+
+	for_each_attr(a, attrs, n) {
+		const char *t = text_of(a);
+
+		/* not every kernel filters for us */
+		if (TYPE(a) == NFTA_RULE_TABLE)
+			ours &= t && !strcmp(t, l->in_table);
+		else if (TYPE(a) == NFTA_RULE_CHAIN && l->in_chain)
+			ours &= t && !strcmp(t, l->in_chain);
+		else if (TYPE(a) == NFTA_RULE_EXPRESSIONS)
+			bytes |= memmem(RTA_DATA(a), RTA_PAYLOAD(a), l->bytes, l->n_bytes) != NULL;
+	}
+	l->found |= ours && bytes;
+	return 0;
+}
+
+static int dump(struct req *r, struct look *l)
+{
+	_cleanup_close_ int fd = nft_open(0);
+
+	if (fd < 0)
+		return fd;
+	if (RETRY(send(fd, r, r->h.nlmsg_len, 0)) < 0)
+		return -errno;
+	return answers(fd, dump_answer, l);
+}
+
+int nft_chains(uint8_t family, nft_chain_fn fn, void *userdata)
+{
+	struct look l = {.type = NFT_MSG_NEWCHAIN, .fn = chain_answer, .chain = fn, .userdata = userdata};
+	struct req r;
+
+	nft_req(&r, NFT_MSG_GETCHAIN, NLM_F_DUMP, family);
+	return dump(&r, &l);
+}
+
+int nft_rules_mention(uint8_t family, const char *table, const char *chain, const void *p, size_t n)
+{
+	struct look l = {.type = NFT_MSG_NEWRULE, .fn = rule_answer, .bytes = p, .n_bytes = n,
+			 .in_table = table, .in_chain = chain};
+	struct req r;
+	int rc;
+
+	nft_req(&r, NFT_MSG_GETRULE, NLM_F_DUMP, family);
+	attr_str(&r, NFTA_RULE_TABLE, table);
+	if (chain)
+		attr_str(&r, NFTA_RULE_CHAIN, chain);
+	rc = dump(&r, &l);
+	return rc < 0 ? rc : l.found;
+}
+
+/* --- watching --- */
+
+int nft_watch_open(void)
+{
+	return socket_open(SOCK_NONBLOCK, 1u << (NFNLGRP_NFTABLES - 1));
+}
+
+static bool is_end_of(const struct nlmsghdr *h, const char *table)
+{
+	const struct nfgenmsg *g = NLMSG_DATA(h);
+	size_t head = NLMSG_LENGTH(sizeof *g), n = h->nlmsg_len - head;
+	const struct rtattr *attrs = (const struct rtattr *)((const char *)h + NLMSG_ALIGN(head));
+
+	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE) || h->nlmsg_len < head ||
+	    g->nfgen_family != NFPROTO_IPV4)
+		return false;
+	for_each_attr(a, attrs, n)
+		if (TYPE(a) == NFTA_TABLE_NAME && text_of(a) && !strcmp(text_of(a), table))
+			return true;
+	return false;
+}
+
+bool nft_watch_read(int fd, const char *table)
+{
+	char buf[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
+	bool gone = false;
+
+	for (;;) {
+		ssize_t got = RETRY(recv(fd, buf, sizeof buf, MSG_TRUNC));
+		size_t left;
+
+		if (got < 0 && errno == ENOBUFS)	/* more than we were told */
+			gone = true;
+		else if (got < 0)
+			return gone;
+		left = got < 0 ? 0 : MIN((size_t)got, sizeof buf);
+		for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left);
+		     h = NLMSG_NEXT(h, left))
+			gone |= is_end_of(h, table);
+	}
+}

@@ -1,0 +1,53 @@
+/* A small nf_tables client, beside nft(8): what must not cost a fork. Elements of maps that exist already are
+ * added and removed in one transaction, and the base chains of all tables are listed. Synchronous, as
+ * netlink.h; every call opens a socket of its own in the caller's network namespace. */
+#pragma once
+
+#include "base/macro.h"
+#include "base/sbuf.h"
+#include <netinet/in.h>
+#include <stdbool.h>
+
+/* An element of a map: key and value as the kernel holds them, each part of a concatenation padded to four
+ * bytes. */
+struct nft_elem {
+	uint8_t key[16], value[16];
+	uint8_t n_key, n_value;
+};
+
+/* Appends a part of a key or value. Running over 16 bytes is a bug. */
+void nft_key_add(struct nft_elem *e, const void *p, size_t n);
+void nft_value_add(struct nft_elem *e, const void *p, size_t n);
+
+/* A transaction: all of it happens, or nothing. */
+struct nft_batch { struct sbuf msgs; uint32_t seq; size_t last; };
+#define NFT_BATCH_INIT {{0}, 0, 0}
+#define _cleanup_nft_batch_ _cleanup_(nft_batch_done)
+void nft_batch_done(struct nft_batch *b);
+/* Removes every element of the map. */
+void nft_map_flush(struct nft_batch *b, const char *table, const char *map);
+/* Adds elements; if one with the same key is there the batch fails with -EEXIST. As many messages as
+ * needed. */
+void nft_map_add(struct nft_batch *b, const char *table, const char *map, const struct nft_elem *e, size_t n);
+/* Removes elements; -ENOENT if one is not there, or the table is not. */
+void nft_map_del(struct nft_batch *b, const char *table, const char *map, const struct nft_elem *e, size_t n);
+int nft_batch_commit(struct nft_batch *b);
+/* The whole transaction as it would be sent, for tests. */
+void nft_batch_bytes(const struct nft_batch *b, struct sbuf *out);
+
+/* A chain of any table of this family. Borrowed strings. */
+struct nft_chain {
+	const char *table, *name;
+	bool base;			/* it hangs on a hook, and the next two hold */
+	uint32_t hook, policy;		/* NF_INET_FORWARD..., NF_DROP, NF_ACCEPT */
+};
+typedef void (*nft_chain_fn)(void *userdata, const struct nft_chain *c);
+/* family: NFPROTO_IPV4, NFPROTO_INET... */
+int nft_chains(uint8_t family, nft_chain_fn fn, void *userdata);
+/* A socket that is readable when somebody has changed a table; -errno. */
+int nft_watch_open(void);
+/* Takes what it has to tell: whether the table of the family ip is gone, or may be. */
+bool nft_watch_read(int fd, const char *table);
+/* Whether a rule of the table (chain NULL = of any of its chains) has these bytes in it: 1, 0 or -errno. n
+ * = 0: whether there is any rule. */
+int nft_rules_mention(uint8_t family, const char *table, const char *chain, const void *p, size_t n);
