@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "proto/conn.h"
 #include "super/jsonlog.h"
+#include "super/ports.h"
 #include "super/super.h"
 
 struct super {
@@ -12,6 +13,7 @@ struct super {
 	struct backend *backend;
 	struct loop_source *accept, *deadline;
 	struct list tasks, peers;
+	struct ports *ports;		/* published, while a container runs */
 	struct list lingering;		/* clients of deleted tasks, still to be given what is queued */
 	uint64_t peers_seen;
 	bool had_container;		/* a container was made here once */

@@ -109,6 +109,24 @@ static int req_sandbox(struct peer *p, const struct frame *f, int *fds, size_t n
 	return 0;
 }
 
+static int req_publish(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+	struct msg_ports_table out = {0};
+	struct msg_publish m;
+	int r = msg_publish_decode(f->payload, f->len, &m);
+
+	if (r < 0)
+		return r;
+	r = ports_publish(p->super->loop, &p->super->ports, &m, &out.cells, &e);
+	msg_ports_table_encode(&out, &b);
+	conn_reply(p->conn, f->seq, r, &e, b.buf, b.len);
+	msg_ports_table_done(&out);
+	msg_publish_done(&m);
+	return 0;
+}
+
 static void on_created(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	struct call *c = ud;
@@ -326,6 +344,7 @@ int request(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 	static int (*const handlers[])(struct peer *p, const struct frame *f, int *fds, size_t n_fds) = {
 		[MSG_HELLO] = req_hello,
 		[MSG_SANDBOX] = req_sandbox,
+		[MSG_PUBLISH] = req_publish,
 		[MSG_CREATE] = req_create,
 		[MSG_START] = req_start,
 		[MSG_KILL] = req_kill,

@@ -280,6 +280,7 @@ static void super_done(struct super *s)
 	list_for_each(t, &s->tasks, struct task, link)
 		task_free(t);
 	clients_drop(s);
+	ports_free(s->ports);
 	list_for_each(p, &s->peers, struct peer, link)
 		peer_free(p);
 	loop_source_free(s->accept);

@@ -98,6 +98,15 @@ bool task_live(const struct task *t)
 
 /* --- what events do --- */
 
+/* Before anybody is told of the exit: who hears of it may want the same ports. */
+static void release_ports(struct super *s)
+{
+	list_for_each(t, &s->tasks, struct task, link)
+		if (!*t->exec && t->phase != PHASE_EXITED)
+			return;
+	ports_free(TAKE_PTR(s->ports));
+}
+
 static void finish(struct task *t)
 {
 	struct msg_task_state m;
@@ -109,6 +118,7 @@ static void finish(struct task *t)
 	jsonlog_close(&t->log);
 	m = task_state_msg(t);
 	if (!*t->exec) {
+		release_ports(t->super);
 		r = exit_record_write(t->super->args->dir, &m);
 		if (r < 0)
 			log_error("write exit record of '%s': %s", t->ctr, strerror(-r));
