@@ -87,6 +87,8 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 	    {0, "log-driver", OPT_CALL, d, "string",
 	     "Default driver of container logs (default \"json-file\")", set_option},
 	    {0, "log-opt", OPT_CALL, d, "list", "Default options of that driver: key=value", set_option},
+	    {0, "ip", OPT_CALL, d, "string",
+	     "Address at which ports are published by default (default: all addresses)", set_option},
 	    {0, "registry-mirror", OPT_CALL, d, "list", "Mirror of Docker Hub, asked first: a URL",
 	     set_option},
 	    {0, "insecure-registry", OPT_CALL, d, "list",

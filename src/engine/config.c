@@ -35,8 +35,8 @@ void daemon_config_init(struct daemon_config *c)
 void engine_config_done(struct engine_config *c)
 {
 	char *strings[] = {c->data_root, c->exec_root, c->socket, c->instance, c->bridge,
-			   c->subnet,	 c->libexec,   c->vm_dir, c->accel,    c->registry_certs,
-			   c->log_driver};
+			   c->subnet,	 c->publish_ip, c->libexec, c->vm_dir, c->accel,
+			   c->registry_certs, c->log_driver};
 
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
 		free(strings[i]);
@@ -65,6 +65,7 @@ void engine_config_copy(const struct engine_config *from, struct engine_config *
 	ret->instance = xstrdup(from->instance);
 	ret->bridge = xstrdup(from->bridge);
 	ret->subnet = xstrdup(from->subnet);
+	ret->publish_ip = xstrdup(from->publish_ip);
 	ret->libexec = xstrdup(from->libexec);
 	ret->vm_dir = xstrdup(from->vm_dir);
 	ret->accel = xstrdup(from->accel);
@@ -153,6 +154,16 @@ static int set_bip(struct daemon_config *c, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_ip(struct daemon_config *c, const char *value, struct err *e)
+{
+	struct in6_addr in;
+
+	if (inet_pton(AF_INET, value, &in) != 1 && inet_pton(AF_INET6, value, &in) != 1)
+		return err_set(e, ERR_INVALID, 0, "invalid ip '%s': expected an IP address", value);
+	str_replace(&c->engine.publish_ip, value);
+	return 0;
+}
+
 static int set_bridge(struct daemon_config *c, const char *value, struct err *e)
 {
 	if (str_empty(value) || strlen(value) > 15 || strpbrk(value, "/ \t\n") || streq(value, ".") ||
@@ -235,6 +246,7 @@ static const struct key keys[] = {
 	{"hyperv-accel", "accel", KEY_CALL, 0, set_accel},
 	{"bridge", "bridge", KEY_CALL, 0, set_bridge},
 	{"bip", "bip", KEY_CALL, 0, set_bip},
+	{"ip", "ip", KEY_CALL, 0, set_ip},
 	{"hosts", "host", KEY_CALLV, 0, add_host},
 	{"registry-mirrors", "registry-mirror", KEY_CALLV, 0, add_mirror},
 	{"insecure-registries", "insecure-registry", KEY_CALLV, 0, add_insecure},

@@ -51,6 +51,8 @@ void container_unref(struct container *c)
 	free(c->dir);
 	free(c->error);
 	json_free(c->doc);
+	json_free(c->ports);
+	free(c->ports_target);
 	health_free(c->health);
 	free(c);
 }

@@ -12,6 +12,7 @@
 #include "base/sock.h"
 #include "base/strv.h"
 #include "engine/db.h"
+#include "engine/publish.h"
 #include "engine/worker.h"
 #include <dirent.h>
 #include <errno.h>
@@ -158,6 +159,7 @@ void containers_adopt(struct engine *e)
 		log_warn("%u supervisors have not answered yet", a->waiting);
 	else
 		free(a);
+	publish_adopt(e);
 	list_for_each(c, &t->all, struct container, link)
 		if (!c->current)
 			container_after_adoption(c, rebooted);

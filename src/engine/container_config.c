@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/strv.h"
+#include "engine/ports.h"
 #include <string.h>
 
 #define SHM_DEFAULT (64ll << 20)
@@ -199,6 +200,20 @@ static struct json *build_host(struct create_ctx *x, const struct json *config)
 	return hc;
 }
 
+/* Ports that can never be served are said now; those that mean nothing are said to be dropped, as Docker
+ * does. */
+static int check_ports(struct create_ctx *x, const struct json *config, const struct json *hc,
+		       struct err *err)
+{
+	_cleanup_port_maps_ struct port_maps maps = {0};
+	const char *mode = json_get_str(hc, "NetworkMode");
+	int r = ports_parse(config, hc, NULL, &maps, err);
+
+	if (r == 0 && maps.n && (streq(mode, "host") || streq(mode, "none")))
+		strv_addf(&x->warnings, "Published ports are discarded when using %s network mode", mode);
+	return r;
+}
+
 static int set_command(struct json *doc, const struct json *config, struct err *err)
 {
 	_cleanup_strv_ char **entry = json_get_strv(config, "Entrypoint"),
@@ -229,6 +244,8 @@ int config_build(struct create_ctx *x, struct json **ret_doc, struct err *err)
 	config = json_set(doc, "Config", build_config(x));
 	hc = json_set(doc, "HostConfig", build_host(x, config));
 	r = set_command(doc, config, err);
+	if (r == 0)
+		r = check_ports(x, config, hc, err);
 	if (r == 0)
 		r = mounts_build(x, config, hc, &mounts, err);
 	if (r < 0)

@@ -7,6 +7,7 @@
 #include "engine/accel.h"
 #include "engine/db.h"
 #include "engine/image.h"
+#include "engine/publish.h"
 #include "engine/worker.h"
 #include <errno.h>
 #include <string.h>
@@ -106,6 +107,8 @@ static int create(struct creating *k, struct container **ret, struct err *err)
 	strv_free(x.warnings);
 	if (r < 0)
 		return r;
+	if (streq(json_get_str(json_get(doc, "HostConfig"), "NetworkMode"), "bridge"))
+		firewall_warn(e, e->cfg.bridge, &k->warnings);
 	c = container_new(e, id.s, name);
 	c->image_id = xstrdup(image->id);
 	c->isolation = k->isolation;

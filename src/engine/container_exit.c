@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/strv.h"
 #include "engine/health.h"
+#include "engine/publish.h"
 #include "super/super.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -60,6 +61,7 @@ void container_exited(struct container *c, const struct exit_info *x)
 
 	c->status = CTR_EXITED;
 	health_stop(c);
+	publish_stop(c);
 	c->paused = false;
 	c->pid = 0;
 	c->exit_code = x->code;

@@ -11,6 +11,7 @@
 #include "engine/network.h"
 #include "engine/exec.h"
 #include "engine/health.h"
+#include "engine/ports.h"
 #include "oci/defaults.h"
 #include <string.h>
 #include <strings.h>
@@ -69,7 +70,8 @@ static struct json *network_settings(const struct container *c)
 	json_set_str(j, "Bridge", "");
 	json_set_str(j, "SandboxID", c->status == CTR_RUNNING ? c->id : "");
 	json_set_str(j, "SandboxKey", "");
-	json_set(j, "Ports", json_object());
+	json_set(j, "Ports",
+		 c->status == CTR_RUNNING ? ports_inspect(ctr_config(c), c->ports) : json_object());
 	json_set_bool(j, "HairpinMode", false);
 	json_set_str(j, "LinkLocalIPv6Address", "");
 	json_set_int(j, "LinkLocalIPv6PrefixLen", 0);
@@ -258,7 +260,8 @@ static struct json *summary(const struct container *c)
 	json_set_str(j, "ImageID", c->image_id);
 	json_set_str(j, "Command", command);
 	json_set_int(j, "Created", (int64_t)(c->created_ns / 1000000000));
-	json_set(j, "Ports", json_array());
+	json_set(j, "Ports",
+		 c->status == CTR_RUNNING ? ports_summary(ctr_config(c), c->ports) : json_array());
 	json_set(j, "Labels", labels ? json_copy(labels) : json_object());
 	json_set_str(j, "State", container_status(c));
 	json_set_str(j, "Status", status);
@@ -311,21 +314,19 @@ static bool match_volume(const struct container *c, const struct filters *f)
 	return false;
 }
 
-static bool match_expose(const struct container *c, const struct filters *f)
+/* One of the values names one of the ports (the keys of an object). */
+static bool match_ports(const struct json *ports, const struct filters *f, const char *key)
 {
-	struct json_iter it = {0};
+	_cleanup_strv_ char **v = filters_values(f, key);
 
-	if (filters_has(f, "publish"))
-		return false;
-	if (!filters_has(f, "expose"))
-		return true;
-	while (json_next(json_get(ctr_config(c), "ExposedPorts"), &it)) {
-		_cleanup_free_ char *port = xstrndup(it.key, strcspn(it.key, "/"));
+	for (char **p = v; p && *p; p++) {
+		struct json_iter it = {0};
 
-		if (filters_match(f, "expose", it.key) || filters_match(f, "expose", port))
-			return true;
+		while (json_next(ports, &it))
+			if (ports_filter_match(*p, it.key))
+				return true;
 	}
-	return false;
+	return !v;
 }
 
 static bool match_isolation(const struct container *c, const struct filters *f)
@@ -377,7 +378,8 @@ static bool matches(const struct container *c, const struct filters *f, const st
 	       filters_match(f, "status", container_status(c)) &&
 	       filters_match_labels(f, "label", json_get(ctr_config(c), "Labels")) &&
 	       filters_match(f, "network", ctr_network(c)) && filters_match(f, "health", health_status(c)) &&
-	       match_isolation(c, f) && match_volume(c, f) && match_expose(c, f) && match_ancestor(c, f);
+	       match_isolation(c, f) && match_volume(c, f) && match_ports(c->ports, f, "publish") &&
+	       match_ports(json_get(ctr_config(c), "ExposedPorts"), f, "expose") && match_ancestor(c, f);
 }
 
 static int find_bound(struct engine *e, const struct filters *f, const char *key,
@@ -411,6 +413,20 @@ static int check_status_values(const struct filters *f, struct err *err)
 	return 0;
 }
 
+static int check_port_values(const struct filters *f, struct err *err)
+{
+	static const char *const port_filters[] = {"publish", "expose"};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(port_filters); i++) {
+		_cleanup_strv_ char **v = filters_values(f, port_filters[i]);
+
+		for (char **p = v; p && *p && r == 0; p++)
+			r = ports_filter_check(*p, err);
+	}
+	return r;
+}
+
 int containers_list(struct engine *e, const struct list_args *a, struct json **ret, struct err *err)
 {
 	const struct filters *f = a->filters;
@@ -426,6 +442,8 @@ int containers_list(struct engine *e, const struct list_args *a, struct json **r
 		r = find_bound(e, f, "since", &b.since, err);
 	if (r >= 0)
 		r = check_status_values(f, err);
+	if (r >= 0)
+		r = check_port_values(f, err);
 	if (r >= 0)
 		r = filters_bool(f, "is-task", false, &is_task, err);
 	if (r < 0)

@@ -47,6 +47,9 @@ struct container {
 
 	struct health *health;		/* its check, once it was started; health.h */
 
+	struct json *ports;		/* published now: as NetworkSettings.Ports; NULL = none */
+	char *ports_target;		/* the address that they lead to */
+
 	struct sup *sup;		/* the supervisor we talk to */
 	struct sup *zombie;		/* the previous one, ending */
 	struct loop_source *files_timer;	/* closes what container_fs.c has opened */

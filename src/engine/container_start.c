@@ -16,6 +16,7 @@
 #include "engine/template.h"
 #include "engine/image.h"
 #include "engine/network.h"
+#include "engine/publish.h"
 #include "engine/volume.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -253,6 +254,13 @@ static void vm_size(const struct container *c, struct msg_sandbox *m)
 	m->vcpus = MIN(m->vcpus, m->vcpus_max);
 }
 
+static int step_publish(struct start *s, struct err *err)
+{
+	if (s->op->files)
+		return 1;
+	return publish_start(s->c, s->sandbox.address, next_done, s, err);
+}
+
 static void replied(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	start_next(ud, r, e);
@@ -351,7 +359,7 @@ static const struct {
 } steps[] = {
     {step_wait_gone}, {step_image},        {step_accel},       {step_template}, {step_layers},
     {step_scratch},   {step_volumes},      {step_bridge},      {step_address},  {step_spawn},
-    {step_sandbox},   {step_create, true}, {step_start, true},
+    {step_publish},   {step_sandbox},      {step_create, true}, {step_start, true},
 };
 
 static void start_free(struct start *s)
@@ -413,6 +421,7 @@ static void start_fail(struct start *s, int r, const struct err *e, bool runtime
 		str_replace(&c->error, err_text(&f->err));
 	}
 	start_free(s);
+	publish_stop(c);
 	sup_abort(c, failed, f);
 }
 

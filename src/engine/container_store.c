@@ -2,7 +2,7 @@
  *
  *   Status    "created" | "running" | "exited"     ExitCode, OOMKilled, Error     Pid
  *   Started, Finished   ns                         RestartCount, StoppedByUser, ExitPending,
- *   Paused, MachineMemory, MachineCpus, Health */
+ *   Paused, MachineMemory, MachineCpus, Health     Ports, PortsTarget: see publish.c */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -42,6 +42,10 @@ static char *state_text(const struct container *c)
 	json_set_int(j, "MachineMemory", (int64_t)c->machine_memory);
 	json_set_int(j, "MachineCpus", c->machine_cpus);
 	json_set_bool(j, "ExitPending", c->exit_pending);
+	if (c->ports) {
+		json_set(j, "Ports", json_ref(c->ports));
+		json_set_str(j, "PortsTarget", c->ports_target);
+	}
 	return json_dump(j);
 }
 
@@ -64,6 +68,10 @@ static void state_read(struct container *c, const struct json *j)
 	health_load(c, json_get(j, "Health"));
 	c->machine_memory = (uint64_t)json_get_int(j, "MachineMemory", 0);
 	c->machine_cpus = json_get_int(j, "MachineCpus", 0);
+	if (c->status == CTR_RUNNING && json_get(j, "Ports")) {
+		c->ports = json_copy(json_get(j, "Ports"));
+		c->ports_target = xstrdup(json_get_str(j, "PortsTarget"));
+	}
 	c->paused = c->status == CTR_RUNNING && json_get_bool(j, "Paused", false);
 }
 

@@ -46,6 +46,8 @@ static const char *const host_supported[] = {
     "ContainerIDFile",
     "LogConfig",
     "NetworkMode",
+    "PortBindings",
+    "PublishAllPorts",
     "RestartPolicy",
     "AutoRemove",
     "VolumeDriver",
@@ -95,8 +97,6 @@ static const char *const host_supported[] = {
 
 /* Way out for fields that are not. */
 static const struct { const char *field, *flag, *hint; } host_unsupported[] = {
-	{"PortBindings", "--publish", "reach the container at its own address (docker inspect)"},
-	{"PublishAllPorts", "--publish-all", "reach the container at its own address (docker inspect)"},
 	{"Links", "--link", "pass addresses by --add-host"},
 	{"VolumesFrom", "--volumes-from", "name the volumes with -v"},
 	{"StorageOpt", "--storage-opt", "leave it out"},

@@ -15,6 +15,7 @@
 #include "engine/events.h"
 #include "engine/image.h"
 #include "engine/network.h"
+#include "engine/publish.h"
 #include "engine/volume.h"
 #include "engine/worker.h"
 #include <errno.h>
@@ -82,7 +83,7 @@ static int open_events(struct engine *e, struct err *err)
 int engine_open(struct loop *l, const struct engine_config *cfg, struct engine **ret, struct err *err)
 {
 	static int (*const parts[])(struct engine *, struct err *) = {
-		open_db, open_events, images_open, networks_open, volumes_open, containers_open,
+		open_db, open_events, images_open, networks_open, publish_open, volumes_open, containers_open,
 	};
 	struct engine *e;
 	int r;
@@ -117,6 +118,7 @@ void engine_close(struct engine *e)
 		containers_close(e);
 	if (e->volumes)
 		volumes_close(e);
+	publish_close(e);
 	if (e->networks)
 		networks_close(e);
 	if (e->images)

@@ -28,6 +28,7 @@ struct engine_config {
 	char *instance; /* "" or a suffix from the roots: second daemons get their own bridge and nft table */
 	char *bridge;		/* "insula0" */
 	char *subnet;		/* "172.30.0.0/16" default; the next free one if taken */
+	char *publish_ip;	/* where ports are published that name no address; NULL = everywhere */
 	char *libexec; /* directory of insula-shim, vmwp, insula-puller (beside insulad in a build tree) */
 	char *vm_dir;		/* guest kernel and initramfs: vmlinuz, initramfs.img */
 	enum isolation default_isolation;
@@ -50,6 +51,7 @@ struct engine {
 	struct images *images;
 	struct containers *containers;
 	struct networks *networks;
+	struct publishing *publishing;	/* publish.h */
 	struct volumes *volumes;
 	struct events *events;
 	struct accel_state *accel;	/* accel.h */

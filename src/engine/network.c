@@ -14,6 +14,7 @@
 #include "base/strv.h"
 #include "engine/db.h"
 #include "engine/paths.h"
+#include "engine/publish.h"
 #include "engine/worker.h"
 #include "lib/netlink.h"
 
@@ -205,6 +206,10 @@ static void rules_loaded(void *userdata, int r, const struct err *e, const struc
 
 	n->nft_busy = false;
 	n->nft_loaded = r == 0;
+	if (r == 0) {
+		publish_bridge_open(n->engine->cfg.bridge);
+		publish_sync(n->engine);
+	}
 	n->waiting = NULL;
 	for (; w; w = next) {
 		next = w->next;
@@ -213,27 +218,45 @@ static void rules_loaded(void *userdata, int r, const struct err *e, const struc
 	}
 }
 
-static char *table_name(const struct networks *n)
+char *network_table(const struct engine *e)
 {
-	const char *inst = n->engine->cfg.instance;
+	const char *inst = e->cfg.instance;
 
 	return xasprintf("insula%s%s", *inst ? "_" : "", inst);
 }
 
 static char *rules_text(struct networks *n)
 {
-	_cleanup_free_ char *ip = ip_text(n->net), *table = table_name(n);
+	_cleanup_free_ char *ip = ip_text(n->net), *table = network_table(n->engine);
+	_cleanup_free_ char *subnet = xasprintf("%s/%u", ip, n->prefix);
 	const char *br = n->engine->cfg.bridge;
+	struct sbuf out = SBUF_INIT;
 
-	/* Added empty, then deleted: so the delete cannot fail, and the whole is one transaction. */
-	return xasprintf(
-	    "add table ip %s\ndelete table ip %s\ntable ip %s {\n"
-	    "  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n"
-	    "    ip saddr %s/%u oifname != \"%s\" masquerade\n  }\n"
-	    "  chain forward {\n    type filter hook forward priority filter; policy accept;\n"
-	    "    oifname \"%s\" ct state established,related accept\n"
-	    "    iifname \"%s\" accept\n  }\n}\n",
-	    table, table, table, ip, n->prefix, br, br, br);
+	/* One transaction that makes what is missing and replaces our rules; published ports, which are
+	 * elements of maps, stay, and so does what is in the chain for the host's own rules. */
+	sbuf_printf(&out,
+		    "add table ip %s\n"
+		    "add chain ip %s postrouting { type nat hook postrouting priority srcnat; "
+		    "policy accept; }\n"
+		    "add chain ip %s forward { type filter hook forward priority filter; policy accept; }\n"
+		    "flush chain ip %s postrouting\nflush chain ip %s forward\n",
+		    table, table, table, table, table);
+	publish_rules(table, &out);
+	publish_bridge_rules(table, br, subnet, &out);
+	sbuf_printf(&out,
+		    "add rule ip %s postrouting ip saddr %s oifname != \"%s\" masquerade\n"
+		    "add rule ip %s forward jump insula-user\n"
+		    "add rule ip %s forward oifname \"%s\" ct state established,related accept\n"
+		    "add rule ip %s forward oifname \"%s\" ct status dnat accept\n"
+		    "add rule ip %s forward iifname \"%s\" accept\n",
+		    table, subnet, br, table, table, br, table, br, table, br);
+	return sbuf_steal(&out);
+}
+
+void network_rules_renew(struct engine *e, engine_done_fn done, void *ud)
+{
+	e->networks->nft_loaded = false;
+	network_bridge_ensure(e, done, ud);
 }
 
 void network_bridge_ensure(struct engine *e, engine_done_fn done, void *ud)
@@ -274,7 +297,7 @@ static bool addresses_in_use(struct networks *n)
 /* A daemon that ends and leaves no container running takes its bridge and table along. */
 static void bridge_remove(struct networks *n)
 {
-	_cleanup_free_ char *table = table_name(n),
+	_cleanup_free_ char *table = network_table(n->engine),
 			    *rules = xasprintf("add table ip %s\ndelete table ip %s\n", table, table);
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_nl_ struct nl *nl = NULL;
@@ -283,6 +306,8 @@ static void bridge_remove(struct networks *n)
 	if (nl_open(&nl) < 0 || nl_link_index(nl, n->engine->cfg.bridge, &index) < 0)
 		return;
 	(void)nl_link_del(nl, index);
+	if (firewall_user_rules(table))
+		return;
 	if (load_rules(rules, NULL, &err) < 0)
 		log_warn("%s", err_text(&err));
 }

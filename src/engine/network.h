@@ -9,6 +9,10 @@ void networks_close(struct engine *e);
 /* Makes sure the default bridge, its address, forwarding and the nft table exist (first use, or after
  * somebody removed them). Asynchronous: runs nft once. */
 void network_bridge_ensure(struct engine *e, engine_done_fn done, void *ud);
+/* The same, also if nothing seems to be missing. */
+void network_rules_renew(struct engine *e, engine_done_fn done, void *ud);
+/* Name of our nft table (of the family ip). Heap. */
+char *network_table(const struct engine *e);
 /* An address on the default bridge for the container: fills net, bridge, ifname, mac, address, prefix,
  * gateway, mtu of m. Recorded in the database, so it survives the daemon. */
 int network_address_take(struct engine *e, const char *ctr, struct msg_sandbox *m, struct err *err);

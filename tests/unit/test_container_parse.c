@@ -118,7 +118,8 @@ static void test_refused(void **state)
 {
 	static const struct { const char *body, *words;
 	} rows[] = {
-	    {HC("\"PortBindings\":{\"80/tcp\":[{\"HostIp\":\"\",\"HostPort\":\"80\"}]}"), "--publish"},
+	    {HC("\"PortBindings\":{\"80/tcp\":[{\"HostIp\":\"\",\"HostPort\":\"x\"}]}"),
+	     "invalid port specification: \"x\""},
 	    {HC("\"PidMode\":\"host\""), "--pid=host"},
 	    {HC("\"NoSuchField\":1"), "HostConfig.NoSuchField"},
 	    {HC("\"Memory\":1024"), "Minimum memory limit allowed is 6MB"},

@@ -1,0 +1,447 @@
+/* Theory of operation.
+ *
+ * Our nft table has two maps, of ports at one address of the host and of ports at all; a chain sends what
+ * comes for the host's own addresses through both and rewrites the destination by what it finds. So a
+ * published port is one element, added and removed by one netlink message, whatever else is published.
+ *
+ *   prerouting  packets from outside, and from containers (hairpin). Not for 127/8: that is never routed
+ *               here, and must not become so by being rewritten.
+ *   output      packets of the host's own programs, 127/8 among them.
+ *   postrouting what would be answered past us (from 127/8; from the same bridge) comes from the bridge's
+ *               address.
+ *   guard       127.0.0.1 works because the bridge takes such addresses (route_localnet). So that a container
+ *               does not get at the host's own services by this, its packets to 127/8 end before routing.
+ *
+ * Who may have a port is decided by the kernel: the supervisor binds it (super/ports.c) and tells which it
+ * got. The elements are in the kernel and outlive the daemon; what they should be is recorded with the
+ * containers' state. At a start, and when the table was made anew, one transaction replaces all elements by
+ * that. */
+#include "engine/publish.h"
+
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/strv.h"
+#include "engine/container_int.h"
+#include "engine/network.h"
+#include "engine/ports.h"
+#include "lib/nft.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#define MAP_AT "ports_at"		/* protocol . address . port */
+#define MAP_ANY "ports_any"		/* protocol . port */
+
+/* ---- rules ---- */
+
+void publish_rules(const char *table, struct sbuf *out)
+{
+	static const char *const chains[][2] = {
+		{"insula-user", ""},
+		{"publish", ""},
+		{"prerouting", "{ type nat hook prerouting priority dstnat; policy accept; }"},
+		{"output", "{ type nat hook output priority -100; policy accept; }"},
+		{"guard", "{ type filter hook prerouting priority raw; policy accept; }"},
+	};
+
+	sbuf_printf(out,
+		    "add map ip %s " MAP_AT " { type inet_proto . ipv4_addr . inet_service : "
+		    "ipv4_addr . inet_service; }\n"
+		    "add map ip %s " MAP_ANY " { type inet_proto . inet_service : "
+		    "ipv4_addr . inet_service; }\n",
+		    table, table);
+	for (size_t i = 0; i < ARRAY_SIZE(chains); i++) {
+		sbuf_printf(out, "add chain ip %s %s %s\n", table, chains[i][0], chains[i][1]);
+		if (i > 0)	/* the first is not ours to empty */
+			sbuf_printf(out, "flush chain ip %s %s\n", table, chains[i][0]);
+	}
+	sbuf_printf(out,
+		    "add rule ip %s publish dnat ip to meta l4proto . ip daddr . th dport map @" MAP_AT "\n"
+		    "add rule ip %s publish dnat ip to meta l4proto . th dport map @" MAP_ANY "\n"
+		    "add rule ip %s prerouting ip daddr != 127.0.0.0/8 fib daddr type local goto publish\n"
+		    "add rule ip %s output fib daddr type local goto publish\n",
+		    table, table, table, table);
+}
+
+void publish_bridge_rules(const char *table, const char *bridge, const char *subnet, struct sbuf *out)
+{
+	sbuf_printf(out,
+		    "add rule ip %s guard iifname \"%s\" ip daddr 127.0.0.0/8 drop\n"
+		    "add rule ip %s postrouting oifname \"%s\" ip saddr 127.0.0.0/8 masquerade\n"
+		    "add rule ip %s postrouting oifname \"%s\" ip saddr %s ct status dnat masquerade\n",
+		    table, bridge, table, bridge, table, bridge, subnet);
+}
+
+void publish_bridge_open(const char *bridge)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/sys/net/ipv4/conf/%s/route_localnet", bridge);
+
+	(void)fs_write(AT_FDCWD, path, "1");
+}
+
+/* ---- elements ---- */
+
+struct elements { struct nft_elem *at, *any; size_t n_at, n_any; };
+
+static void elements_done(struct elements *x)
+{
+	free(x->at);
+	free(x->any);
+}
+
+static uint8_t proto_number(const char *name)
+{
+	return streq(name, "udp") ? IPPROTO_UDP : streq(name, "sctp") ? IPPROTO_SCTP : IPPROTO_TCP;
+}
+
+struct place { uint8_t proto; uint16_t port; struct in_addr target; };
+
+static void elements_add_one(struct elements *x, const struct place *p, const struct json *binding)
+{
+	struct in_addr host;
+	uint64_t number;
+	struct nft_elem e = {0};
+	uint16_t port, target = htons(p->port);
+
+	/* what is not IPv4 is the supervisor's */
+	if (inet_pton(AF_INET, json_get_str(binding, "HostIp") ?: "", &host) != 1 ||
+	    str_to_u64(json_get_str(binding, "HostPort") ?: "", &number) < 0)
+		return;
+	port = htons((uint16_t)number);
+	nft_key_add(&e, &p->proto, sizeof p->proto);
+	if (host.s_addr)
+		nft_key_add(&e, &host, sizeof host);
+	nft_key_add(&e, &port, sizeof port);
+	nft_value_add(&e, &p->target, sizeof p->target);
+	nft_value_add(&e, &target, sizeof target);
+	if (host.s_addr) {
+		x->at = xrealloc(x->at, x->n_at + 1, sizeof *x->at);
+		x->at[x->n_at++] = e;
+	} else {
+		x->any = xrealloc(x->any, x->n_any + 1, sizeof *x->any);
+		x->any[x->n_any++] = e;
+	}
+}
+
+static void elements_add(struct elements *x, const struct container *c)
+{
+	struct place p = {0};
+	struct json_iter it = {0};
+
+	if (!c->ports || inet_pton(AF_INET, c->ports_target ?: "", &p.target) != 1)
+		return;
+	while (json_next(c->ports, &it)) {
+		size_t n = strcspn(it.key, "/");
+		_cleanup_free_ char *number = xstrndup(it.key, n);
+		uint64_t port;
+
+		if (!it.key[n] || str_to_u64(number, &port) < 0)
+			continue;
+		p.proto = proto_number(it.key + n + 1);
+		p.port = (uint16_t)port;
+		for (size_t i = 0; i < json_len(it.value); i++)
+			elements_add_one(x, &p, json_at(it.value, i));
+	}
+}
+
+static int elements_commit(struct engine *e, const struct elements *x,
+			   void (*change)(struct nft_batch *b, const char *table, const char *map,
+					  const struct nft_elem *e, size_t n),
+			   bool flush)
+{
+	_cleanup_nft_batch_ struct nft_batch b = NFT_BATCH_INIT;
+	_cleanup_free_ char *table = network_table(e);
+
+	if (flush) {
+		nft_map_flush(&b, table, MAP_AT);
+		nft_map_flush(&b, table, MAP_ANY);
+	}
+	change(&b, table, MAP_AT, x->at, x->n_at);
+	change(&b, table, MAP_ANY, x->any, x->n_any);
+	return nft_batch_commit(&b);
+}
+
+static int sync_all(struct engine *e)
+{
+	_cleanup_(elements_done) struct elements x = {0};
+
+	list_for_each(c, &e->containers->all, struct container, link)
+		elements_add(&x, c);
+	return elements_commit(e, &x, nft_map_add, true);
+}
+
+void publish_sync(struct engine *e)
+{
+	int r = e->containers ? sync_all(e) : 0;
+
+	if (r < 0 && (r != -ENOENT || publish_any(e)))
+		log_error("publish the ports of running containers: %s", strerror(-r));
+}
+
+bool publish_any(const struct engine *e)
+{
+	list_for_each(c, &e->containers->all, struct container, link)
+		if (c->ports)
+			return true;
+	return false;
+}
+
+/* ---- keeping the table ---- */
+
+struct publishing { int fd; struct loop_source *io; };
+
+static void renewed(void *ud, int r, const struct err *e, void *result)
+{
+	if (r < 0)
+		log_error("%s", err_text(e));
+}
+
+static void on_change(struct loop_source *s, int fd, uint32_t events, void *ud)
+{
+	struct engine *e = ud;
+	_cleanup_free_ char *table = network_table(e);
+
+	if (!nft_watch_read(fd, table) || !e->containers || !publish_any(e))
+		return;
+	log_warn("the nft table '%s' was removed by another program: it is made again", table);
+	network_rules_renew(e, renewed, NULL);
+}
+
+int publish_open(struct engine *e, struct err *err)
+{
+	struct publishing *p = e->publishing = new0(struct publishing);
+	int r = p->fd = nft_watch_open();
+
+	if (r >= 0)
+		r = loop_add_io(e->loop, p->fd, EPOLLIN, on_change, e, &p->io);
+	/* a kernel without nf_tables can still run containers without a bridge */
+	return r < 0 && r != -EPROTONOSUPPORT ? err_set(err, ERR_SYSTEM, r, "watch the host's rules") : 0;
+}
+
+void publish_close(struct engine *e)
+{
+	struct publishing *p = TAKE_PTR(e->publishing);
+
+	if (!p)
+		return;
+	loop_source_free(p->io);
+	fd_close(&p->fd);
+	free(p);
+}
+
+/* What runs may need rules that this version of the daemon has and the last had not. */
+void publish_adopt(struct engine *e)
+{
+	if (publish_any(e))
+		network_rules_renew(e, renewed, NULL);
+	else
+		publish_sync(e);
+}
+
+/* ---- taking back ---- */
+
+void publish_stop(struct container *c)
+{
+	_cleanup_(elements_done) struct elements x = {0};
+
+	if (!c->ports)
+		return;
+	elements_add(&x, c);
+	json_free(TAKE_PTR(c->ports));
+	free(TAKE_PTR(c->ports_target));
+	/* somebody has changed our table: all that is left is put right */
+	if (elements_commit(c->engine, &x, nft_map_del, false) < 0)
+		publish_sync(c->engine);
+}
+
+/* ---- publishing ---- */
+
+struct publish {
+	struct container *c;		/* referenced */
+	char *address;
+	struct port_maps maps;
+	engine_done_fn done;
+	void *userdata;
+};
+
+static void publish_free(struct publish *p)
+{
+	container_unref(p->c);
+	free(p->address);
+	port_maps_done(&p->maps);
+	free(p);
+}
+
+static void finish(struct publish *p, int r, const struct err *e)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	engine_done_fn done = p->done;
+	void *ud = p->userdata;
+
+	if (r < 0) {
+		publish_stop(p->c);
+		err_msg(&err, ERR_SYSTEM, r,
+			"driver failed programming external connectivity on endpoint %s (%s): %s", p->c->name,
+			p->c->id, e && e->kind ? err_text(e) : strerror(-r));
+	}
+	publish_free(p);
+	done(ud, r, r < 0 ? &err : NULL, NULL);
+}
+
+static bool same_address(const char *a, const char *b)
+{
+	static const char *const all[] = {"", "0.0.0.0", "::"};
+	bool v6_a = strchr(a, ':') != NULL, v6_b = strchr(b, ':') != NULL;
+
+	if (*a && *b && v6_a != v6_b)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (streq(a, all[i]) || streq(b, all[i]))
+			return true;
+	return streq(a, b);
+}
+
+static bool has_port(const struct container *c, const struct port_map *m)
+{
+	struct json_iter it = {0};
+
+	while (json_next(c->ports, &it))
+		for (size_t i = 0; i < json_len(it.value); i++) {
+			const struct json *b = json_at(it.value, i);
+			const char *port = json_get_str(b, "HostPort") ?: "";
+			uint64_t number;
+
+			if (streq(it.key + strcspn(it.key, "/") + 1, m->proto) &&
+			    str_to_u64(port, &number) == 0 && number == m->first &&
+			    same_address(json_get_str(b, "HostIp") ?: "", m->host))
+				return true;
+		}
+	return false;
+}
+
+static bool taken_by_ours(const struct container *by, const struct port_map *m)
+{
+	list_for_each(c, &by->engine->containers->all, struct container, link)
+		if (c != by && has_port(c, m))
+			return true;
+	return false;
+}
+
+/* A port is taken: by one of our containers, or (the supervisor's words) by another program. */
+static int taken(const struct publish *p, const struct err *e, struct err *err)
+{
+	for (size_t i = 0; i < p->maps.n; i++) {
+		const struct port_map *m = &p->maps.v[i];
+		const char *host = *m->host ? m->host : "0.0.0.0";
+		bool v6 = strchr(host, ':') != NULL;
+
+		if (m->first && m->first == m->last && taken_by_ours(p->c, m))
+			return err_msg(err, ERR_SYSTEM, -EADDRINUSE,
+				       "Bind for %s%s%s:%u failed: port is already allocated", v6 ? "[" : "",
+				       host, v6 ? "]" : "", m->first);
+	}
+	return err_msg(err, ERR_SYSTEM, -EADDRINUSE, "%s", err_text(e));
+}
+
+static void remember(struct container *c, const char *address, char *const *cells)
+{
+	c->ports = json_object();
+	c->ports_target = xstrdup(address);
+	for (size_t i = 0; cells && cells[i]; i += 4) {
+		_cleanup_free_ char *key = xasprintf("%s/%s", cells[i + 3], cells[i]);
+		struct json *list = json_get(c->ports, key), *b;
+
+		if (!list)
+			list = json_set(c->ports, key, json_array());
+		b = json_add(list, json_object());
+		json_set_str(b, "HostIp", cells[i + 1]);
+		json_set_str(b, "HostPort", cells[i + 2]);
+	}
+}
+
+/* The table is there again, with all elements. */
+static void rules_renewed(void *ud, int r, const struct err *e, void *result)
+{
+	finish(ud, r, e);
+}
+
+static void bound(void *ud, int r, const struct err *e, const void *payload, size_t n)
+{
+	struct publish *p = ud;
+	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_(elements_done) struct elements x = {0};
+	struct msg_ports_table table = {0};
+
+	if (r == -EADDRINUSE) {
+		r = taken(p, e, &err);
+		e = &err;
+	} else if (r >= 0) {
+		r = msg_ports_table_decode(payload, n, &table);
+	}
+	if (r >= 0 && strv_len(table.cells) % 4)
+		r = -EPROTO;
+	if (r < 0) {
+		msg_ports_table_done(&table);
+		finish(p, r, e);
+		return;
+	}
+	remember(p->c, p->address, table.cells);
+	msg_ports_table_done(&table);
+	elements_add(&x, p->c);
+	r = elements_commit(p->c->engine, &x, nft_map_add, false);
+	/* an element that nobody owns, or no table: somebody was there */
+	if (r == -EEXIST)
+		r = sync_all(p->c->engine);
+	if (r == -ENOENT)
+		network_rules_renew(p->c->engine, rules_renewed, p);
+	else
+		finish(p, r, NULL);
+}
+
+static void ask(struct publish *p)
+{
+	struct msg_publish m = {.sandbox = p->c->id, .address = p->address};
+
+	for (size_t i = 0; i < p->maps.n; i++) {
+		const struct port_map *v = &p->maps.v[i];
+
+		strv_adds(&m.ports, v->proto, v->host, NULL);
+		if (!v->first)
+			strv_add(&m.ports, "");
+		else if (v->first == v->last)
+			strv_addf(&m.ports, "%u", v->first);
+		else
+			strv_addf(&m.ports, "%u-%u", v->first, v->last);
+		strv_addf(&m.ports, "%u", v->port);
+	}
+	CONN_REQUEST(ctr_conn(p->c), PUBLISH, publish, &m, -1, bound, p);
+	strv_free(m.ports);
+}
+
+int publish_start(struct container *c, const char *address, engine_done_fn done, void *ud, struct err *err)
+{
+	struct port_maps maps;
+	struct publish *p;
+	int r;
+
+	publish_stop(c);
+	if (str_empty(address))
+		return 1;
+	r = ports_parse(ctr_config(c), ctr_host(c), c->engine->cfg.publish_ip, &maps, err);
+	if (r < 0)
+		return r;
+	if (!maps.n)
+		return 1;
+	if (!ctr_conn(c)) {
+		port_maps_done(&maps);
+		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended at once");
+	}
+	p = new0(struct publish);
+	*p = (struct publish){container_ref(c), xstrdup(address), maps, done, ud};
+	ask(p);
+	return 0;
+}

@@ -1,0 +1,31 @@
+/* Publishing the ports of running containers, see publish.c. */
+#pragma once
+
+#include "base/sbuf.h"
+#include "engine/container.h"
+
+/* Watches our table, so that it comes back when somebody flushes all rules. */
+int publish_open(struct engine *e, struct err *err);
+void publish_close(struct engine *e);
+/* Adoption is over: rules and maps become what the running containers need. */
+void publish_adopt(struct engine *e);
+/* Binds and publishes the ports of c, which has the IPv4 address given ("" = none: nothing is published).
+ * Returns 1 if there is nothing to do, 0 if done will run. Its supervisor is connected. */
+int publish_start(struct container *c, const char *address, engine_done_fn done, void *ud, struct err *err);
+/* Takes them back: no more connections reach c. Its supervisor closes the sockets. Any number of times. */
+void publish_stop(struct container *c);
+/* Makes the maps what the running containers are. Called when rules were loaded. */
+void publish_sync(struct engine *e);
+bool publish_any(const struct engine *e);	/* a running container has published ports */
+/* Maps and chains of the table that publishing needs, as nft script; they keep elements that are there. */
+void publish_rules(const char *table, struct sbuf *out);
+/* The same for one bridge: `subnet` as "10.0.0.0/16". */
+void publish_bridge_rules(const char *table, const char *bridge, const char *subnet, struct sbuf *out);
+/* 127.0.0.1 can lead to containers of the bridge; not before its rules are loaded. */
+void publish_bridge_open(const char *bridge);
+
+/* What the host's other firewall rules do to containers of the bridge, as warnings with the way out.
+ * firewall.c */
+void firewall_warn(struct engine *e, const char *bridge, char ***warnings);
+/* Somebody has put rules into the table's chain for them (insula-user). */
+bool firewall_user_rules(const char *table);
