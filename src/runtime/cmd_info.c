@@ -170,7 +170,7 @@ static struct json *linux_features(void)
 	enabled(lin, "apparmor", true);
 	enabled(lin, "selinux", true);
 	enabled(lin, "intelRdt", true);
-	enabled(json_set(lin, "mountExtensions", json_object()), "idmap", false);
+	enabled(json_set(lin, "mountExtensions", json_object()), "idmap", true);
 	enabled(lin, "netDevices", false);
 	return lin;
 }

@@ -242,6 +242,8 @@ struct mount_opts {
 	uint64_t rec_set, rec_clear;	/* of all below it too ("rro" and the like) */
 	uint64_t propagation;		/* MS_SHARED, ..., 0 = leave */
 	bool propagation_rec, bind, recursive, copyup;
+	bool idmap, idmap_rec;
+	const char *idmap_maps;		/* "uids=INSIDE-OUTSIDE-SIZE#...;gids=...", borrowed; NULL = none */
 	char **data;			/* for the file system: "key" or "key=value" */
 };
 int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e);

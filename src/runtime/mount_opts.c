@@ -11,6 +11,7 @@ enum opt_kind {
 	O_PROPAGATION,
 	O_BIND,
 	O_NOTHING,	/* accepted: the default, or without a meaning on today's kernels */
+	O_IDMAP,	/* mapped ids: those of the mount, or of the container's user namespace */
 	O_COPYUP,	/* a tmpfs starts with what the image has at its place */
 	O_DATA,		/* an option of the superblock: handed to the file system */
 };
@@ -51,6 +52,8 @@ static const struct mount_opt {
     ATIME("noatime", MOUNT_ATTR_NOATIME),
     ATIME("strictatime", MOUNT_ATTR_STRICTATIME),
 #undef ATIME
+    {"idmap", O_IDMAP},
+    {"ridmap", O_IDMAP, .recursive = true},
     {"tmpcopyup", O_COPYUP},
     {"async", O_NOTHING},
     {"nomand", O_NOTHING},
@@ -65,10 +68,16 @@ static const struct mount_opt {
     {"lazytime", O_DATA},
 };
 
-static const struct mount_opt *find(const char *name)
+/* crun's "idmap=MAPS" is the only one with a value. *ret_value: NULL = none. */
+static const struct mount_opt *find(const char *option, const char **ret_value)
 {
+	const char *eq = strchr(option, '=');
+	size_t n = eq ? (size_t)(eq - option) : strlen(option);
+
+	*ret_value = eq ? eq + 1 : NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-		if (streq(table[i].name, name))
+		if (strlen(table[i].name) == n && !strncmp(table[i].name, option, n) &&
+		    (!eq || table[i].kind == O_IDMAP))
 			return &table[i];
 	return NULL;
 }
@@ -89,7 +98,8 @@ int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e
 {
 	*ret = (struct mount_opts){ 0 };
 	for (; options && *options; options++) {
-		const struct mount_opt *m = find(*options);
+		const char *value;
+		const struct mount_opt *m = find(*options, &value);
 
 		switch (m ? m->kind : O_DATA) {
 		case O_SET: case O_CLEAR:
@@ -102,6 +112,11 @@ int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e
 		case O_BIND:
 			ret->bind = true;
 			ret->recursive |= m->recursive;
+			break;
+		case O_IDMAP:
+			ret->idmap = true;
+			ret->idmap_rec = m->recursive;
+			ret->idmap_maps = value;
 			break;
 		case O_COPYUP:
 			ret->copyup = true;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mount.h>
 
 int source_open(const char *bundle, const struct oci_mount *m, const struct mount_opts *o, struct err *e)
@@ -29,42 +30,167 @@ int source_open(const char *bundle, const struct oci_mount *m, const struct moun
 	return mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "source '%s'", source) : mnt;
 }
 
-/* -EPERM: the caller has no more rights than the init. */
+/* --- idmapped mounts --- */
+
+/* "[@]INSIDE-OUTSIDE-SIZE"; with '@' OUTSIDE is an id of the container's user namespace. */
+static int parse_range(const char *text, const struct oci_id_maps *container, struct oci_id_maps *to)
+{
+	bool relative = *text == '@';
+	_cleanup_strv_ char **words = strv_split(text + relative, "-");
+	uint64_t v[3];
+
+	for (size_t i = 0; i < 3; i++)
+		if (strv_len(words) != 3 || str_to_u64(words[i], &v[i]) < 0 || v[i] > UINT32_MAX)
+			return -EINVAL;
+	to->v = xrealloc(to->v, to->n + 1, sizeof *to->v);
+	to->v[to->n] = (struct oci_id_map){ (uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2] };
+	if (relative && !oci_id_maps_find(container, (uint32_t)v[1], &to->v[to->n].outside))
+		return -EINVAL;
+	to->n++;
+	return 0;
+}
+
+/* crun's way to write them: "uids=RANGE#RANGE;gids=RANGE". */
+static int parse_maps(const char *text, const struct oci_spec *s, struct oci_id_maps *uids,
+		      struct oci_id_maps *gids)
+{
+	_cleanup_strv_ char **parts = strv_split(text, ";");
+
+	for (char **p = parts; p && *p; p++) {
+		bool of_groups = str_starts(*p, "gids=");
+		_cleanup_strv_ char **ranges = strv_split(*p + strlen("uids="), "#");
+
+		if (!of_groups && !str_starts(*p, "uids="))
+			return -EINVAL;
+		for (char **range = ranges; range && *range; range++)
+			if (parse_range(*range, of_groups ? &s->gids : &s->uids, of_groups ? gids : uids) < 0)
+				return -EINVAL;
+	}
+	return uids->n && gids->n ? 0 : -EINVAL;
+}
+
+/* The user namespace whose maps the mount is to have. */
+static int open_maps(const struct oci_spec *s, const struct oci_mount *m, const struct mount_opts *o,
+		     int *ret, struct err *e)
+{
+	const char *path = s->ns[OCI_NS_USER].path;
+	struct oci_id_maps uids = { 0 }, gids = { 0 };
+	struct id_maps maps = { &m->uids, &m->gids };
+	int r = 0;
+
+	if (!m->uids.n != !m->gids.n)
+		return err_msg(e, ERR_INVALID, 0, "uidMappings and gidMappings must be given together");
+	if (!m->uids.n && o->idmap_maps) {
+		if (parse_maps(o->idmap_maps, s, &uids, &gids) < 0)
+			r = err_msg(e, ERR_INVALID, 0, "idmap=%s: cannot be understood", o->idmap_maps);
+		maps = (struct id_maps){ &uids, &gids };
+	} else if (!m->uids.n && path) {
+		*ret = open(path, O_RDONLY | O_CLOEXEC);
+		return *ret < 0 ? err_set(e, ERR_SYSTEM, -errno, "open '%s'", path) : 0;
+	} else if (!m->uids.n) {
+		if (!s->ns[OCI_NS_USER].given)
+			r = err_msg(e, ERR_INVALID, 0,
+				    "idmap: needs mappings, or a user namespace of the container");
+		maps = (struct id_maps){ &s->uids, &s->gids };
+	}
+	if (r == 0)
+		r = userns_new(&maps, ret, e);
+	free(uids.v);
+	free(gids.v);
+	return r;
+}
+
+static int map_ids(int mnt, const struct oci_spec *s, const struct oci_mount *m, const struct mount_opts *o,
+		   struct err *e)
+{
+	_cleanup_close_ int userns = -EBADF;
+	struct mount_attr a = { .attr_set = MOUNT_ATTR_IDMAP };
+	int r = open_maps(s, m, o, &userns, e);
+
+	if (r < 0)
+		return r;
+	a.userns_fd = (uint64_t)userns;
+	if (mount_setattr(mnt, "", AT_EMPTY_PATH | (o->idmap_rec ? AT_RECURSIVE : 0), &a, sizeof a) == 0)
+		return 0;
+	switch (errno) {
+	case ENOSYS:
+		return err_msg(e, ERR_SYSTEM, -EOPNOTSUPP,
+			       "idmapped mounts are not there before Linux 5.12 (mount_setattr)");
+	case EPERM:
+		return err_msg(e, ERR_SYSTEM, -EACCES,
+			       "idmapped mounts need privileges over the file system of '%s'", m->source);
+	case EINVAL:
+		return err_msg(e, ERR_SYSTEM, -EOPNOTSUPP,
+			       "the file system of '%s' cannot be idmapped, or is already", m->source);
+	default:
+		return err_set(e, ERR_SYSTEM, -errno, "cannot map the ids of '%s'", m->source);
+	}
+}
+
+/* --- all --- */
+
+/* -EPERM: the caller has no more rights than the init, which may try. */
 static int open_one(const struct oci_spec *s, const char *bundle, const struct oci_mount *m,
 		    const struct mount_opts *o, struct err *e)
 {
 	_cleanup_close_ int mnt = source_open(bundle, m, o, e);
-	int r;
+	bool mapped = o->idmap || m->uids.n || m->gids.n;
+	int r = mnt < 0 ? mnt : 0;
 
-	if (mnt < 0)
-		return mnt;
+	if (r == -EPERM && mapped)
+		return err_msg(e, ERR_SYSTEM, -EACCES, "idmapped mounts need privileges");
+	if (r == 0 && mapped)
+		r = map_ids(mnt, s, m, o, e);
+	if (r < 0)
+		return r;
 	/* What the container does below it must not come back to the host. */
 	r = mount_set(mnt, true, 0, 0, rootfs_base_propagation(s));
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "source '%s'", m->source) : TAKE_FD(mnt);
 }
 
+static bool wants_map(const struct oci_mount *m)
+{
+	for (char **o = m->options; o && *o; o++)
+		if (str_starts(*o, "idmap") || str_starts(*o, "ridmap"))
+			return true;
+	return m->uids.n || m->gids.n;
+}
+
+/* *ret: -EBADF = left to the init. */
+static int open_if_needed(const struct oci_spec *s, const char *bundle, const struct oci_mount *m,
+			  bool userns, int *ret, struct err *e)
+{
+	_cleanup_(mount_opts_done) struct mount_opts o = { 0 };
+	_cleanup_err_ struct err why = ERR_INIT;
+	bool mapped = wants_map(m);
+	int r = userns || mapped ? mount_opts_parse(m->options, &o, &why) : 0;
+
+	if (r == 0 && mapped && !mount_is_bind(m, &o))
+		r = err_msg(&why, ERR_INVALID, -EOPNOTSUPP, "only bind mounts can be idmapped");
+	else if (r == 0 && (mapped || (userns && mount_is_bind(m, &o))))
+		r = open_one(s, bundle, m, &o, &why);
+	else
+		return r < 0 ? mount_failed(m, r, &why, e) : 0;
+	if (r < 0)
+		return r == -EPERM ? 0 : mount_failed(m, r, &why, e);
+	*ret = r;
+	return 0;
+}
+
 int sources_open(const struct oci_spec *s, const char *bundle, bool userns, int **ret, struct err *e)
 {
+	bool any = userns;
 	int *fds, r = 0;
 
-	if (!userns)
+	for (size_t i = 0; !any && i < s->mounts.n; i++)
+		any = wants_map(&s->mounts.v[i]);
+	if (!any)
 		return 0;
 	fds = new_array(int, s->mounts.n + 1);
 	for (size_t i = 0; i < s->mounts.n; i++)
 		fds[i] = -EBADF;
-	for (size_t i = 0; r >= 0 && i < s->mounts.n; i++) {
-		const struct oci_mount *m = &s->mounts.v[i];
-		_cleanup_(mount_opts_done) struct mount_opts o = { 0 };
-		_cleanup_err_ struct err why = ERR_INIT;
-
-		r = mount_opts_parse(m->options, &o, &why);
-		if (r == 0 && mount_is_bind(m, &o))
-			r = fds[i] = open_one(s, bundle, m, &o, &why);
-		if (r == -EPERM)
-			r = 0;
-		if (r < 0)
-			r = mount_failed(m, r, &why, e);
-	}
+	for (size_t i = 0; r == 0 && i < s->mounts.n; i++)
+		r = open_if_needed(s, bundle, &s->mounts.v[i], userns, &fds[i], e);
 	if (r < 0) {
 		sources_close(s, fds);
 		return r;

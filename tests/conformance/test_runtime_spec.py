@@ -764,3 +764,87 @@ def test_standard_streams_of_a_user_namespace_open_again(rt):
     assert output(rt, "sh", "-c", "echo again >/dev/stdout", user={"uid": 12, "gid": 12}) == "again\n"
     started(rt, "oci-again", "sleep", "1000")
     assert rt("exec", "-u", "7:7", "oci-again", "sh", "-c", "echo again >/dev/stdout").stdout == "again\n"
+
+
+# --- idmapped mounts ---
+
+NO_IDMAP = "mount_setattr" in os.environ.get("INSULA_ENOSYS", "")
+RANGE = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+
+@pytest.fixture
+def owned(rt):
+    """A directory of the bundle, with a file of the host's user 5 and a mount of its own below."""
+    d = rt.bundle / "owned"
+    (d / "below").mkdir(parents=True)
+    (d / "file").touch()
+    os.chown(d / "file", 5, 6)
+    subprocess.run(["mount", "--bind", str(d), str(d / "below")], check=True)
+    yield d
+    subprocess.run(["umount", str(d / "below")], check=True)
+
+
+def idmapped(rt, options, seen, maps=None, user=True):
+    """seen: owners of the file, of the same one by the mount below, and of what the container makes there as the host sees it."""
+    if user:
+        rt.in_user_namespace()
+    rt.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": "owned", "options": ["rbind", *options], **(maps or {})})
+    rt.write(["sh", "-c", "busybox stat -c %u:%g /mnt/file /mnt/below/file; touch /mnt/made"])
+    if NO_IDMAP:
+        assert "Linux 5.12" in refused(rt)
+        return
+    p = rt("run", "oci-idmap")
+    made = rt.bundle / "owned/made"
+    found = [*p.stdout.split(), f"{made.stat().st_uid}:{made.stat().st_gid}" if made.exists() else None]
+    assert found[:len(seen)] == seen, p.stderr
+
+
+def test_idmap_by_the_containers_user_namespace(rt, owned):
+    """The source is relative to the bundle."""
+    idmapped(rt, ["idmap"], ["5:6", "65534:65534", "0:0"])
+
+
+def test_ridmap_reaches_the_mounts_below(rt, owned):
+    idmapped(rt, ["ridmap"], ["5:6", "5:6", "0:0"])
+
+
+def test_idmap_by_mappings_of_the_mount(rt, owned):
+    maps = {"uidMappings": [{"containerID": 0, "hostID": 100050, "size": 9}], "gidMappings": [{"containerID": 6, "hostID": 100100, "size": 1}]}
+    idmapped(rt, [], ["55:100", "65534:65534"], maps)
+
+
+def test_idmap_without_a_user_namespace(rt, owned):
+    maps = {"uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}, {"containerID": 5, "hostID": 77, "size": 1}], "gidMappings": RANGE}
+    idmapped(rt, ["ridmap"], ["77:100006"] * 2, maps, user=False)
+
+
+def test_idmap_in_a_joined_user_namespace(rt, owned, tmp_path):
+    first = Runtime(tmp_path / "first")
+    try:
+        first.in_user_namespace()
+        started(first, "oci-first")
+        pid = json.loads(first("state", "oci-first").stdout)["pid"]
+        rt.in_user_namespace()
+        rt.config["linux"]["namespaces"][-1]["path"] = f"/proc/{pid}/ns/user"
+        idmapped(rt, ["ridmap"], ["5:6", "5:6", "0:0"], user=False)
+    finally:
+        first("delete", "-f", "oci-first")
+
+
+@pytest.mark.parametrize("text, seen", [("uids=0-100050-9;gids=0-100100-9", "55:106"), ("uids=0-100000-5#5-100070-2;gids=@0-3-9", "70:9")])
+def test_idmap_as_crun_writes_it(rt, owned, text, seen):
+    idmapped(rt, [f"idmap={text}"], [seen])
+
+
+@pytest.mark.parametrize("mount, word", [
+    ({"options": ["rbind", "idmap"]}, "user namespace"), ({"uidMappings": RANGE}, "together"), ({"gidMappings": RANGE}, "together"),
+    ({"type": "tmpfs", "source": "tmpfs", "uidMappings": RANGE, "gidMappings": RANGE, "options": []}, "only bind mounts"),
+    ({"source": "/proc", "uidMappings": RANGE, "gidMappings": RANGE}, "cannot be idmapped"),
+    ({"options": ["rbind", "idmap=uids=0-1-2"]}, "understood"), ({"options": ["rbind", "idmap=uids=0-1;gids=0-1-2"]}, "understood"),
+    ({"options": ["rbind", "idmap=uids=@0-1-2;gids=0-1-2"]}, "understood"),
+], ids=str)
+def test_idmapped_mounts_that_cannot_be(rt, owned, mount, word):
+    rt.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": "owned", "options": ["rbind"], **mount})
+    rt.write()
+    said = refused(rt)
+    assert word in said or (NO_IDMAP and "Linux 5.12" in said)
