@@ -192,6 +192,16 @@ def runtimes(t, a, h, base):
     t.add("smallest memory limit", "", {n: smallest_limit(c, bundle) for n, c in cmd.items()})
 
 
+def ports(t, a, e, command):
+    """A container with a port, with none and with a thousand published beside it."""
+    row = {"insula": command("run", "--rm", "-p", "127.0.0.1:29999:80", "busybox", "true")}
+    t.add("the same with a published port", "", times(row, a.runs, a.pause))
+    others = [e.cli("insula", "run", "-d", "-p", f"127.0.0.1:{p}-{p + 99}:1-100", "busybox", "sleep", "1000").ok()
+              for p in range(20000, 21000, 100)]
+    t.add("the same beside 1,000 published ports", "as the first", times(row, a.runs, a.pause))
+    e.cli("insula", "rm", "-f", *others).ok()
+
+
 def engines(t, a, h, e, docker, podman):
     """Whole engines through their CLIs."""
     env, ins = e.env(), h.program("insula")
@@ -211,6 +221,7 @@ def engines(t, a, h, e, docker, podman):
           times(with_peers("run", "--rm", "--network", "none", "busybox", "true"), a.runs, a.pause))
     t.add("the same on the default bridge", "25 ms",
           times(with_peers("run", "--rm", "busybox", "true"), a.runs, a.pause))
+    ports(t, a, e, lambda *args: ([ins, *args], env))
     cid = e.cli("insula", "run", "-d", "--name", "bench", "busybox", "sleep", "1000").ok()
     for p, limits in ((docker, ()), (podman, peers.Podman.LIMITS)):
         if p:

@@ -74,16 +74,18 @@ void firewall_warn(struct engine *e, const char *bridge, char ***warnings)
 		{NFPROTO_IPV4, "ip"}, {NFPROTO_INET, "inet"},
 	};
 
-	for (size_t f = 0; f < ARRAY_SIZE(families); f++) {
+	struct nft *nft = publish_nft(e);
+
+	/* without nf_tables in the kernel there is nobody */
+	for (size_t f = 0; nft && f < ARRAY_SIZE(families); f++) {
 		struct look l = {0};
 
-		/* without nf_tables in the kernel there is nobody */
-		(void)nft_chains(families[f].number, on_chain, &l);
+		(void)nft_chains(nft, families[f].number, on_chain, &l);
 		for (size_t i = 0; i < l.n; i++) {
 			struct table *t = &l.v[i];
 
 			/* a rule that speaks of the bridge is the opening */
-			if (t->drops && nft_rules_mention(families[f].number, t->name, NULL, bridge,
+			if (t->drops && nft_rules_mention(nft, families[f].number, t->name, NULL, bridge,
 							  strlen(bridge)) <= 0)
 				warn(t, families[f].name, bridge, warnings);
 			free(t->name);
@@ -94,5 +96,7 @@ void firewall_warn(struct engine *e, const char *bridge, char ***warnings)
 
 bool firewall_user_rules(const char *table)
 {
-	return nft_rules_mention(NFPROTO_IPV4, table, "insula-user", NULL, 0) > 0;
+	_cleanup_nft_ struct nft *nft = NULL;
+
+	return nft_open(&nft) == 0 && nft_rules_mention(nft, NFPROTO_IPV4, table, "insula-user", NULL, 0) > 0;
 }

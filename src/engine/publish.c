@@ -36,6 +36,12 @@
 #define MAP_AT "ports_at"		/* protocol . address . port */
 #define MAP_ANY "ports_any"		/* protocol . port */
 
+struct publishing {
+	struct nft *nft;
+	int watch;		/* tells of changes of the rules */
+	struct loop_source *io;
+};
+
 /* ---- rules ---- */
 
 void publish_rules(const char *table, struct sbuf *out)
@@ -156,13 +162,15 @@ static int elements_commit(struct engine *e, const struct elements *x,
 	_cleanup_nft_batch_ struct nft_batch b = NFT_BATCH_INIT;
 	_cleanup_free_ char *table = network_table(e);
 
+	if (!e->publishing->nft)
+		return -EPROTONOSUPPORT;
 	if (flush) {
 		nft_map_flush(&b, table, MAP_AT);
 		nft_map_flush(&b, table, MAP_ANY);
 	}
 	change(&b, table, MAP_AT, x->at, x->n_at);
 	change(&b, table, MAP_ANY, x->any, x->n_any);
-	return nft_batch_commit(&b);
+	return nft_batch_commit(e->publishing->nft, &b);
 }
 
 static int sync_all(struct engine *e)
@@ -174,9 +182,14 @@ static int sync_all(struct engine *e)
 	return elements_commit(e, &x, nft_map_add, true);
 }
 
+struct nft *publish_nft(struct engine *e)
+{
+	return e->publishing ? e->publishing->nft : NULL;
+}
+
 void publish_sync(struct engine *e)
 {
-	int r = e->containers ? sync_all(e) : 0;
+	int r = e->containers && e->publishing ? sync_all(e) : 0;
 
 	if (r < 0 && (r != -ENOENT || publish_any(e)))
 		log_error("publish the ports of running containers: %s", strerror(-r));
@@ -191,8 +204,6 @@ bool publish_any(const struct engine *e)
 }
 
 /* ---- keeping the table ---- */
-
-struct publishing { int fd; struct loop_source *io; };
 
 static void renewed(void *ud, int r, const struct err *e, void *result)
 {
@@ -214,10 +225,12 @@ static void on_change(struct loop_source *s, int fd, uint32_t events, void *ud)
 int publish_open(struct engine *e, struct err *err)
 {
 	struct publishing *p = e->publishing = new0(struct publishing);
-	int r = p->fd = nft_watch_open();
+	int r = p->watch = nft_watch_open();
 
 	if (r >= 0)
-		r = loop_add_io(e->loop, p->fd, EPOLLIN, on_change, e, &p->io);
+		r = nft_open(&p->nft);
+	if (r >= 0)
+		r = loop_add_io(e->loop, p->watch, EPOLLIN, on_change, e, &p->io);
 	/* a kernel without nf_tables can still run containers without a bridge */
 	return r < 0 && r != -EPROTONOSUPPORT ? err_set(err, ERR_SYSTEM, r, "watch the host's rules") : 0;
 }
@@ -229,7 +242,8 @@ void publish_close(struct engine *e)
 	if (!p)
 		return;
 	loop_source_free(p->io);
-	fd_close(&p->fd);
+	fd_close(&p->watch);
+	nft_close(p->nft);
 	free(p);
 }
 

@@ -7,6 +7,7 @@
 /* Watches our table, so that it comes back when somebody flushes all rules. */
 int publish_open(struct engine *e, struct err *err);
 void publish_close(struct engine *e);
+struct nft *publish_nft(struct engine *e);	/* the daemon's socket; NULL on a kernel without nf_tables */
 /* Adoption is over: rules and maps become what the running containers need. */
 void publish_adopt(struct engine *e);
 /* Binds and publishes the ports of c, which has the IPv4 address given ("" = none: nothing is published).

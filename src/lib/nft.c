@@ -4,6 +4,9 @@
  * has carried it out, or refused it, when send() returns. Errors are told for each message that is at
  * fault; success only to a message that asks for it, so the last one does: the first answer is the verdict.
  *
+ * The socket is kept: closing one waits for the kernel to forget what was removed last, a matter of tens of
+ * milliseconds.
+ *
  * A set and a map are the same to the kernel. Element lists are bounded by the size of a request; longer
  * ones become several messages of the same transaction. */
 #include "lib/nft.h"
@@ -20,6 +23,8 @@
 
 #define ELEMS_PER_MSG 24	/* of at most 72 bytes each, in a request of 2 KiB */
 #define PATIENCE_S 10
+
+struct nft { int fd; };
 
 /* --- elements --- */
 
@@ -155,31 +160,52 @@ static int socket_open(int flags, uint32_t groups)
 	return TAKE_FD(fd);
 }
 
-static int nft_open(size_t send_n)
+int nft_open(struct nft **ret)
 {
 	_cleanup_close_ int fd = socket_open(0, 0);
 	struct timeval patience = {.tv_sec = PATIENCE_S};
-	int one = 1, size = (int)MIN(send_n, (size_t)INT32_MAX / 4) + 4096;
+	int one = 1;
 
 	if (fd < 0)
 		return fd;
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0)
 		return -errno;
 	(void)setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
+	*ret = new0(struct nft);
+	(*ret)->fd = TAKE_FD(fd);
+	return 0;
+}
+
+void nft_close(struct nft *n)
+{
+	if (!n)
+		return;
+	fd_close(&n->fd);
+	free(n);
+}
+
+static int request(struct nft *n, const void *p, size_t len)
+{
+	char rest[64];
+	int size = (int)MIN(len, (size_t)INT32_MAX / 4) + 4096;
+
+	/* What a failed transaction had to say beyond its first error. */
+	while (recv(n->fd, rest, sizeof rest, MSG_DONTWAIT) >= 0)
+		;
 	if (size > 100000)	/* the whole transaction is one message to the socket */
-		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
-	return TAKE_FD(fd);
+		(void)setsockopt(n->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
+	return RETRY(send(n->fd, p, len, 0)) < 0 ? -errno : 0;
 }
 
 /* One message of the kernel: 0 = go on, 1 = over, -errno. */
 typedef int (*answer_fn)(void *userdata, const struct nlmsghdr *h);
 
-static int answers(int fd, answer_fn fn, void *userdata)
+static int answers(struct nft *n, answer_fn fn, void *userdata)
 {
 	char buf[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
 
 	for (;;) {
-		ssize_t got = RETRY(recv(fd, buf, sizeof buf, MSG_TRUNC));
+		ssize_t got = RETRY(recv(n->fd, buf, sizeof buf, MSG_TRUNC));
 		size_t left;
 
 		if (got < 0)
@@ -209,22 +235,18 @@ static int commit_answer(void *userdata, const struct nlmsghdr *h)
 	return h->nlmsg_type == NLMSG_ERROR ? verdict(h) : 0;
 }
 
-int nft_batch_commit(struct nft_batch *b)
+int nft_batch_commit(struct nft *n, struct nft_batch *b)
 {
 	_cleanup_sbuf_ struct sbuf all = SBUF_INIT;
-	_cleanup_close_ int fd = -EBADF;
+	int r;
 
 	if (!b->msgs.len)
 		return 0;
 	nft_batch_bytes(b, &all);
 	if (!sbuf_ok(&all) || !sbuf_ok(&b->msgs))
 		return -E2BIG;
-	fd = nft_open(all.len);
-	if (fd < 0)
-		return fd;
-	if (RETRY(send(fd, all.buf, all.len, 0)) < 0)
-		return -errno;
-	return answers(fd, commit_answer, NULL);
+	r = request(n, all.buf, all.len);
+	return r < 0 ? r : answers(n, commit_answer, NULL);
 }
 
 /* --- looking --- */
@@ -319,29 +341,26 @@ static int rule_answer(struct look *l, const struct rtattr *attrs, size_t n)
 	return 0;
 }
 
-static int dump(struct req *r, struct look *l)
+static int dump(struct nft *n, struct req *r, struct look *l)
 {
-	_cleanup_close_ int fd = nft_open(0);
+	int rc = request(n, r, r->h.nlmsg_len);
 
-	if (fd < 0)
-		return fd;
-	if (RETRY(send(fd, r, r->h.nlmsg_len, 0)) < 0)
-		return -errno;
-	return answers(fd, dump_answer, l);
+	return rc < 0 ? rc : answers(n, dump_answer, l);
 }
 
-int nft_chains(uint8_t family, nft_chain_fn fn, void *userdata)
+int nft_chains(struct nft *n, uint8_t family, nft_chain_fn fn, void *userdata)
 {
 	struct look l = {.type = NFT_MSG_NEWCHAIN, .fn = chain_answer, .chain = fn, .userdata = userdata};
 	struct req r;
 
 	nft_req(&r, NFT_MSG_GETCHAIN, NLM_F_DUMP, family);
-	return dump(&r, &l);
+	return dump(n, &r, &l);
 }
 
-int nft_rules_mention(uint8_t family, const char *table, const char *chain, const void *p, size_t n)
+int nft_rules_mention(struct nft *n, uint8_t family, const char *table, const char *chain, const void *p,
+		      size_t n_p)
 {
-	struct look l = {.type = NFT_MSG_NEWRULE, .fn = rule_answer, .bytes = p, .n_bytes = n,
+	struct look l = {.type = NFT_MSG_NEWRULE, .fn = rule_answer, .bytes = p, .n_bytes = n_p,
 			 .in_table = table, .in_chain = chain};
 	struct req r;
 	int rc;
@@ -350,7 +369,7 @@ int nft_rules_mention(uint8_t family, const char *table, const char *chain, cons
 	attr_str(&r, NFTA_RULE_TABLE, table);
 	if (chain)
 		attr_str(&r, NFTA_RULE_CHAIN, chain);
-	rc = dump(&r, &l);
+	rc = dump(n, &r, &l);
 	return rc < 0 ? rc : l.found;
 }
 

@@ -1,12 +1,19 @@
 /* A small nf_tables client, beside nft(8): what must not cost a fork. Elements of maps that exist already are
  * added and removed in one transaction, and the base chains of all tables are listed. Synchronous, as
- * netlink.h; every call opens a socket of its own in the caller's network namespace. */
+ * netlink.h. */
 #pragma once
 
 #include "base/macro.h"
 #include "base/sbuf.h"
 #include <netinet/in.h>
 #include <stdbool.h>
+
+struct nft;			/* a socket, bound to the namespace it was opened in */
+int nft_open(struct nft **ret);
+/* May take a while, if something was removed just now: not for one that must not block, before its end. */
+void nft_close(struct nft *n);
+DEFINE_CLEANUP(struct nft *, nft_close)
+#define _cleanup_nft_ _cleanup_(nft_closep)
 
 /* An element of a map: key and value as the kernel holds them, each part of a concatenation padded to four
  * bytes. */
@@ -31,7 +38,7 @@ void nft_map_flush(struct nft_batch *b, const char *table, const char *map);
 void nft_map_add(struct nft_batch *b, const char *table, const char *map, const struct nft_elem *e, size_t n);
 /* Removes elements; -ENOENT if one is not there, or the table is not. */
 void nft_map_del(struct nft_batch *b, const char *table, const char *map, const struct nft_elem *e, size_t n);
-int nft_batch_commit(struct nft_batch *b);
+int nft_batch_commit(struct nft *n, struct nft_batch *b);
 /* The whole transaction as it would be sent, for tests. */
 void nft_batch_bytes(const struct nft_batch *b, struct sbuf *out);
 
@@ -43,11 +50,12 @@ struct nft_chain {
 };
 typedef void (*nft_chain_fn)(void *userdata, const struct nft_chain *c);
 /* family: NFPROTO_IPV4, NFPROTO_INET... */
-int nft_chains(uint8_t family, nft_chain_fn fn, void *userdata);
+int nft_chains(struct nft *n, uint8_t family, nft_chain_fn fn, void *userdata);
 /* A socket that is readable when somebody has changed a table; -errno. */
 int nft_watch_open(void);
 /* Takes what it has to tell: whether the table of the family ip is gone, or may be. */
 bool nft_watch_read(int fd, const char *table);
-/* Whether a rule of the table (chain NULL = of any of its chains) has these bytes in it: 1, 0 or -errno. n
- * = 0: whether there is any rule. */
-int nft_rules_mention(uint8_t family, const char *table, const char *chain, const void *p, size_t n);
+/* Whether a rule of the table (chain NULL = of any of its chains) has these bytes in it: 1, 0 or -errno.
+ * n_p = 0: whether there is any rule. */
+int nft_rules_mention(struct nft *n, uint8_t family, const char *table, const char *chain, const void *p,
+		      size_t n_p);

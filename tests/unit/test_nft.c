@@ -25,12 +25,32 @@ static void nft(const char *script)
 	assert_int_equal(pclose(f), 0);
 }
 
+static struct nft *kernel;
+
 static int fresh(void **state)
 {
 	if (unshare(CLONE_NEWNET) < 0)
 		return -1;
 	nft(TABLE);
+	return nft_open(&kernel);
+}
+
+static int done(void **state)
+{
+	nft_close(kernel);
 	return 0;
+}
+
+static void the_end_of_a_table_is_seen(void **state)
+{
+	_cleanup_close_ int fd = nft_watch_open();
+
+	assert_true(fd >= 0);
+	nft("add table ip other\nadd table inet t\ndelete table ip other\ndelete table inet t\n");
+	assert_false(nft_watch_read(fd, "t"));
+	nft("flush ruleset\n");
+	assert_true(nft_watch_read(fd, "t"));
+	assert_false(nft_watch_read(fd, "t"));
 }
 
 static char *listing(void)
@@ -63,7 +83,7 @@ static int add(const struct nft_elem *e, size_t n)
 	_cleanup_nft_batch_ struct nft_batch b = NFT_BATCH_INIT;
 
 	nft_map_add(&b, "t", "m", e, n);
-	return nft_batch_commit(&b);
+	return nft_batch_commit(kernel, &b);
 }
 
 static void parts_are_padded(void **state)
@@ -108,11 +128,11 @@ static void nft_reads_what_was_added(void **state)
 	assert_non_null(strstr(listing(), "sctp . 127.0.0.1 . 99 : 172.30.0.2 . 80"));
 	assert_int_equal(add(e, 1), -EEXIST);
 	nft_map_del(&b, "t", "m", e, 2);
-	assert_int_equal(nft_batch_commit(&b), 0);
+	assert_int_equal(nft_batch_commit(kernel, &b), 0);
 	assert_null(strstr(listing(), "tcp . 10"));
 	assert_non_null(strstr(listing(), "sctp"));
 	nft_map_del(&c, "t", "m", e, 1);
-	assert_int_equal(nft_batch_commit(&c), -ENOENT);
+	assert_int_equal(nft_batch_commit(kernel, &c), -ENOENT);
 }
 
 /* One fault, and nothing of the transaction happens. */
@@ -124,10 +144,10 @@ static void a_transaction_is_whole(void **state)
 	assert_int_equal(add(e, 1), 0);
 	nft_map_add(&b, "t", "m", e + 1, 1);
 	nft_map_add(&b, "t", "m", e, 1);
-	assert_int_equal(nft_batch_commit(&b), -EEXIST);
+	assert_int_equal(nft_batch_commit(kernel, &b), -EEXIST);
 	assert_null(strstr(listing(), "10.0.0.1 . 2 :"));
 	nft_map_flush(&missing, "nobody", "m");
-	assert_int_equal(nft_batch_commit(&missing), -ENOENT);
+	assert_int_equal(nft_batch_commit(kernel, &missing), -ENOENT);
 }
 
 static void many_elements_are_one_transaction(void **state)
@@ -139,7 +159,7 @@ static void many_elements_are_one_transaction(void **state)
 		e[i] = elem(6, "10.0.0.1", (uint16_t)(i + 1));
 	nft_map_flush(&b, "t", "m");
 	nft_map_add(&b, "t", "m", e, ARRAY_SIZE(e));
-	assert_int_equal(nft_batch_commit(&b), 0);
+	assert_int_equal(nft_batch_commit(kernel, &b), 0);
 	assert_non_null(strstr(listing(), "10.0.0.1 . 20000 :"));
 	assert_non_null(strstr(listing(), "10.0.0.1 . 1 :"));
 }
@@ -152,7 +172,7 @@ static void flush_and_add_replace_all(void **state)
 	assert_int_equal(add(e, 1), 0);
 	nft_map_flush(&b, "t", "m");
 	nft_map_add(&b, "t", "m", e, 2);
-	assert_int_equal(nft_batch_commit(&b), 0);
+	assert_int_equal(nft_batch_commit(kernel, &b), 0);
 	assert_non_null(strstr(listing(), "10.0.0.1 . 1 :"));
 	assert_non_null(strstr(listing(), "10.0.0.1 . 2 :"));
 }
@@ -170,14 +190,14 @@ static void chains_of_others_are_seen(void **state)
 
 	nft("add table inet fw\nadd chain inet fw f { type filter hook forward priority 0 ; policy drop ; }\n"
 	    "add chain inet fw plain\nadd rule inet fw plain oifname \"insula0\" accept\n");
-	assert_int_equal(nft_chains(NFPROTO_INET, note_chain, text), 0);
+	assert_int_equal(nft_chains(kernel, NFPROTO_INET, note_chain, text), 0);
 	assert_non_null(strstr(text, "fw/f/1/2/0 "));
 	assert_non_null(strstr(text, "fw/plain/0/0/0 "));
-	assert_int_equal(nft_rules_mention(NFPROTO_INET, "fw", NULL, "insula0", 7), 1);
-	assert_int_equal(nft_rules_mention(NFPROTO_INET, "fw", "f", "insula0", 7), 0);
-	assert_int_equal(nft_rules_mention(NFPROTO_INET, "fw", NULL, "docker0", 7), 0);
-	assert_int_equal(nft_rules_mention(NFPROTO_INET, "fw", "plain", NULL, 0), 1);
-	assert_int_equal(nft_rules_mention(NFPROTO_INET, "fw", "f", NULL, 0), 0);
+	assert_int_equal(nft_rules_mention(kernel, NFPROTO_INET, "fw", NULL, "insula0", 7), 1);
+	assert_int_equal(nft_rules_mention(kernel, NFPROTO_INET, "fw", "f", "insula0", 7), 0);
+	assert_int_equal(nft_rules_mention(kernel, NFPROTO_INET, "fw", NULL, "docker0", 7), 0);
+	assert_int_equal(nft_rules_mention(kernel, NFPROTO_INET, "fw", "plain", NULL, 0), 1);
+	assert_int_equal(nft_rules_mention(kernel, NFPROTO_INET, "fw", "f", NULL, 0), 0);
 }
 
 int main(void)
@@ -185,11 +205,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parts_are_padded),
 		cmocka_unit_test(the_last_message_alone_asks_for_an_answer),
-		cmocka_unit_test_setup(nft_reads_what_was_added, fresh),
-		cmocka_unit_test_setup(a_transaction_is_whole, fresh),
-		cmocka_unit_test_setup(many_elements_are_one_transaction, fresh),
-		cmocka_unit_test_setup(flush_and_add_replace_all, fresh),
-		cmocka_unit_test_setup(chains_of_others_are_seen, fresh),
+		cmocka_unit_test_setup_teardown(nft_reads_what_was_added, fresh, done),
+		cmocka_unit_test_setup_teardown(a_transaction_is_whole, fresh, done),
+		cmocka_unit_test_setup_teardown(many_elements_are_one_transaction, fresh, done),
+		cmocka_unit_test_setup_teardown(flush_and_add_replace_all, fresh, done),
+		cmocka_unit_test_setup_teardown(the_end_of_a_table_is_seen, fresh, done),
+		cmocka_unit_test_setup_teardown(chains_of_others_are_seen, fresh, done),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
