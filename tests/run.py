@@ -1,27 +1,52 @@
 #!/usr/bin/env python3
 """Runs the tests and ends with one line: N passed, N failed.
 
-Plain: layer check, unit tests, system tests, short fuzzing. --full adds the parts of EXTRA: the nested machine, missing
-system calls, soak, other engines, sanitizers, longer fuzzing. A part that cannot run counts as a failure, never as a
-skip."""
+Plain: layer check, unit tests, system tests, short fuzzing. --full adds the parts of EXTRA: missing system calls, other
+engines, the nested machine, soak, longer fuzzing, sanitizers. A part that cannot run counts as a failure, never as a
+skip. What there is no time for (--minutes) is said to be left out; of a part that is cut off, what has run counts.
+--part runs only the named parts, each to its end."""
 import argparse
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor, wait
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PY = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 total = {"passed": 0, "failed": 0}
+left_out = []
+
+
+class OutOfTime(Exception):
+    pass
+
+
+class Clock:
+    """The moment at which the part that runs is cut off."""
+    end = float("inf")
+
+    def left(self):
+        return max(1, self.end - time.time())
+
+
+clock = Clock()
 
 
 def count(name, passed, failed):
     total["passed"] += passed
     total["failed"] += failed
     print(f"== {name}: {passed} passed, {failed} failed", flush=True)
+
+
+def leave_out(name, why):
+    left_out.append(f"-- left out: {name}: {why}")
+    print(left_out[-1], flush=True)
 
 
 def junit(path):
@@ -36,9 +61,19 @@ def junit(path):
 
 
 def step(name, cmd, **kw):
+    """The exit code. Whoever is out of time gets the chance to clean up behind itself, as after ctrl-c."""
     print(f"-- {name}", flush=True)
-    r = subprocess.run(cmd, cwd=ROOT, **kw)
-    return r.returncode
+    p = subprocess.Popen(cmd, cwd=ROOT, **kw)
+    try:
+        return p.wait(None if clock.end == float("inf") else clock.left())
+    except subprocess.TimeoutExpired:
+        p.send_signal(signal.SIGINT)
+        try:
+            p.wait(60)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait()
+        raise OutOfTime from None
 
 
 def lint(build):
@@ -56,49 +91,81 @@ def unit(build):
         count("unit tests", 0, 1)
 
 
-def pytest(build, name, args, env=None, timeout=None):
+def pytest_argv(out, args):
+    return [PY, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "--durations=10", f"--junitxml={out}", *args]
+
+
+def pytest_env(build, more):
+    e = dict(os.environ, INSULA_BUILD=str(build), INSULA_VM_DIR=str(build / "guest"), PYTHONDONTWRITEBYTECODE="1", **more)
+    e.setdefault("INSULA_IMAGES", str(ROOT / "build" / "images"))
+    return e
+
+
+def pytest(build, name, args, env=None):
     out = build / f"{name}.xml"
     out.unlink(missing_ok=True)
-    e = dict(os.environ, INSULA_BUILD=str(build), INSULA_VM_DIR=str(build / "guest"),
-             PYTHONDONTWRITEBYTECODE="1", **(env or {}))
-    e.setdefault("INSULA_IMAGES", str(ROOT / "build" / "images"))
     try:
-        step(name, [PY, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={out}", *args],
-             env=e, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        print(f"{name}: out of time")
-        count(name, 0, 1)
-        return
+        step(name, pytest_argv(out, args), env=pytest_env(build, env or {}))
+    finally:
+        count_junit(name, out)
+
+
+def count_junit(name, out):
+    """One without a report failed, unless it was cut off before there was one."""
     if out.exists():
         count(name, *junit(out))
-    else:
+    elif time.time() < clock.end:
         count(name, 0, 1)
+
+
+def pytest_shared(build, name, args):
+    """Two processes, with a daemon each, share the files (pytest_runtestloop in conftest.py): much of a test is waiting."""
+    with tempfile.TemporaryDirectory(prefix="insula-share-") as share, ThreadPoolExecutor(2) as pool:
+        env = pytest_env(build, {"INSULA_SHARE": share})
+        outs = [build / f"{name}-{i}.xml" for i in (1, 2)]
+        logs = [out.with_suffix(".log") for out in outs]
+        for out in outs:
+            out.unlink(missing_ok=True)
+        with open(logs[0], "w") as a, open(logs[1], "w") as b:
+            runs = [pool.submit(step, f"{name}, process {i + 1} of 2", pytest_argv(outs[i], args), env=env, stdout=f,
+                                stderr=subprocess.STDOUT) for i, f in enumerate((a, b))]
+            wait(runs)
+        for log, out in zip(logs, outs):
+            print(log.read_text(errors="replace"), flush=True)
+            count_junit(name, out)
+        for run in runs:
+            run.result()
+
+
+def fuzz_target(fb, src, seconds):
+    """Builds one libFuzzer target and lets it run, starting from its corpus."""
+    head = src.read_text().split("*/", 1)[0]
+    deps = re.findall(r"src/\S+\.c", head)
+    libs = re.findall(r"-l\S+", head)
+    exe = fb / src.stem
+    cc = ["clang", "-g", "-O1", "-std=gnu17", "-D_GNU_SOURCE", '-DINSULA_VERSION="fuzz"', "-fsanitize=fuzzer,address,undefined",
+          "-fno-sanitize-recover=undefined", "-Isrc", str(src), *deps, *libs, "-o", str(exe)]
+    if step(f"build {src.stem}", cc) != 0:
+        return False
+    corpus = fb / f"{src.stem}.corpus"
+    corpus.mkdir(exist_ok=True)
+    seeds = ROOT / "tests/fuzz/corpus" / src.stem
+    dirs = [str(corpus)] + ([str(seeds)] if seeds.is_dir() else [])
+    return step(src.stem, [str(exe), f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-verbosity=0",
+                           f"-artifact_prefix={fb}/", *dirs]) == 0
 
 
 def fuzz(build, seconds):
-    """libFuzzer targets, each for some seconds, starting from its corpus."""
-    passed = failed = 0
+    """Each target for some seconds, two at a time."""
     fb = build / "fuzz"
     fb.mkdir(exist_ok=True)
-    for src in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c")):
-        head = src.read_text().split("*/", 1)[0]
-        deps = re.findall(r"src/\S+\.c", head)
-        libs = re.findall(r"-l\S+", head)
-        exe = fb / src.stem
-        cc = ["clang", "-g", "-O1", "-std=gnu17", "-D_GNU_SOURCE", '-DINSULA_VERSION="fuzz"', "-fsanitize=fuzzer,address,undefined",
-              "-fno-sanitize-recover=undefined", "-Isrc", str(src), *deps, *libs, "-o", str(exe)]
-        if step(f"build {src.stem}", cc) != 0:
-            failed += 1
-            continue
-        corpus = fb / f"{src.stem}.corpus"
-        corpus.mkdir(exist_ok=True)
-        seeds = ROOT / "tests/fuzz/corpus" / src.stem
-        dirs = [str(corpus)] + ([str(seeds)] if seeds.is_dir() else [])
-        rc = step(src.stem, [str(exe), f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-verbosity=0",
-                             f"-artifact_prefix={fb}/", *dirs])
-        passed += rc == 0
-        failed += rc != 0
-    count("fuzzing", passed, failed)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(fuzz_target, fb, src, seconds) for src in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c"))]
+        wait(runs)
+    ended = [run.result() for run in runs if run.exception() is None]
+    count("fuzzing", ended.count(True), ended.count(False))
+    for run in runs:
+        run.result()
 
 
 def enosys(build):
@@ -110,12 +177,16 @@ def enosys(build):
 
 
 def nested(build):
-    """In a machine with cgroup v2, systemd, Debian's own kernel and a true KVM."""
-    print("-- nested machine", flush=True)
-    p = subprocess.run(["tests/nested/run.py", "--build", str(build)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    print(p.stdout)
-    last = re.search(r"(\d+) passed, (\d+) failed\s*$", p.stdout)
-    count("nested machine", *map(int, last.groups()) if last else (0, 1))
+    """In a machine with cgroup v2, systemd, Debian's own kernel and a true KVM; in another with cgroup v1."""
+    log = build / "nested.log"
+    try:
+        with open(log, "w") as f:
+            step("nested machine", ["tests/nested/run.py", "--build", str(build)], stdout=f)
+    finally:
+        text = log.read_text(errors="replace")
+        print(text, flush=True)
+        last = re.search(r"(\d+) passed, (\d+) failed\s*$", text)
+        count("nested machine", *map(int, last.groups()) if last else (0, 1))
 
 
 def soak(build):
@@ -134,9 +205,11 @@ def sanitized(build):
         return count("sanitizers", 0, 1)
     # What lives to its end frees little: leaks are the soak's matter.
     os.environ["ASAN_OPTIONS"] = "detect_leaks=0"
-    unit(sb)
-    pytest(sb, "system-asan", ["tests/system"])
-    del os.environ["ASAN_OPTIONS"]
+    try:
+        unit(sb)
+        pytest_shared(sb, "system-asan", ["tests/system"])
+    finally:
+        del os.environ["ASAN_OPTIONS"]
 
 
 def compat(build):
@@ -148,41 +221,59 @@ def compat(build):
     pytest(build, "docker-20.10", ["tests/system/test_demo.py", "tests/system/test_cli.py", "-k", "docker"], {"PATH": path})
 
 
-# Beyond `make check`: what, and how many minutes it takes at the most on two cores.
-EXTRA = [
-    (nested, 12),
-    (enosys, 5),
-    (soak, 4),
-    (compat, 8),
-    (sanitized, 22),
-    (lambda build: fuzz(build, 30), 8),
-]
+CHECK = {
+    "lint": lint,
+    "unit": unit,
+    "system": lambda build: pytest_shared(build, "system", ["tests/system"]),
+    "conformance": lambda build: pytest(build, "conformance", ["tests/conformance"]),
+    "fuzz": lambda build: fuzz(build, 5),
+}
+# Beyond `make check`, by worth: what, and how many minutes it takes on two cores. It is cut off after half as much
+# again, and not begun if less than half of the time is left.
+EXTRA = {
+    "enosys": (enosys, 5),
+    "compat": (compat, 8),
+    "nested": (nested, 12),
+    "soak": (soak, 4),
+    "sanitized": (sanitized, 22),
+    "long-fuzz": (lambda build: fuzz(build, 30), 4),
+}
+
+
+def extra(build, name, end):
+    part, minutes = EXTRA[name]
+    start = time.time()
+    if end - start < minutes * 30:
+        return leave_out(name, "no time")
+    clock.end = min(end, start + minutes * 90)
+    try:
+        part(build)
+    except OutOfTime:
+        leave_out(name, f"cut off after {(time.time() - start) / 60:.0f} minutes, what had run counts")
+    finally:
+        clock.end = float("inf")
+    print(f"-- {name} took {(time.time() - start) / 60:.1f} of {minutes} minutes", flush=True)
 
 
 def main():
-    ap = argparse.ArgumentParser()
+    ap = argparse.ArgumentParser(usage="%(prog)s [options] [pytest's arguments instead of everything]")
     ap.add_argument("--build", default="build")
-    ap.add_argument("--full", action="store_true")
-    ap.add_argument("--only-extra", action="store_true")
-    ap.add_argument("--minutes", type=int, default=10000, help="what of the extra part does not fit in is left out")
-    ap.add_argument("rest", nargs="*", help="pytest arguments instead of everything")
-    a = ap.parse_args()
+    ap.add_argument("--full", action="store_true", help="and the parts of EXTRA")
+    ap.add_argument("--part", action="append", choices=[*CHECK, *EXTRA], help="only this (several times: these), without a limit")
+    ap.add_argument("--minutes", type=float, help="what of EXTRA does not fit in is left out")
+    ap.add_argument("--since", type=float, default=time.time(), help="the moment from which they count (date +%%s)")
+    a, rest = ap.parse_known_args()
     build = pathlib.Path(a.build).resolve()
-    end = time.time() + a.minutes * 60
-    if a.rest:
-        pytest(build, "system", a.rest)
-    elif not a.only_extra:
-        lint(build)
-        unit(build)
-        pytest(build, "system", ["tests/system"])
-        pytest(build, "conformance", ["tests/conformance"])
-        fuzz(build, 5)
-    for part, minutes in EXTRA if a.full and not a.rest else []:
-        if time.time() + minutes * 60 <= end:
-            part(build)
+    for name in a.part or [*CHECK, *(EXTRA if a.full else ())] if not rest else ():
+        if name in CHECK:
+            CHECK[name](build)
+        elif a.part and a.minutes is None:
+            EXTRA[name][0](build)
         else:
-            print(f"-- left out, there is no time: {part.__doc__ or part.__name__}", flush=True)
-    print(f"{total['passed']} passed, {total['failed']} failed")
+            extra(build, name, a.since + (a.minutes or 10000) * 60)
+    if rest:
+        pytest(build, "system", rest)
+    print("\n".join([*left_out, f"{total['passed']} passed, {total['failed']} failed"]))
     return 1 if total["failed"] or not total["passed"] else 0
 
 
