@@ -84,7 +84,7 @@ class Engine:
                 "-H", f"unix://{self.sock}", "--vm-dir", str(VM_DIR), "--isolation", "process", *self.extra]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                      start_new_session=True)
-        end = time.time() + 20
+        end = time.time() + 60
         while time.time() < end:
             if self.proc.poll() is not None:
                 raise RuntimeError("insulad ended: " + (self.base / "insulad.log").read_text()[-2000:])
@@ -96,11 +96,11 @@ class Engine:
     def stop(self):
         if self.proc and self.proc.poll() is None:
             self.proc.terminate()
-            self.proc.wait(20)
+            self.proc.wait(60)
 
     def kill9(self):
         self.proc.kill()
-        self.proc.wait(20)
+        self.proc.wait(60)
 
     def env(self):
         e = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "INSULA_"))}
@@ -163,7 +163,7 @@ class Cli:
             self("rm", "-f", *left)
 
 
-def wait_for(fn, timeout=30, step=0.05):
+def wait_for(fn, timeout=90, step=0.05):
     end = time.time() + timeout
     while time.time() < end:
         v = fn()
@@ -181,21 +181,22 @@ def parent_command(pid):
         return ""
 
 
-def host_state(base, ids=None):
+def host_state(base, ids=()):
     """What must be the same before and after. Links and control groups of other daemons' containers do not
-    count: ids are those of ours."""
+    count: ids are those of ours. Nor do other tests' mounts."""
     state = set()
     for line in open("/proc/self/mountinfo"):
-        f = line.split()
-        state.add("mount " + f[4])
+        where = line.split()[4]
+        if where.startswith(str(base)) or not where.startswith(tempfile.gettempdir() + "/"):
+            state.add("mount " + where)
     for d in os.listdir("/sys/class/net"):
-        if re.fullmatch("in[0-9a-f]{12}", d) and (ids is None or d[2:] in {x[:12] for x in ids}):
+        if re.fullmatch("in[0-9a-f]{12}", d) and d[2:] in {x[:12] for x in ids}:
             state.add("link " + d)
     for top in ("/sys/fs/cgroup", *[f"/sys/fs/cgroup/{d}" for d in os.listdir("/sys/fs/cgroup")]):
         ins = os.path.join(top, "insula")
         if os.path.isdir(ins):
             for d in os.listdir(ins):
-                if os.path.isdir(os.path.join(ins, d)) and (ids is None or d[:64] in ids):
+                if os.path.isdir(os.path.join(ins, d)) and d[:64] in ids:
                     state.add(f"cgroup {ins}/{d}")
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -280,19 +281,24 @@ def in_time():
     signal.alarm(0)
 
 
+def wait_clean(engine, before, since=1, timeout=60):
+    """Nothing is left of the containers made since then."""
+    end = time.time() + timeout
+    while True:
+        left = host_state(engine.base, engine.created(since)) - before
+        if not left or time.time() > end:
+            break
+        time.sleep(0.1)
+    assert not left, "left behind: " + ", ".join(sorted(left))
+
+
 @pytest.fixture
 def leaks(engine):
     """The host's state is the same after the test as before it."""
     start = int(time.time())
     before = host_state(engine.base)
     yield
-    end = time.time() + 15
-    while True:
-        left = host_state(engine.base, engine.created(start)) - before
-        if not left or time.time() > end:
-            break
-        time.sleep(0.1)
-    assert not left, "left behind: " + ", ".join(sorted(left))
+    wait_clean(engine, before, start)
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ class Daemon:
 
     def __init__(self, path, hello=True):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(15)
+        self.sock.settimeout(60)
         self.sock.connect(str(path))
         self.seq, self.states, self.history, self.detached, self.replies = 0, {}, [], [], {}
         if hello:
@@ -160,7 +160,7 @@ class Client:
 
     def __init__(self, sock):
         self.sock = sock
-        self.sock.settimeout(15)
+        self.sock.settimeout(60)
 
     def send(self, data):
         self.sock.sendall(data)
@@ -296,7 +296,7 @@ class Supervisor:
     def record(self, ctr):
         return decode("TASK_STATE", (self.dir / f"exit-{ctr}").read_bytes())
 
-    def wait_end(self, timeout=15):
+    def wait_end(self, timeout=60):
         return self.proc.wait(timeout)
 
     def rss_kb(self):
@@ -308,10 +308,10 @@ class Supervisor:
         if self.proc.poll() is None:
             self.proc.terminate()
             try:
-                self.proc.wait(10)
+                self.proc.wait(30)
             except subprocess.TimeoutExpired:
                 self.proc.kill()
-                self.proc.wait(10)
+                self.proc.wait(30)
         self.log.close()
         self._remove_cgroups()
 
@@ -330,7 +330,7 @@ class Supervisor:
                         time.sleep(0.02)
 
 
-def wait_gone(path, timeout=10):
+def wait_gone(path, timeout=60):
     end = time.time() + timeout
     while os.path.exists(path) and time.time() < end:
         time.sleep(0.02)

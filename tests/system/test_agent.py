@@ -135,7 +135,7 @@ class Link:
         elif name == "CREDIT":
             self.credit[stream] = self.credit.get(stream, 0) + struct.unpack("<I", payload)[0]
 
-    def until(self, condition, timeout=20):
+    def until(self, condition, timeout=60):
         end = time.monotonic() + timeout
         while True:
             value = condition()
@@ -144,7 +144,7 @@ class Link:
             assert time.monotonic() < end, "timed out"
             self.pump(end - time.monotonic())
 
-    def request(self, name, timeout=20, **values):
+    def request(self, name, timeout=60, **values):
         self.seq += 1
         seq = self.seq
         self.send(TABLE[name][0], encode(name, **values), seq)
@@ -157,7 +157,7 @@ class Link:
         r = decode("HELLO", self.request("HELLO", version=1, sandbox=SANDBOX, kind="vmwp", timeout=60))
         assert (r["version"], r["kind"], r["sandbox"]) == (1, "agent", SANDBOX)
 
-    def state(self, state, ctr=CTR, exec="", timeout=20):
+    def state(self, state, ctr=CTR, exec="", timeout=60):
         return self.until(lambda: next((s for s in self.states if s["ctr"] == ctr and s["exec"] == exec and
                                         s["state"] == state), None), timeout)
 
@@ -339,14 +339,14 @@ class Task:
     def start(self):
         return struct.unpack("<I", self.link.request("START", **self.id))[0]
 
-    def wait(self, timeout=20):
+    def wait(self, timeout=60):
         return self.link.state(EXITED, self.ctr, self.exec, timeout)["exit_code"]
 
     def out(self, n=1):
         self.link.until(lambda: self.stream + n in self.link.eofs)
         return self.link.output.get(self.stream + n, b"").decode()
 
-    def see(self, text, timeout=20):
+    def see(self, text, timeout=60):
         self.link.until(lambda: text.encode() in self.link.output.get(self.stream + 1, b""), timeout)
 
     def delete(self):
@@ -588,7 +588,7 @@ def test_old_epoch_is_dropped(link):
 
 def test_missing_device_is_named(link):
     with pytest.raises(AgentError, match="disk 'nothere' did not appear"):
-        link.request("GUEST", sandbox=SANDBOX, disks=["nothere"], timeout=30)
+        link.request("GUEST", sandbox=SANDBOX, disks=["nothere"], timeout=60)
 
 
 def test_shutdown(guest, link):
@@ -597,7 +597,7 @@ def test_shutdown(guest, link):
     t.see("ready")
     start = time.monotonic()
     link.request("SHUTDOWN", sandbox=SANDBOX)
-    assert guest.proc.wait(10) == 0
+    assert guest.proc.wait(60) == 0
     print(f"SHUTDOWN took {time.monotonic() - start:.2f} s")
     assert "panic" not in guest.serial.read_text(errors="replace")
     scratch = guest.disks[2][1]

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 
 import pytest
-from conftest import BUILD, Engine, host_state, program, wait_for
+from conftest import BUILD, Engine, host_state, program, wait_clean
 
 
 def one_line(r):
@@ -117,7 +117,7 @@ def test_no_guest_kernel(broken, isolation, tmp_path):
         assert r.ok() == "works"
     else:
         assert r.code == 125 and "guest kernel" in r.err and "insula vm prepare" in r.err
-    wait_for(lambda: not host_state(e.base) - before)
+    wait_clean(e, before)
 
 
 def test_disk_full_during_create(isolation, tmp_path):
@@ -143,7 +143,7 @@ def test_disk_full_during_create(isolation, tmp_path):
         if r.code:
             assert "no space left on device" in r.err.lower() or "full" in r.err.lower()
         os.unlink(base + "/data/fill")
-        wait_for(lambda: not host_state(base) - before)
+        wait_clean(e, before)
         assert e.cli("insula", "run", "--rm", "--isolation=process", "busybox", "echo", "again").ok() == "again"
     finally:
         e.stop()

@@ -401,7 +401,7 @@ def test_an_attacker_who_renames_all_the_time_cannot_stall(rt, tmp_path):
         for _ in range(10):
             begin = time.monotonic()
             rt("run", "oci-stall")
-            assert time.monotonic() - begin < 5
+            assert time.monotonic() - begin < 60
 
 
 # --- names and sizes ---

@@ -145,7 +145,7 @@ def resolver(tmp_path):
         assert p.wait(5) == 0
 
 
-def ask(packet, timeout=8, source="127.0.0.1"):
+def ask(packet, timeout=20, source="127.0.0.1"):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.bind((source, 0))
         s.settimeout(timeout)
@@ -188,7 +188,7 @@ def test_next_server(servers, resolver):
     resolver("nameserver 127.0.0.1", "nameserver 127.0.0.2", "nameserver 127.0.0.3", "options timeout:1")
     start = time.monotonic()
     assert rcode(ask(query("x.y"))) == 5        # refused by the only one that answers
-    assert 0.9 < time.monotonic() - start < 4
+    assert 0.9 < time.monotonic() - start < 15
     assert silent.seen and refusing.seen
     refusing.reply = lambda q: [answer(q)]
     assert rcode(ask(query("x.y"))) == 0

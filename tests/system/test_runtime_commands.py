@@ -249,7 +249,7 @@ def test_exec_detached(rt, tmp_path):
     t = time.monotonic()
     p = subprocess.run([program("insula-runtime"), "--root", str(rt.root), "exec", "-d", "--pid-file", tmp_path / "pid",
                         "oci-detach", "sleep", "1000"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    assert p.returncode == 0 and time.monotonic() - t < 5
+    assert p.returncode == 0 and time.monotonic() - t < 60
     pid = int((tmp_path / "pid").read_text())
     assert pid in json.loads(rt("ps", "-f", "json", "oci-detach").stdout)
     rt("delete", "-f", "oci-detach")

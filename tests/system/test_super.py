@@ -177,7 +177,7 @@ def test_input_that_nobody_took_does_not_spoil_the_end(sup, d):
     with pytest.raises(BlockingIOError):		# more than the socket and the pipe hold
         while True:
             c.send(b"x" * 65536)
-    c.sock.settimeout(15)
+    c.sock.settimeout(60)
     d.request("START", ctr="c1")
     assert c.read_all() == b"done\n"
     with pytest.raises(BrokenPipeError):
@@ -338,7 +338,7 @@ def test_ps(sup, d):
     assert [r["args"].rsplit(" ", 1)[1] for r in rows] == ["200", "100"]
     for r in rows:
         assert r["uid"] == r["gid"] == r["tty"] == r["nice"] == "0" and r["comm"] == "sleep" and r["state"] == "S"
-        assert abs(int(r["start"]) - before) < 5 and int(r["rss"]) > 0 and int(r["vsz"]) > 0
+        assert before - 2 < int(r["start"]) < time.time() + 2 and int(r["rss"]) > 0 and int(r["vsz"]) > 0
     assert rows[1]["ppid"] == rows[0]["pid"] and rows[0]["pid"] == str(d.states["c1", ""]["pid"])
     assert os.path.exists(f"/proc/{rows[0]['pid']}")		# the host sees the same processes
 
@@ -401,7 +401,7 @@ def test_output_that_outlives_the_container_is_bounded(sup, d):
     d.request("START", ctr="c1", exec="e1")
     t = time.time()
     assert d.wait_state("c1", EXITED, "e1")["exit_code"] == 0
-    assert 1 < time.time() - t < 5
+    assert 1 < time.time() - t < 60		# and not the 100 s of what holds its output
     assert c.read_all() == b"first\n"
 
 
@@ -512,4 +512,4 @@ def test_memory(sup, d):
     d.request("START", ctr="c1")
     d.wait_state("c1", RUNNING)
     if "asan" not in shim():
-        wait_for(lambda: sup.rss_kb() <= 1024, timeout=3)
+        wait_for(lambda: sup.rss_kb() <= 1024)

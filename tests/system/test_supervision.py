@@ -7,7 +7,7 @@ import tempfile
 import time
 
 import pytest
-from conftest import IMAGES, Cli, Engine, host_state, wait_for
+from conftest import IMAGES, Cli, Engine, host_state, wait_clean, wait_for
 
 
 @pytest.fixture
@@ -19,11 +19,13 @@ def own(isolation):
     e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
     c = Cli(e, "insula", isolation)
     before = host_state(base)
-    yield c
-    c.cleanup()
-    wait_for(lambda: not host_state(base) - before)
-    e.stop()
-    shutil.rmtree(base, ignore_errors=True)
+    try:
+        yield c
+        c.cleanup()
+        wait_clean(e, before)
+    finally:
+        e.stop()
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def restart(c):
@@ -55,7 +57,7 @@ def test_exit_code_while_the_daemon_was_dead(own):
     cid = own.rund("--name", "brief", "busybox", "sh", "-c", "echo first; sleep 2; echo last; exit 42")
     wait_for(lambda: "first" in own("logs", cid).out)
     own.engine.kill9()
-    time.sleep(4)
+    wait_for(lambda: not supervisors(own, cid))
     own.engine.start()
     assert own.state(cid, "Status") == "exited"
     assert own.state(cid, "ExitCode") == "42"
@@ -68,7 +70,7 @@ def test_exit_code_while_the_daemon_was_dead(own):
 def test_rm_due_while_the_daemon_was_dead(own):
     cid = own.rund("--rm", "busybox", "sleep", "2")
     own.engine.kill9()
-    time.sleep(4)
+    wait_for(lambda: not supervisors(own, cid))
     own.engine.start()
     wait_for(lambda: cid not in own("ps", "-aq", "--no-trunc").out)
 
@@ -81,10 +83,15 @@ def test_attached_client_outlives_the_daemon(own):
     p.wait(30)
 
 
+def supervisors(c, cid):
+    """It ends by itself when its container has exited and no daemon is there."""
+    name = "insula-shim" if c.isolation == "process" else "vmwp"
+    return [int(p) for p in os.listdir("/proc") if p.isdigit() and supervisor(p, name, cid)]
+
+
 def test_killed_supervisor_ends_the_container(own):
     cid = own.rund("busybox", "sleep", "1000")
-    name = "insula-shim" if own.isolation == "process" else "vmwp"
-    pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and supervisor(p, name, cid)]
+    pids = supervisors(own, cid)
     assert len(pids) == 1
     os.kill(pids[0], signal.SIGKILL)
     wait_for(lambda: own.state(cid, "Running") == "false")

