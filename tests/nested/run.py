@@ -40,6 +40,7 @@ BOOTS = {
         "tests/nested/test_systemd.py -k process",
     ]),
 }
+TOOLS = ("enosys", "fault", "attack")
 SECONDS = 1500
 
 UNIT = """[Unit]
@@ -103,7 +104,7 @@ def root_disk(work, build):
     shutil.copytree(build / "guest/modules", root / "lib/modules" / release, symlinks=True)
     for d in ("tests", "tools"):
         shutil.copytree(ROOT / d, opt / d, ignore=shutil.ignore_patterns("__pycache__"))
-    for p in (build / "src").rglob("*"):
+    for p in [*(build / "src").rglob("*"), *(build / "tests" / t for t in TOOLS)]:
         if p.is_file() and os.access(p, os.X_OK) and p.suffix not in (".so", ".a"):
             to = opt / "build" / p.relative_to(build)
             to.parent.mkdir(parents=True, exist_ok=True)
