@@ -215,16 +215,17 @@ def host_state(base, ids=()):
 
 def shared_out(items, place):
     """Those of the files that no other process has taken (INSULA_SHARE): the largest first, one when the one before
-    it is nearly done."""
+    it is nearly done. What uses insula-runtime alone stays together: names of its containers are names of cgroups."""
+    bare = {item.path for item in items if "rt" in item.fixturenames}
     files = {}
     for item in items:
-        files.setdefault(item.path, []).append(item)
-    for path in sorted(files, key=lambda p: (-len(files[p]), p)):
+        files.setdefault("runtime" if item.path in bare else item.path.name, []).append(item)
+    for name in sorted(files, key=lambda n: (-len(files[n]), n)):
         try:
-            os.close(os.open(os.path.join(place, path.name), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+            os.close(os.open(os.path.join(place, name), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
         except FileExistsError:
             continue
-        yield from files[path]
+        yield from files[name]
 
 
 def pytest_runtestloop(session):

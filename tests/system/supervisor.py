@@ -202,6 +202,7 @@ class Supervisor:
 
     def __init__(self, exe, base):
         self.base = pathlib.Path(base)
+        self.cgroup = "insula-test-" + self.base.name
         self.dir = self.base / "sb"
         self.dir.mkdir()
         self.layer = self.base / "layer"
@@ -261,7 +262,7 @@ class Supervisor:
                        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
                        {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
                         "options": ["newinstance", "ptmxmode=0666", "mode=0620"]}],
-            "linux": {"namespaces": ns, "cgroupsPath": "/insula-test/" + ctr},
+            "linux": {"namespaces": ns, "cgroupsPath": f"/{self.cgroup}/{ctr}"},
         }
 
     def create(self, d, ctr, args, flags=0, **kw):
@@ -318,7 +319,7 @@ class Supervisor:
     def _remove_cgroups(self):
         """The runtime removes a container's cgroup, not the one above it; a killed supervisor not even that."""
         for root in ("/sys/fs/cgroup", *glob.glob("/sys/fs/cgroup/*/")):
-            parent = os.path.join(root, "insula-test")
+            parent = os.path.join(root, self.cgroup)
             for d in [*glob.glob(parent + "/*/"), parent]:
                 # What a killed supervisor leaves is let go by the kernel a moment later.
                 for _ in range(500):

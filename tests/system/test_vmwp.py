@@ -157,7 +157,7 @@ def vm(layers):
         text = v.text()
         assert "Sanitizer" not in text and "runtime error" not in text, text
         # It takes its children along, and leaves no control group.
-        wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in children), 5)
+        wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in children))
     finally:
         v.stop()
         for d in v.daemons:
@@ -405,9 +405,9 @@ def test_the_supervisor_takes_the_machine_along(vm, up):
     qemu = vm.qemu()
     vm.proc.kill()
     vm.proc.wait()
-    wait_for(lambda: not os.path.exists(f"/proc/{qemu}"), 5)
+    wait_for(lambda: not os.path.exists(f"/proc/{qemu}"))
     for path in groups("sb-vm"):
-        wait_for(lambda: not open(path + "/cgroup.procs").read(), 5)
+        wait_for(lambda: not open(path + "/cgroup.procs").read())
         os.rmdir(path)
 
 
