@@ -26,6 +26,8 @@
 #include "engine/container_int.h"
 #include "engine/network.h"
 #include "engine/ports.h"
+#include "engine/worker.h"
+#include "lib/conntrack.h"
 #include "lib/nft.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -256,20 +258,65 @@ void publish_adopt(struct engine *e)
 		publish_sync(e);
 }
 
+/* ---- datagrams ---- */
+
+/* A client of a datagram port keeps sending as if nothing had happened, and the kernel goes on leading it to
+ * where it led it first: past a port that is published only now, or to an address that another container may
+ * have. So what it remembers of such ports is forgotten, in a worker, once elements have come or gone. */
+struct forget { size_t n; uint16_t ports[]; };
+
+static int forget_run(void *arg, struct sbuf *out, struct err *err)
+{
+	const struct forget *f = arg;
+	int r = conntrack_forget(IPPROTO_UDP, f->ports, f->n);
+
+	return r < 0 ? err_set(err, ERR_SYSTEM, r, "forget datagrams to published ports") : 0;
+}
+
+static void forget_done(void *ud, int r, const struct err *e, const struct sbuf *out)
+{
+	if (r < 0)
+		log_warn("%s", err_text(e));
+	free(ud);
+}
+
+static void forget_datagrams(struct engine *e, const struct json *ports)
+{
+	struct forget *f = xmalloc(sizeof *f);
+	struct json_iter it = {0};
+
+	f->n = 0;
+	while (json_next(ports, &it))
+		for (size_t i = 0; str_ends(it.key, "/udp") && i < json_len(it.value); i++) {
+			const char *port = json_get_str(json_at(it.value, i), "HostPort");
+			uint64_t number;
+
+			if (str_to_u64(port ?: "", &number) < 0)
+				continue;
+			f = xrealloc(f, 1, sizeof *f + (f->n + 1) * sizeof f->ports[0]);
+			f->ports[f->n++] = (uint16_t)number;
+		}
+	if (!f->n || worker_run(e->loop, forget_run, f, forget_done, f) < 0)
+		free(f);
+}
+
 /* ---- taking back ---- */
 
 void publish_stop(struct container *c)
 {
+	struct json *ports = c->ports;
 	_cleanup_(elements_done) struct elements x = {0};
 
-	if (!c->ports)
+	if (!ports)
 		return;
 	elements_add(&x, c);
-	json_free(TAKE_PTR(c->ports));
+	c->ports = NULL;
 	free(TAKE_PTR(c->ports_target));
 	/* somebody has changed our table: all that is left is put right */
 	if (elements_commit(c->engine, &x, nft_map_del, false) < 0)
 		publish_sync(c->engine);
+	forget_datagrams(c->engine, ports);
+	json_free(ports);
 }
 
 /* ---- publishing ---- */
@@ -410,6 +457,8 @@ static void bound(void *ud, int r, const struct err *e, const void *payload, siz
 	/* an element that nobody owns, or no table: somebody was there */
 	if (r == -EEXIST)
 		r = sync_all(p->c->engine);
+	if (r == 0)
+		forget_datagrams(p->c->engine, p->c->ports);
 	if (r == -ENOENT)
 		network_rules_renew(p->c->engine, rules_renewed, p);
 	else

@@ -224,6 +224,26 @@ def test_udp(engine, c, machine):
     assert c("port", cid).ok().splitlines() == [f"7000/udp -> 0.0.0.0:{port}", f"7000/udp -> [::]:{port}"]
 
 
+def test_a_client_of_datagrams_is_led_anew(c, machine):
+    """It keeps sending from one port, before, while and after there is somebody: with no pause that the kernel would
+    forget it in."""
+    port = free_port(socket.SOCK_DGRAM)
+    code = ("import socket,sys,time; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(0.1)\n"
+            "while 1:\n try:\n  s.sendto(b'hello',(sys.argv[1],int(sys.argv[2]))); print(s.recv(99).decode(),flush=True)\n"
+            " except OSError: pass\n time.sleep(0.05)\n")
+    client = subprocess.Popen([*machine[0], "/usr/bin/python3", "-c", code, machine[1], str(port)], stdout=subprocess.PIPE,
+                              text=True)
+    try:
+        for by in (7000, 7001):
+            other = c.rund("busybox", "sleep", "1000")	# the next has another address
+            cid = c.rund("-p", f"{port}:{by}/udp", *SERVER, *serve(f"udp:{by}"))
+            wait_for(lambda: client.stdout.readline() == f"{machine[2]} {by} hello\n")
+            c("rm", "-f", cid).ok()
+    finally:
+        client.kill()
+        client.wait()
+
+
 def test_sctp(engine, c):
     port = free_port()
     cid = c.rund("-p", f"{port}:80/sctp", "busybox", "sleep", "1000")

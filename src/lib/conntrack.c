@@ -1,0 +1,117 @@
+/* Entries are listed, and those that were first sent to one of the ports are deleted by what names them:
+ * their original tuple, given back as it came. */
+#include "lib/conntrack.h"
+#include "base/fd.h"
+#include "base/sbuf.h"
+#include "lib/nl_msg.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <sys/socket.h>
+
+#define TYPE(a) ((a)->rta_type & NLA_TYPE_MASK)
+#define MAX_TUPLE 512
+
+static const struct rtattr *find(const struct rtattr *a, size_t n, uint16_t type)
+{
+	for (; RTA_OK(a, n); a = RTA_NEXT(a, n))
+		if (TYPE(a) == type)
+			return a;
+	return NULL;
+}
+
+static const struct rtattr *inside(const struct rtattr *a, uint16_t type)
+{
+	return a ? find(RTA_DATA(a), RTA_PAYLOAD(a), type) : NULL;
+}
+
+static bool to_port(const struct rtattr *tuple, uint8_t proto, const uint16_t *ports, size_t n)
+{
+	const struct rtattr *p = inside(tuple, CTA_TUPLE_PROTO), *num = inside(p, CTA_PROTO_NUM),
+			    *dst = inside(p, CTA_PROTO_DST_PORT);
+	uint16_t port;
+
+	if (!num || !dst || RTA_PAYLOAD(num) < 1 || RTA_PAYLOAD(dst) < sizeof port ||
+	    *(const uint8_t *)RTA_DATA(num) != proto)
+		return false;
+	memcpy(&port, RTA_DATA(dst), sizeof port);
+	for (size_t i = 0; i < n; i++)
+		if (ports[i] == ntohs(port))
+			return true;
+	return false;
+}
+
+static void request(struct req *r, uint16_t type, uint16_t flags)
+{
+	struct nfgenmsg *g = req_init(r, (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type), flags, sizeof *g);
+
+	g->nfgen_family = AF_INET;
+	g->version = NFNETLINK_V0;
+}
+
+/* Appends the original tuple of an entry that is meant. */
+static void collect(const struct nlmsghdr *h, uint8_t proto, const uint16_t *ports, size_t n,
+		    struct sbuf *out)
+{
+	size_t head = NLMSG_ALIGN(NLMSG_LENGTH(sizeof(struct nfgenmsg)));
+	const struct rtattr *tuple;
+
+	if (h->nlmsg_len < head)
+		return;
+	tuple = find((const struct rtattr *)((const char *)h + head), h->nlmsg_len - head, CTA_TUPLE_ORIG);
+	if (tuple && tuple->rta_len <= MAX_TUPLE && to_port(tuple, proto, ports, n))
+		sbuf_add(out, tuple, RTA_ALIGN(tuple->rta_len));
+}
+
+static int list(int fd, uint8_t proto, const uint16_t *ports, size_t n, struct sbuf *out)
+{
+	char buf[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
+	struct req r;
+
+	request(&r, IPCTNL_MSG_CT_GET, NLM_F_DUMP);
+	if (RETRY(send(fd, &r, r.h.nlmsg_len, 0)) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t got = RETRY(recv(fd, buf, sizeof buf, 0));
+		size_t left = got < 0 ? 0 : (size_t)got;
+
+		if (got < 0)
+			return -errno;
+		for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left);
+		     h = NLMSG_NEXT(h, left)) {
+			if (h->nlmsg_type == NLMSG_DONE)
+				return 0;
+			if (h->nlmsg_type == NLMSG_ERROR)
+				return ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+			collect(h, proto, ports, n, out);
+		}
+	}
+}
+
+int conntrack_forget(uint8_t proto, const uint16_t *ports, size_t n)
+{
+	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	_cleanup_sbuf_ struct sbuf tuples = SBUF_INIT;
+	int r;
+
+	if (fd < 0)
+		return errno == EPROTONOSUPPORT ? 0 : -errno;
+	r = list(fd, proto, ports, n, &tuples);
+	if (r < 0)
+		return r == -EINVAL || r == -EOPNOTSUPP ? 0 : r;
+	for (size_t at = 0; at < tuples.len;) {
+		const struct rtattr *tuple = (const struct rtattr *)(tuples.buf + at);
+		struct req d;
+
+		request(&d, IPCTNL_MSG_CT_DELETE, 0);
+		d.h.nlmsg_flags &= (uint16_t)~NLM_F_ACK;
+		attr(&d, CTA_TUPLE_ORIG | NLA_F_NESTED, RTA_DATA(tuple), RTA_PAYLOAD(tuple));
+		/* one that is gone already is fine */
+		if (RETRY(send(fd, &d, d.h.nlmsg_len, 0)) < 0)
+			return -errno;
+		at += RTA_ALIGN(tuple->rta_len);
+	}
+	return 0;
+}
