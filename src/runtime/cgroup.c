@@ -364,7 +364,8 @@ int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err 
 	_cleanup_free_ struct oci_device_rule *rules = NULL;
 	int r;
 
-	full.devices = device_rules_full(&res->devices);
+	/* An ordinary user can set no rules, nor make a device. */
+	full.devices = geteuid() == 0 ? device_rules_full(&res->devices) : (struct oci_device_rules){ 0 };
 	rules = full.devices.v;
 	r = check_usage(cg, res, e);
 	if (r == 0)
@@ -372,6 +373,17 @@ int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err 
 	if (r == 0)
 		r = apply_hugepages(cg, res, e);
 	return r == 0 ? apply_rdma(cg, res, e) : r;
+}
+
+bool cgroup_made(const struct cgroup *cg)
+{
+	for (size_t i = 0; i < cg->n; i++) {
+		_cleanup_free_ char *dir = cgroup_file(cg, &cg->h[i], "");
+
+		if (fs_exists(dir))
+			return true;
+	}
+	return false;
 }
 
 int cgroup_open_v2(const struct cgroup *cg)

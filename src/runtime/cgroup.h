@@ -45,6 +45,8 @@ int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err 
 /* Kills what is in it and removes it; -EBUSY if something refuses to die. Missing is fine. */
 int cgroup_remove(struct cgroup *cg, struct err *e);
 
+/* Whether the group exists in any hierarchy: who may write to none goes without. */
+bool cgroup_made(const struct cgroup *cg);
 /* Directory descriptor of the v2 group for CLONE_INTO_CGROUP, -ENOENT if the host has none. */
 int cgroup_open_v2(const struct cgroup *cg);
 /* Descriptors of the v1 `tasks` files, to be used by the process that joins. */

@@ -44,27 +44,38 @@ static void add_mapping(struct json *lin, const char *key, uint32_t id)
 	json_set_int(m, "size", 1);
 }
 
-/* What an ordinary user cannot mount: a sysfs without an own network, a group of devpts outside its map. */
-static void fit_mounts(struct json *mounts)
+static struct json *without_gid(const struct json *options)
 {
-	for (size_t i = 0; i < json_len(mounts); i++) {
-		struct json *m = json_at(mounts, i), *options = json_get(m, "options"), *kept;
-		const char *type = json_get_str(m, "type");
+	struct json *kept = json_array();
 
+	for (size_t i = 0; i < json_len(options); i++)
+		if (!str_starts(json_str(json_at(options, i)), "gid="))
+			json_add_str(kept, json_str(json_at(options, i)));
+	return kept;
+}
+
+/* Without what an ordinary user cannot mount: a sysfs without an own network, a group of devpts outside his
+ * map, control groups that are not his. */
+static struct json *fit_mounts(const struct json *mounts)
+{
+	struct json *fit = json_array();
+
+	for (size_t i = 0; i < json_len(mounts); i++) {
+		const char *type = json_get_str(json_at(mounts, i), "type");
+		struct json *m;
+
+		if (streq(type, "cgroup"))
+			continue;
+		m = json_add(fit, json_copy(json_at(mounts, i)));
 		if (streq(type, "sysfs")) {
 			json_set_str(m, "type", "none");
 			json_set_str(m, "source", "/sys");
-			json_add_str(options, "rbind");
-			continue;
+			json_add_str(json_get(m, "options"), "rbind");
+		} else if (streq(type, "devpts")) {
+			json_set(m, "options", without_gid(json_get(m, "options")));
 		}
-		if (!streq(type, "devpts"))
-			continue;
-		kept = json_array();
-		for (size_t k = 0; k < json_len(options); k++)
-			if (!str_starts(json_str(json_at(options, k)), "gid="))
-				json_add_str(kept, json_str(json_at(options, k)));
-		json_set(m, "options", kept);
 	}
+	return fit;
 }
 
 static struct json *names(const char *const *v)
@@ -85,7 +96,7 @@ static struct json *example_spec(bool rootless)
 	json_set(o, "mounts", oci_default_mounts(64 << 20, false));
 	lin = json_set(o, "linux", json_object());
 	if (rootless) {
-		fit_mounts(json_get(o, "mounts"));
+		json_set(o, "mounts", fit_mounts(json_get(o, "mounts")));
 		add_mapping(lin, "uidMappings", geteuid());
 		add_mapping(lin, "gidMappings", getegid());
 	} else {

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 /* systemd makes a scope around a process that exists, and removes it when it is empty: this one holds it
  * until the init is in. */
@@ -74,16 +75,24 @@ static int setup_scope(struct rt_container *c, const struct rt_create_args *a, s
 }
 
 /* What cannot be made leaves nothing behind, and a group of somebody else is not touched: c gets it only when
- * it is its own. */
+ * it is its own. Who may make none goes without, as long as he has asked for no limits. */
 static int own_cgroup(struct rt_container *c, const struct rt_create_args *a, struct cgroup *cg,
 		      struct err *e)
 {
-	int r = cgroup_create(cg, &a->spec->resources, false, e);
+	_cleanup_err_ struct err why = ERR_INIT;
+	int r = cgroup_create(cg, &a->spec->resources, false, &why);
 
-	if (r == 0)
+	if (r == 0 && cgroup_made(cg)) {
 		c->cg = cg;
-	else
-		cgroup_free(cg);
+		return 0;
+	}
+	if (r < 0 && geteuid() != 0 && !cgroup_made(cg))
+		r = err_msg(e, ERR_INVALID, -EACCES,
+			    "linux.resources: limits need a cgroup, and user %u may not make '%s'",
+			    geteuid(), cg->path);
+	else if (r < 0)
+		err_move(e, &why);
+	cgroup_free(cg);
 	return r;
 }
 

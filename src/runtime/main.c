@@ -60,6 +60,16 @@ static int set_cgroups(const char *manager)
 	return -EINVAL;
 }
 
+static char *default_root(void)
+{
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+
+	if (geteuid() == 0)
+		return xstrdup(RUNTIME_ROOT);
+	return str_empty(dir) ? xasprintf("/run/user/%u/insula-runtime", geteuid())
+			      : xasprintf("%s/insula-runtime", dir);
+}
+
 static const struct command *command_find(const char *name)
 {
 	for (const struct command *c = commands; c->name; c++)
@@ -109,7 +119,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	if (!runtime_root)
-		runtime_root = xstrdup(RUNTIME_ROOT);
+		runtime_root = default_root();
 	if (open_log(log, format) < 0)
 		return 1;
 	if (debug || streq(level, "debug"))

@@ -212,6 +212,16 @@ static int fill_cgroup1(struct mount_ctx *c, int dir, uint64_t attrs)
 	return 0;
 }
 
+/* The container has no group of its own, and others' are none of its business. */
+static int hide_cgroups(struct mount_ctx *c, const struct oci_mount *m, struct err *e)
+{
+	char mode[] = "mode=555", *data[] = { mode, NULL };
+	uint64_t attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+	_cleanup_close_ int mnt = mount_new_fs("tmpfs", "cgroup", data, attrs, e);
+
+	return mnt < 0 ? mnt : attach(c, mnt, m->destination, true, e);
+}
+
 static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const struct mount_opts *o,
 			struct err *e)
 {
@@ -222,8 +232,10 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 
 	if (r < 0)
 		return r;
-	if (!c->cg || c->cg->n == 0)
+	if (c->cg && c->cg->n == 0)
 		return err_msg(e, ERR_SYSTEM, -ENOENT, "this host has no cgroup file system");
+	if (!c->cg || !cgroup_made(c->cg))
+		return hide_cgroups(c, m, e);
 	if (c->cg->unified) {
 		mnt = clone_group(c->cg, &c->cg->h[0]);
 		r = mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "cannot show the cgroup")

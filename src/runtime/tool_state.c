@@ -181,7 +181,9 @@ void cgroup_path_default(struct oci_spec *spec, const char *id)
 {
 	if (str_empty(spec->cgroups_path)) {
 		free(spec->cgroups_path);
-		spec->cgroups_path = xasprintf("/insula/%s", id);
+		/* An ordinary user may own something beside his own group at best. */
+		spec->cgroups_path = geteuid() == 0 ? xasprintf("/insula/%s", id)
+						    : xasprintf("insula-%u/%s", geteuid(), id);
 	}
 }
 

@@ -14,6 +14,7 @@ class Runtime:
     def __init__(self, tmp):
         self.root, self.bundle = tmp / "state", tmp / "bundle"
         self.ids, self.prefix, self.owner = set(), [], 0
+        self.program = program("insula-runtime")
         rootfs = self.bundle / "rootfs"
         for d in ("bin", "proc", "sys", "dev", "tmp", "etc"):
             (rootfs / d).mkdir(parents=True)
@@ -58,7 +59,7 @@ class Runtime:
                 os.lchown(p, self.owner, self.owner)
 
     def command(self, *args):
-        return [*self.prefix, program("insula-runtime"), "--root", str(self.root), *map(str, args)]
+        return [*self.prefix, self.program, "--root", str(self.root), *map(str, args)]
 
     def __call__(self, *args, **kw):
         self.ids.update(a for a in args if isinstance(a, str) and a.startswith("oci-"))
