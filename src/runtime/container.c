@@ -223,7 +223,10 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 	if (c->userns)
 		userns_give_stdio(ret->pid, ip->process.stdio, ip->process.p->user.uid);
 	hooks_copy(&c->poststop, &a->spec->hooks[OCI_HOOK_POSTSTOP]);
-	r = meanwhile(c, a, later, parent, ret->pid, e);
+	if (a->spec->ns[OCI_NS_USER].path && c->userns)
+		r = userns_check_maps(ret->pid, a->spec, e);
+	if (r == 0)
+		r = meanwhile(c, a, later, parent, ret->pid, e);
 	if (r == 0)
 		r = await_ready(a, ret, parent, console, e);
 	if (r < 0) {

@@ -116,6 +116,8 @@ int userns_map(pid_t pid, const struct id_maps *m, struct err *e);
 /* A user namespace without processes, for idmapped mounts. */
 int userns_new(const struct id_maps *m, int *ret, struct err *e);
 int userns_become_root(const struct oci_user *u, bool outlive, struct err *e);
+/* Whether maps that the configuration gives beside the path of a user namespace are those of process pid. */
+int userns_check_maps(pid_t pid, const struct oci_spec *s, struct err *e);
 /* process_give_stdio() to a uid of the user namespace of process pid. */
 void userns_give_stdio(pid_t pid, const int stdio[3], uint32_t uid);
 

@@ -197,3 +197,28 @@ void userns_give_stdio(pid_t pid, const int stdio[3], uint32_t uid)
 		process_give_stdio(stdio, outside);
 	free(maps.v);
 }
+
+static bool same_maps(pid_t pid, const char *file, const struct oci_id_maps *want)
+{
+	struct oci_id_maps have = { 0 };
+	bool same = read_maps(pid, file, &have) && have.n == want->n;
+
+	for (size_t i = 0; same && i < want->n; i++) {
+		same = false;
+		for (size_t k = 0; k < have.n; k++)
+			same |= !memcmp(&want->v[i], &have.v[k], sizeof want->v[i]);
+	}
+	free(have.v);
+	return same;
+}
+
+int userns_check_maps(pid_t pid, const struct oci_spec *s, struct err *e)
+{
+	const char *wrong = s->uids.n && !same_maps(pid, "uid_map", &s->uids)	? "uidMappings"
+			    : s->gids.n && !same_maps(pid, "gid_map", &s->gids) ? "gidMappings"
+										: NULL;
+
+	return wrong ? err_msg(e, ERR_INVALID, 0,
+			       "linux.%s: not those of the user namespace that is joined", wrong)
+		     : 0;
+}

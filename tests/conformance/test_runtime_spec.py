@@ -701,9 +701,14 @@ def test_user_namespace_joined(rt, tmp_path):
     second = Runtime(tmp_path / "second")
     second.in_user_namespace()
     spaces = second.config["linux"]["namespaces"]
+    spaces[-1]["path"] = f"/proc/{pid}/ns/user"
+    second.write()
+    assert second("run", "oci-same").returncode == 0    # the same mappings are given: no contradiction
+    second.config["linux"]["uidMappings"][0]["size"] -= 1
+    second.write()
+    assert "linux.uidMappings" in refused(second)
     for k in ("uidMappings", "gidMappings"):
         del second.config["linux"][k]
-    spaces[-1]["path"] = f"/proc/{pid}/ns/user"
     look = "for i in user net pid ipc; do busybox readlink /proc/self/ns/$i; done; id -u; echo x >/dev/null; touch /tmp/x"
     try:
         out = output(second, "sh", "-c", look).split()

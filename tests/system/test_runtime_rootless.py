@@ -151,23 +151,40 @@ def test_limits_need_a_cgroup(rt):
     assert p.stdout.split() == [".", ".."], p.stderr
 
 
-@pytest.mark.skipif(not os.path.isdir("/sys/fs/cgroup/pids"), reason="needs the v1 pids controller: tests/nested has v2")
-def test_limits_in_a_delegated_cgroup(rt):
-    group = pathlib.Path(f"/sys/fs/cgroup/pids/oci-delegated-{os.getpid()}")
-    group.mkdir()
-    try:
-        for p in (group, group / "tasks", group / "cgroup.procs"):
-            os.chown(p, USER.pw_uid, USER.pw_gid)
-        rt.config["linux"].update(cgroupsPath=f"/{group.name}/own", resources={"pids": {"limit": 7}})
-        write(rt, "sleep", "1000")
-        assert rt.create("oci-delegated") == 0
-        pid = json.loads(rt("state", "oci-delegated").stdout)["pid"]
-        assert (group / "own/pids.max").read_text() == "7\n" and (group / "own/cgroup.procs").read_text() == f"{pid}\n"
-        assert rt("start", "oci-delegated").returncode == 0
-        assert rt("delete", "-f", "oci-delegated").returncode == 0
-        assert not (group / "own").exists()
-    finally:
-        group.rmdir()
+@pytest.fixture
+def delegated(rt):
+    """The user's own group, with the callers in one of its own: v2 allows no processes beside children with controllers."""
+    v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    top = pathlib.Path("/sys/fs/cgroup" if v2 else "/sys/fs/cgroup/pids")
+    group = top / f"oci-delegated-{os.getpid()}"
+    caller = group / "caller"
+    caller.mkdir(parents=True)
+    if v2:
+        for g in (top, group):
+            (g / "cgroup.subtree_control").write_text("+pids")
+    for g in (group, caller):
+        for p in (g, g / "tasks", g / "cgroup.procs", g / "cgroup.subtree_control"):
+            if p.exists():
+                os.chown(p, USER.pw_uid, USER.pw_gid)
+    rt.prefix = ["sh", "-c", f'echo $$ >{caller}/cgroup.procs; exec "$@"', "sh", *rt.prefix]
+    below = (group if v2 else caller) / f"insula-{USER.pw_uid}"
+    yield below
+    for g in (below, caller, group):
+        wait_for(lambda: not g.exists() or g.rmdir() is None)
+
+
+def test_limits_in_a_delegated_cgroup(rt, delegated):
+    rt.config["linux"]["resources"] = {"pids": {"limit": 7}}
+    write(rt, "sleep", "1000")
+    own = delegated / "oci-delegated"
+    assert rt.create("oci-delegated") == 0
+    pid = json.loads(rt("state", "oci-delegated").stdout)["pid"]
+    assert (own / "pids.max").read_text() == "7\n" and (own / "cgroup.procs").read_text() == f"{pid}\n"
+    assert rt("start", "oci-delegated").returncode == 0
+    assert rt("update", "--pids-limit", "9", "oci-delegated").returncode == 0 and (own / "pids.max").read_text() == "9\n"
+    assert rt("exec", "oci-delegated", "echo", "in").stdout == "in\n"
+    assert rt("delete", "-f", "oci-delegated").returncode == 0
+    assert not own.exists()
 
 
 def test_an_idmapped_mount_needs_privileges(rt):
