@@ -12,6 +12,7 @@ import subprocess
 import pytest
 from conftest import program, wait_for
 from test_runtime import Runtime
+from test_runtime_v2 import ONLY_V2, unified
 
 USER = pwd.getpwnam("news")     # of every Debian system, and nobody's
 RANGE = 3000000
@@ -151,26 +152,62 @@ def test_limits_need_a_cgroup(rt):
     assert p.stdout.split() == [".", ".."], p.stderr
 
 
+class Delegated:
+    """The user's own group, with the callers in one of its own: v2 allows no processes beside children with controllers."""
+
+    def __init__(self, rt, top, v2, mounted, controllers=()):
+        self.group = top / f"oci-delegated-{os.getpid()}"
+        self.caller = self.group / "caller"
+        self.below = (self.group if v2 else self.caller) / f"insula-{USER.pw_uid}"
+        self.caller.mkdir(parents=True)
+        for g in (top, self.group):
+            for c in controllers:
+                (g / "cgroup.subtree_control").write_text(f"+{c}")
+        for g in (self.group, self.caller):
+            for p in (g, g / "tasks", g / "cgroup.procs", g / "cgroup.subtree_control"):
+                if p.exists():
+                    os.chown(p, USER.pw_uid, USER.pw_gid)
+        procs = mounted / self.group.name / "caller/cgroup.procs"
+        rt.prefix = ["sh", "-c", f'echo $$ >{procs}; exec "$@"', "sh", *rt.prefix]
+
+    def __enter__(self):
+        return self.below
+
+    def __exit__(self, *_):
+        for g in (self.below, self.caller, self.group):
+            wait_for(lambda: not g.exists() or g.rmdir() is None)
+
+
 @pytest.fixture
 def delegated(rt):
-    """The user's own group, with the callers in one of its own: v2 allows no processes beside children with controllers."""
-    v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
-    top = pathlib.Path("/sys/fs/cgroup" if v2 else "/sys/fs/cgroup/pids")
-    group = top / f"oci-delegated-{os.getpid()}"
-    caller = group / "caller"
-    caller.mkdir(parents=True)
-    if v2:
-        for g in (top, group):
-            (g / "cgroup.subtree_control").write_text("+pids")
-    for g in (group, caller):
-        for p in (g, g / "tasks", g / "cgroup.procs", g / "cgroup.subtree_control"):
-            if p.exists():
-                os.chown(p, USER.pw_uid, USER.pw_gid)
-    rt.prefix = ["sh", "-c", f'echo $$ >{caller}/cgroup.procs; exec "$@"', "sh", *rt.prefix]
-    below = (group if v2 else caller) / f"insula-{USER.pw_uid}"
-    yield below
-    for g in (below, caller, group):
-        wait_for(lambda: not g.exists() or g.rmdir() is None)
+    v2, fs = os.path.exists("/sys/fs/cgroup/cgroup.controllers"), pathlib.Path("/sys/fs/cgroup")
+    top = fs if v2 else fs / "pids"
+    with Delegated(rt, top, v2, top, ["pids"] if v2 else ()) as below:
+        yield below
+
+
+@pytest.fixture
+def delegated_v2(rt):
+    """Where nothing but a cgroup2 is to be seen."""
+    with Delegated(rt, unified(), True, pathlib.Path("/sys/fs/cgroup")) as below:
+        rt.prefix = [*ONLY_V2, *rt.prefix]
+        yield below
+
+
+def test_life_in_a_delegated_cgroup_of_version_2(rt, delegated_v2):
+    rt.config["linux"]["namespaces"].append({"type": "cgroup"})
+    rt.config["mounts"].append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]})
+    write(rt, "sleep", "1000")
+    own = delegated_v2 / "oci-dv2"
+    assert rt.create("oci-dv2") == 0 and rt("start", "oci-dv2").returncode == 0
+    pid = json.loads(rt("state", "oci-dv2").stdout)["pid"]
+    assert (own / "cgroup.procs").read_text() == f"{pid}\n"
+    p = rt("exec", "oci-dv2", "cat", "/proc/self/cgroup", "/sys/fs/cgroup/cgroup.procs")
+    assert "0::/\n" in p.stdout and "\n1\n" in p.stdout, p
+    assert rt("pause", "oci-dv2").returncode == 0 and rt.status("oci-dv2") == "paused"
+    assert rt("resume", "oci-dv2").returncode == 0 and rt.status("oci-dv2") == "running"
+    assert rt("delete", "-f", "oci-dv2").returncode == 0
+    assert not own.exists()
 
 
 def test_limits_in_a_delegated_cgroup(rt, delegated):
