@@ -857,7 +857,7 @@ def test_idmapped_mounts_that_cannot_be(rt, owned, mount, word):
 
 @pytest.mark.parametrize("path", [None, "/proc/self/ns/mnt"], ids=["inherited", "joined"])
 def test_a_mount_namespace_of_its_own_is_required(rt, path):
-    """docs/decisions/0009: refused by name, and nothing is mounted where others see it."""
+    """docs/decisions/0010: refused by name, and nothing is mounted where others see it."""
     rt.config["linux"]["namespaces"] = [n for n in rt.config["linux"]["namespaces"] if n["type"] != "mount"]
     if path:
         rt.config["linux"]["namespaces"].append({"type": "mount", "path": path})
