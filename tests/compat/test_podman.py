@@ -69,3 +69,19 @@ def test_pod(podman):
     r = podman.start("--rm", "--pod", "pod", "busybox", "hostname")
     assert r.stdout == "pod\n", r.stderr
     podman("pod", "rm", "-f", "pod")
+
+
+def test_user_namespaces(podman, tmp_path):
+    """Of its own, of another container, and with a directory whose ids are mapped."""
+    maps = ("--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536")
+    r = podman.start("--rm", *maps, "busybox", "sh", "-c", "cat /proc/self/uid_map; id -u; echo x >/dev/null && touch /x && stat -c %u /x; echo out >/dev/stdout")
+    assert r.stdout.split() == ["0", "100000", "65536", "0", "0", "out"], r.stderr
+    r = podman.start("--rm", *maps, "--user", "33:44", "-t", "busybox", "sh", "-c", "id -u; id -g; test -t 0 && echo terminal")
+    assert r.stdout.split() == ["33", "44", "terminal"], r.stderr
+    assert podman.start("-d", "--name", "mapped", *maps, "busybox", "sleep", "1000").returncode == 0
+    assert podman("exec", "mapped", "id", "-u") == "0"
+    r = podman.start("--rm", "--userns", "container:mapped", "busybox", "cat", "/proc/self/uid_map")
+    assert r.stdout.split() == ["0", "100000", "65536"], r.stderr
+    podman("rm", "-f", "-t", "0", "mapped")
+    r = podman.start("--rm", *maps, "-v", f"{tmp_path}:/v:idmap", "busybox", "sh", "-c", "touch /v/f; stat -c %u /v/f")
+    assert r.stdout == "0\n" and (tmp_path / "f").stat().st_uid == 0, r.stderr
