@@ -22,23 +22,27 @@ def serve(*ports):
     return ["busybox", "/t/netserve", *ports]
 
 
-def free_port(kind=socket.SOCK_STREAM, n=1):
+# Below the range that connections of other tests take their ports from; each process begins elsewhere.
+_next = [10000 + os.getpid() * 389 % 20000]
+
+
+def free_port(n=1):
     """n ports in a row that nobody has."""
     while True:
-        socks = []
-        with contextlib.ExitStack() as stack:
-            s = stack.enter_context(socket.socket(socket.AF_INET, kind))
-            s.bind(("", 0))
-            first = s.getsockname()[1]
-            try:
+        first = _next[0]
+        _next[0] = 10000 + (first + n - 10000) % 20000
+        try:
+            with contextlib.ExitStack() as stack:
                 for i in range(n):
-                    for k in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                        o = stack.enter_context(socket.socket(socket.AF_INET6, k))
-                        o.bind(("::", first + i)) if (i or k != kind) else None
-                if first + n < 65000:
-                    return first
-            except OSError:
-                pass
+                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                        for family in (socket.AF_INET, socket.AF_INET6):
+                            s = stack.enter_context(socket.socket(family, kind))
+                            if family == socket.AF_INET6:
+                                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                            s.bind(("", first + i))
+            return first
+        except OSError:
+            pass
 
 
 def ask(host, port, timeout=5):
@@ -212,7 +216,7 @@ def udp_ask(family, host, port):
 
 
 def test_udp(engine, c, machine):
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     cid = c.rund("-p", f"{port}:7000/udp", *SERVER, *serve("udp:7000"))
     wait_for(lambda: udp_ask(socket.AF_INET, "127.0.0.1", port), timeout=60)
     wait_for(lambda: udp_ask(socket.AF_INET, host_address(), port))
@@ -227,7 +231,7 @@ def test_udp(engine, c, machine):
 def test_a_client_of_datagrams_is_led_anew(c, machine):
     """It keeps sending from one port, before, while and after there is somebody: with no pause that the kernel would
     forget it in."""
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     code = ("import socket,sys,time; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(0.1)\n"
             "while 1:\n try:\n  s.sendto(b'hello',(sys.argv[1],int(sys.argv[2]))); print(s.recv(99).decode(),flush=True)\n"
             " except OSError: pass\n time.sleep(0.05)\n")
@@ -317,20 +321,20 @@ def test_one_of_a_range(c):
     assert r.code == 125 and "all ports are allocated" in r.err
 
 
-def test_taken_by_ours(both):
+def test_taken_by_ours(c):
     port = free_port()
-    cid = both.rund("--name", f"first{port}", "-p", f"{port}:80", "busybox", "sleep", "1000")
+    cid = c.rund("--name", f"first{port}", "-p", f"{port}:80", "busybox", "sleep", "1000")
     for spec, told in ((f"{port}:81", "0.0.0.0"), (f"127.0.0.1:{port}:81", "127.0.0.1")):
-        r = both("run", "--name", f"second{port}", "-p", spec, "busybox", "true")
+        r = c("run", "--name", f"second{port}", "-p", spec, "busybox", "true")
         assert r.code == 125
         assert re.search(rf"driver failed programming external connectivity on endpoint second{port} \([0-9a-f]{{64}}\): "
                          rf"Bind for {re.escape(told)}:{port} failed: port is already allocated", r.err)
-        assert inspect(both, f"second{port}", "{{.State.Status}} {{.State.ExitCode}}") == "created 128"
-        both("rm", f"second{port}").ok()
-    both("run", "--rm", "-p", f"{port}:80/udp", "busybox", "true").ok()	# another protocol is another port
-    both("stop", "-t", "0", cid).ok()
-    both("run", "--rm", "-p", f"{port}:80", "busybox", "true").ok()	# at once
-    both("start", cid).ok()
+        assert inspect(c, f"second{port}", "{{.State.Status}} {{.State.ExitCode}}") == "created 128"
+        c("rm", f"second{port}").ok()
+    c("run", "--rm", "-p", f"{port}:80/udp", "busybox", "true").ok()	# another protocol is another port
+    c("stop", "-t", "0", cid).ok()
+    c("run", "--rm", "-p", f"{port}:80", "busybox", "true").ok()	# at once
+    c("start", cid).ok()
 
 
 def test_taken_by_another_program(c):
@@ -525,6 +529,6 @@ def test_many_ports_of_one_container(engine, isolation, c):
     assert len([f for f in os.listdir(f"/proc/{sup}/fd") if os.readlink(f"/proc/{sup}/fd/{f}").startswith("socket:")]) >= 100
     c("rm", "-f", cid).ok()
     assert not elements(engine)
-    assert free_port(n=1)
+    assert free_port()
     with socket.create_server(("127.0.0.1", first + 50)):
         pass
