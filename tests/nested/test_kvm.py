@@ -16,7 +16,8 @@ def test_kvm_is_chosen_and_cloned(engine):
     argv = pathlib.Path(f"/proc/{vm['MonitorPid']}/cmdline").read_text().split("\0")
     assert "kvm" in argv and "-incoming" in argv
     assert "qemu/kvm" in c("info").ok()
-    assert c("exec", cid, "sh", "-c", "ping -c1 172.30.0.1 >/dev/null && echo reached").ok() == "reached"
+    gateway = c("inspect", "-f", "{{.NetworkSettings.Gateway}}", cid).ok()
+    assert c("exec", cid, "sh", "-c", f"ping -c1 {gateway} >/dev/null && echo reached").ok() == "reached"
     c("rm", "-f", cid).ok()
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import zlib
 
 import pytest
 
@@ -76,12 +77,15 @@ class Engine:
         self.data, self.run_dir = self.base / "data", self.base / "run"
         self.sock = self.run_dir / "insula.sock"
         self.extra = list(extra)
+        # Daemons that begin at the same moment find the same subnet free: each is given one of its own.
+        n = zlib.crc32(str(base).encode())
+        self.subnet = f"10.{64 + n % 128}.{(n >> 7) % 64 * 4}.1/22"
         self.log = open(self.base / "insulad.log", "ab")
         self.proc = None
 
     def start(self):
         argv = [program("insulad"), "--data-root", str(self.data), "--exec-root", str(self.run_dir),
-                "-H", f"unix://{self.sock}", "--vm-dir", str(VM_DIR), "--isolation", "process", *self.extra]
+                "-H", f"unix://{self.sock}", "--vm-dir", str(VM_DIR), "--isolation", "process", "--bip", self.subnet, *self.extra]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                      start_new_session=True)
         end = time.time() + 60
