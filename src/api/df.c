@@ -110,9 +110,10 @@ static struct json *volumes_part(struct engine *e, const struct json *sizes)
 	for (size_t i = 0; i < json_len(list); i++) {
 		struct json *v = json_at(list, i), *usage = json_set(v, "UsageData", json_object());
 		const char *name = json_get_str(v, "Name");
+		_cleanup_strv_ char **users = containers_using_volume(e, name);
 
 		json_set_int(usage, "Size", json_get_int(sizes, name, 0));
-		json_set_int(usage, "RefCount", containers_using_volume(e, name));
+		json_set_int(usage, "RefCount", (int64_t)strv_len(users));
 	}
 	return list;
 }

@@ -1,5 +1,5 @@
-/* POST /containers/prune: a worker measures what the stopped containers occupy, then they go. One that has
- * been started meanwhile stays. */
+/* POST /containers/prune and /volumes/prune: a worker measures what the unused ones occupy, then they go. One
+ * that has come into use meanwhile stays. */
 #include "api/server.h"
 
 #include "base/alloc.h"
@@ -8,6 +8,7 @@
 #include "base/timefmt.h"
 #include "engine/container.h"
 #include "engine/filters.h"
+#include "engine/volume.h"
 #include "engine/worker.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -15,10 +16,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct prune;
+
+struct prune_kind {
+	const char *list;		/* of the answer */
+	const char *folder;		/* of all, below the data root */
+	/* Removes one and calls removed(), or returns false if it is gone. */
+	bool (*remove)(struct prune *p, const char *id);
+};
+
 struct prune {
 	struct request *req;
 	struct engine *engine;
-	char *dir;			/* of all containers */
+	const struct prune_kind *kind;
+	char *dir;			/* of all */
 	char **ids;
 	uint64_t *sizes;
 	size_t next;
@@ -30,7 +41,7 @@ static void prune_end(struct prune *p)
 {
 	struct json *j = json_object();
 
-	json_set(j, "ContainersDeleted", p->deleted);
+	json_set(j, p->kind->list, p->deleted);
 	json_set_int(j, "SpaceReclaimed", (int64_t)p->freed);
 	resp_json(p->req, 200, j);
 	strv_free(p->ids);
@@ -53,21 +64,33 @@ static void removed(void *ud, int r, const struct err *e, void *result)
 	remove_next(p);
 }
 
-static void remove_next(struct prune *p)
+static bool remove_container(struct prune *p, const char *id)
 {
 	struct container *c;
 
+	if (container_find(p->engine, id, &c, NULL) < 0)
+		return false;
+	container_remove(c, false, false, removed, p);
+	return true;
+}
+
+static bool remove_volume(struct prune *p, const char *name)
+{
+	removed(p, volume_remove(p->engine, name, false, NULL), NULL, NULL);
+	return true;
+}
+
+static void remove_next(struct prune *p)
+{
 	while (p->ids && p->ids[p->next]) {
-		if (container_find(p->engine, p->ids[p->next], &c, NULL) >= 0) {
-			container_remove(c, false, false, removed, p);
+		if (p->kind->remove(p, p->ids[p->next]))
 			return;
-		}
 		p->next++;
 	}
 	prune_end(p);
 }
 
-/* A number for each container. */
+/* A number for each. */
 static int measure(void *arg, struct sbuf *out, struct err *e)
 {
 	const struct prune *p = arg;
@@ -105,9 +128,31 @@ static bool stopped(const struct json *c)
 	return false;
 }
 
+static struct prune *prune_new(struct request *r, struct engine *e, const struct prune_kind *kind)
+{
+	struct prune *p = new0(struct prune);
+
+	*p = (struct prune){.req = r, .engine = e, .kind = kind, .deleted = json_array(),
+			    .dir = path_join(e->cfg.data_root, kind->folder)};
+	return p;
+}
+
+static void prune_begin(struct prune *p)
+{
+	if (worker_run(p->engine->loop, measure, p, measured, p) < 0)
+		measured(p, -EAGAIN, NULL, NULL);
+}
+
+static bool labels_match(const struct filters *f, const struct json *labels)
+{
+	return filters_match_labels(f, "label", labels) &&
+	       !(filters_has(f, "label!") && filters_match_labels(f, "label!", labels));
+}
+
 static void prune_containers(struct request *r, struct engine *e)
 {
 	static const char *const allowed[] = {"label", "label!", "until", NULL};
+	static const struct prune_kind kind = {"ContainersDeleted", "containers", remove_container};
 	_cleanup_filters_ struct filters f = {0};
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_strv_ char **until = NULL;
@@ -124,23 +169,50 @@ static void prune_containers(struct request *r, struct engine *e)
 		resp_errorf(r, ERR_INVALID, "invalid filter 'until=%s'", until[0]);
 		return;
 	}
-	p = new0(struct prune);
-	*p = (struct prune){.req = r, .engine = e, .dir = path_join(e->cfg.data_root, "containers"),
-			    .deleted = json_array()};
+	p = prune_new(r, e, &kind);
 	all = containers_summaries(e);
 	for (size_t i = 0; i < json_len(all); i++) {
-		const struct json *c = json_at(all, i), *labels = json_get(c, "Labels");
+		const struct json *c = json_at(all, i);
 
 		if (stopped(c) && (uint64_t)json_get_int(c, "Created", 0) * 1000000000 < before &&
-		    filters_match_labels(&f, "label", labels) &&
-		    !(filters_has(&f, "label!") && filters_match_labels(&f, "label!", labels)))
+		    labels_match(&f, json_get(c, "Labels")))
 			strv_add(&p->ids, json_get_str(c, "Id"));
 	}
-	if (worker_run(e->loop, measure, p, measured, p) < 0)
-		measured(p, -EAGAIN, NULL, NULL);
+	prune_begin(p);
+}
+
+/* Anonymous ones, unless all are asked for. Older clients mean all. */
+static void prune_volumes(struct request *r, struct engine *e)
+{
+	static const char *const allowed[] = {"all", "label", "label!", NULL};
+	static const struct prune_kind kind = {"VolumesDeleted", "volumes", remove_volume};
+	_cleanup_filters_ struct filters f = {0};
+	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_json_ struct json *all = NULL;
+	bool every = r->api_minor < 42;
+	struct prune *p;
+
+	if (filters_parse(http_query_get(&r->query, "filters"), allowed, &f, &err) < 0 ||
+	    filters_bool(&f, "all", every, &every, &err) < 0) {
+		resp_error(r, &err);
+		return;
+	}
+	p = prune_new(r, e, &kind);
+	all = volumes_summaries(e);
+	for (size_t i = 0; i < json_len(all); i++) {
+		const struct json *v = json_at(all, i);
+		const char *name = json_get_str(v, "Name");
+		_cleanup_strv_ char **users = containers_using_volume(e, name);
+
+		if (!users && (every || volume_is_anonymous(e, name)) &&
+		    labels_match(&f, json_get(v, "Labels")))
+			strv_add(&p->ids, name);
+	}
+	prune_begin(p);
 }
 
 const struct route routes_prune[] = {
 	{"POST", "/containers/prune", prune_containers},
+	{"POST", "/volumes/prune", prune_volumes},
 	{NULL},
 };

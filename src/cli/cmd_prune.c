@@ -13,6 +13,7 @@ struct kind {
 	const char *warning, *warning_all;
 	const char *list, *heading;	/* the answer's list, and what stands above it */
 	const char *all_help;		/* NULL: there is no --all */
+	const char *all_filter;		/* which --all sets; "dangling" is its opposite */
 	void (*print)(const struct json *item);
 };
 
@@ -43,7 +44,19 @@ static const struct kind images = {
 	.list = "ImagesDeleted",
 	.heading = "Deleted Images",
 	.all_help = "Remove all unused images, not just dangling ones",
+	.all_filter = "dangling",
 	.print = print_image,
+};
+
+static const struct kind volumes = {
+	.path = "/volumes/prune",
+	.warning = "anonymous local volumes not used by at least one container",
+	.warning_all = "all local volumes not used by at least one container",
+	.list = "VolumesDeleted",
+	.heading = "Deleted Volumes",
+	.all_help = "Remove all unused volumes, not just anonymous ones",
+	.all_filter = "all",
+	.print = print_name,
 };
 
 static bool sure(const char *what)
@@ -91,7 +104,8 @@ static int prune(struct cli *c, int argc, char **argv, const struct kind *k)
 		return 0;
 	if (k->all_help) {
 		filters = filters ?: json_object();
-		json_set_bool(json_set(filters, "dangling", json_object()), all ? "false" : "true", true);
+		json_set_bool(json_set(filters, k->all_filter, json_object()),
+			      all == streq(k->all_filter, "all") ? "true" : "false", true);
 	}
 	text = filters ? json_dump(filters) : NULL;
 	sbuf_puts(&url, k->path);
@@ -110,4 +124,9 @@ int cmd_container_prune(struct cli *c, int argc, char **argv)
 int cmd_image_prune(struct cli *c, int argc, char **argv)
 {
 	return prune(c, argc, argv, &images);
+}
+
+int cmd_volume_prune(struct cli *c, int argc, char **argv)
+{
+	return prune(c, argc, argv, &volumes);
 }

@@ -81,6 +81,7 @@ const struct verb verbs[] = {
     {"volume inspect", cmd_inspect_volume, "[OPTIONS] VOLUME [VOLUME...]",
      "Display detailed information on one or more volumes"},
     {"volume ls|volume list", cmd_volume_ls, "[OPTIONS]", "List volumes"},
+    {"volume prune", cmd_volume_prune, "[OPTIONS]", "Remove unused local volumes"},
     {"volume rm|volume remove", cmd_volume_rm, "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes"},
 
     {"inspect", cmd_inspect, "[OPTIONS] NAME|ID [NAME|ID...]",
@@ -118,7 +119,6 @@ static const char *const later[] = {"build",
 				    "network rm",
 				    "system prune",
 				    "system dial-stdio",
-				    "volume prune",
 				    "volume update",
 				    NULL};
 

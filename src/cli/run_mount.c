@@ -52,6 +52,7 @@ static const struct { const char *key, *object, *name; } mount_switches[] = {
 	{ "readonly", NULL, "ReadOnly" }, { "ro", NULL, "ReadOnly" },
 	{ "bind-nonrecursive", "BindOptions", "NonRecursive" },
 	{ "volume-nocopy", "VolumeOptions", "NoCopy" },
+	{ "bind-create-src", "BindOptions", "CreateMountpoint" },
 };
 
 static int bind_recursive(struct json *m, const char *value, char **why)

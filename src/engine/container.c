@@ -53,6 +53,7 @@ void container_unref(struct container *c)
 	json_free(c->doc);
 	json_free(c->ports);
 	free(c->ports_target);
+	strv_free(c->volumes);
 	health_free(c->health);
 	free(c);
 }
@@ -188,20 +189,20 @@ bool containers_settling(struct engine *e)
 	return e->containers->zombies > 0;
 }
 
-int64_t containers_using_volume(struct engine *e, const char *name)
+char **containers_using_volume(struct engine *e, const char *name)
 {
-	int64_t n = 0;
+	char **ids = NULL;
 
 	list_for_each(c, &e->containers->all, struct container, link) {
 		const struct json *mounts = json_get(c->doc, "Mounts");
 
 		for (size_t i = 0; i < json_len(mounts); i++)
 			if (streq(json_get_str(json_at(mounts, i), "Name"), name)) {
-				n++;
+				strv_add(&ids, c->id);
 				break;
 			}
 	}
-	return n;
+	return ids;
 }
 
 const struct container *containers_use_image(struct engine *e, const char *image_id)

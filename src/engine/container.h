@@ -36,7 +36,8 @@ void containers_count(struct engine *e, unsigned *ret_running, unsigned *ret_pau
 /* Something that a container leaves behind for a moment is still there: its address, its interface. */
 bool containers_settling(struct engine *e);
 struct json *containers_summaries(struct engine *e);	/* as GET /containers/json?all=1; new array */
-int64_t containers_using_volume(struct engine *e, const char *name);	/* how many */
+/* Ids; heap vector, NULL if there are none. */
+char **containers_using_volume(struct engine *e, const char *name);
 /* A container made from the image (running ones first), or NULL. */
 const struct container *containers_use_image(struct engine *e, const char *image_id);
 

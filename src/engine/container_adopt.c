@@ -13,6 +13,7 @@
 #include "base/strv.h"
 #include "engine/db.h"
 #include "engine/publish.h"
+#include "engine/volume.h"
 #include "engine/worker.h"
 #include <dirent.h>
 #include <errno.h>
@@ -160,6 +161,10 @@ void containers_adopt(struct engine *e)
 	else
 		free(a);
 	publish_adopt(e);
+	list_for_each(c, &t->all, struct container, link)
+		if (c->status == CTR_RUNNING)
+			mounts_adopt(c);
+	volumes_settle(e);
 	list_for_each(c, &t->all, struct container, link)
 		if (!c->current)
 			container_after_adoption(c, rebooted);

@@ -62,6 +62,7 @@ void container_exited(struct container *c, const struct exit_info *x)
 	c->status = CTR_EXITED;
 	health_stop(c);
 	publish_stop(c);
+	mounts_drop(c);
 	c->paused = false;
 	c->pid = 0;
 	c->exit_code = x->code;

@@ -45,6 +45,7 @@ struct container {
 	uint64_t restart_delay_us;
 	struct loop_source *restart_timer;
 
+	char **volumes;			/* that it holds mounted; volume_hold() */
 	struct health *health;		/* its check, once it was started; health.h */
 
 	struct json *ports;		/* published now: as NetworkSettings.Ports; NULL = none */
@@ -142,8 +143,12 @@ int isolation_parse(struct engine *e, const char *s, enum isolation *ret, struct
 /* container_mounts.c: Binds, Mounts, Tmpfs and the image's volumes -> array as inspect shows it, with the
  * private keys "Create" (make a missing host path) and "NoCopy". Volumes that do not exist yet are named, not
  * made. */
-int mounts_build(const struct create_ctx *x, const struct json *config, const struct json *hc,
+int mounts_build(struct create_ctx *x, const struct json *config, const struct json *hc,
 		 struct json **ret, struct err *err);
+/* Lets go of the volumes that a start has taken hold of. */
+void mounts_drop(struct container *c);
+/* The same volumes, of a container that ran before the daemon. */
+void mounts_adopt(struct container *c);
 /* Host paths and volumes exist, for a start. */
 int mounts_prepare(struct container *c, struct err *err);
 /* ERR_INVALID for a bad name; the text of a clash. */
@@ -169,6 +174,11 @@ struct exec_process {
 	unsigned rows, cols;
 };
 int spec_exec_process(struct container *c, const struct exec_process *x, struct json **ret, struct err *err);
+/* container_volumes.c: adds a mount to the list `mounts` of a config.json. */
+struct json *spec_mount(struct json *list, const char *type, const char *source, const char *target,
+			char *const *options);
+/* The volumes, bind mounts and tmpfs of c. */
+void spec_volumes(const struct container *c, struct json *list);
 /* Triples of msg_sandbox.shares; heap vector, NULL if none. */
 char **spec_shares(const struct container *c);
 /* hosts, hostname, resolv.conf: name, content pairs. container_files.c */

@@ -332,8 +332,8 @@ static void remove_volumes(struct container *c)
 	for (size_t i = 0; i < json_len(mounts); i++) {
 		const char *name = json_get_str(json_at(mounts, i), "Name");
 
-		if (name && volume_is_anonymous(c->engine, name) &&
-		    containers_using_volume(c->engine, name) == 0)
+		/* one that others use stays */
+		if (name && volume_is_anonymous(c->engine, name))
 			(void)volume_remove(c->engine, name, false, NULL);
 	}
 }

@@ -185,87 +185,6 @@ int spec_exec_process(struct container *c, const struct exec_process *x, struct 
 
 /* ---- mounts ---- */
 
-static struct json *add_mount(struct json *list, const char *type, const char *source, const char *target,
-			      char *const *options)
-{
-	struct json *m = json_add(list, json_object());
-
-	json_set_str(m, "destination", target);
-	json_set_str(m, "type", type);
-	json_set_str(m, "source", source);
-	json_set_strv(m, "options", options);
-	return m;
-}
-
-static void add_tmpfs(struct json *list, const struct json *m)
-{
-	static const char *const usual[] = {"noexec", "nosuid", "nodev"}, *const not [] = {"exec", "suid",
-											   "dev"};
-	_cleanup_strv_ char **given = strv_split(json_get_str(m, "Options") ?: "", ","), **options = NULL;
-
-	for (size_t i = 0; i < ARRAY_SIZE(usual); i++)
-		if (!strv_has(given, not[i]))
-			strv_add(&options, usual[i]);
-	strv_extend(&options, given);
-	add_mount(list, "tmpfs", "tmpfs", json_get_str(m, "Destination"), options);
-}
-
-/* Where the runtime finds the source: a host path, or under hyperv a share. A single file is shared by its
- * name. */
-static char *mount_source(const struct container *c, const struct json *m, size_t share)
-{
-	const char *source = json_get_str(m, "Source");
-	struct stat st;
-
-	if (c->isolation != ISOLATION_HYPERV)
-		return xstrdup(source);
-	if (stat(source, &st) == 0 && !S_ISDIR(st.st_mode))
-		return xasprintf("tag:v%zu/%s", share, path_basename(source));
-	return xasprintf("tag:v%zu", share);
-}
-
-static void add_volumes(const struct container *c, struct json *list)
-{
-	const struct json *v = json_get(c->doc, "Mounts");
-	size_t share = 0;
-
-	for (size_t i = 0; i < json_len(v); i++) {
-		const struct json *m = json_at(v, i);
-		_cleanup_strv_ char **options = NULL;
-		_cleanup_free_ char *source = NULL;
-		const char *propagation = json_get_str(m, "Propagation");
-
-		if (streq(json_get_str(m, "Type"), "tmpfs")) {
-			add_tmpfs(list, m);
-			continue;
-		}
-		source = mount_source(c, m, share++);
-		strv_add(&options, json_get_bool(m, "NonRecursive", false) ? "bind" : "rbind");
-		strv_add(&options, str_empty(propagation) ? "rprivate" : propagation);
-		if (!json_get_bool(m, "RW", true))
-			strv_add(&options, json_get_bool(m, "ReadOnlyRecursive", false) ? "rro" : "ro");
-		add_mount(list, "bind", source, json_get_str(m, "Destination"), options);
-	}
-}
-
-char **spec_shares(const struct container *c)
-{
-	const struct json *v = json_get(c->doc, "Mounts");
-	char **out = NULL;
-	size_t share = 0;
-
-	for (size_t i = 0; i < json_len(v); i++) {
-		const struct json *m = json_at(v, i);
-
-		if (streq(json_get_str(m, "Type"), "tmpfs"))
-			continue;
-		strv_addf(&out, "v%zu", share++);
-		strv_add(&out, json_get_str(m, "Source"));
-		strv_add(&out, json_get_bool(m, "RW", true) ? "rw" : "ro");
-	}
-	return out;
-}
-
 static bool is_mounted_over(const struct container *c, const char *target)
 {
 	const struct json *v = json_get(c->doc, "Mounts");
@@ -295,7 +214,7 @@ static int add_init(const struct container *c, struct json *list, struct err *er
 	_cleanup_free_ char *path = NULL;
 
 	if (c->isolation == ISOLATION_HYPERV) {
-		add_mount(list, "bind", GUEST_INIT, INIT_TARGET, options);
+		spec_mount(list, "bind", GUEST_INIT, INIT_TARGET, options);
 		return 0;
 	}
 	path = engine_program(c->engine, "insula-init");
@@ -303,7 +222,7 @@ static int add_init(const struct container *c, struct json *list, struct err *er
 		return err_msg(err, ERR_SYSTEM, -ENOENT,
 			       "--init needs the program 'insula-init', which is not in '%s'",
 			       c->engine->cfg.libexec);
-	add_mount(list, "bind", path, INIT_TARGET, options);
+	spec_mount(list, "bind", path, INIT_TARGET, options);
 	return 0;
 }
 
@@ -342,8 +261,8 @@ static int add_mounts(const struct container *c, struct json *spec, struct err *
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		if (!is_mounted_over(c, files[i][1]))
-			add_mount(own, "bind", files[i][0], files[i][1], options);
-	add_volumes(c, own);
+			spec_mount(own, "bind", files[i][0], files[i][1], options);
+	spec_volumes(c, own);
 	if (host_bool(c, "Init"))
 		r = add_init(c, own, err);
 	append_by_depth(list, own);

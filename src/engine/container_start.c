@@ -39,7 +39,7 @@ struct start {
 	char *accel;
 	const int *template;		/* what the machine is cloned from; NULL: it boots */
 	struct msg_sandbox sandbox;
-	size_t mount;			/* next volume to fill */
+	size_t mount;			/* the volume it is at */
 	bool spawned;
 };
 
@@ -162,25 +162,19 @@ static int step_scratch(struct start *s, struct err *err)
 	return 0;
 }
 
-static void volume_filled(void *ud, int r, const struct err *e, void *result);
+static void volume_ready(void *ud, int r, const struct err *e, void *result);
 
-/* Fills the volumes that have not been used yet, one after the other. */
+/* Takes hold of the volumes one after the other, and fills those that have not been used yet. */
 static int step_volumes(struct start *s, struct err *err)
 {
-	struct engine *e = s->c->engine;
 	const struct json *mounts = json_get(s->c->doc, "Mounts");
 
-	while (s->mount < json_len(mounts)) {
-		const struct json *m = json_at(mounts, s->mount++);
-		_cleanup_strv_ char **dirs = NULL;
-
-		if (!streq(json_get_str(m, "Type"), "volume") || json_get_bool(m, "NoCopy", false))
-			continue;
-		dirs = image_layer_dirs(e, s->image);
-		volume_fill(e, json_get_str(m, "Name"), dirs, json_get_str(m, "Destination"), volume_filled,
-			    s);
-		return 0;
-	}
+	for (; s->mount < json_len(mounts); s->mount++)
+		if (streq(json_get_str(json_at(mounts, s->mount), "Type"), "volume")) {
+			volume_hold(s->c->engine, json_get_str(json_at(mounts, s->mount), "Name"),
+				    volume_ready, s);
+			return 0;
+		}
 	return 1;
 }
 
@@ -189,12 +183,34 @@ static void volume_filled(void *ud, int r, const struct err *e, void *result)
 	struct start *s = ud;
 	_cleanup_err_ struct err err = ERR_INIT;
 
+	s->mount++;
 	if (r >= 0)
 		r = step_volumes(s, &err);
 	else
 		err_msg(&err, e->kind, r, "%s", err_text(e));
 	if (r != 0)
 		start_next(s, r, &err);
+}
+
+static void volume_ready(void *ud, int r, const struct err *e, void *result)
+{
+	struct start *s = ud;
+	struct engine *engine = s->c->engine;
+	const struct json *m = json_at(json_get(s->c->doc, "Mounts"), s->mount);
+	_cleanup_strv_ char **dirs = NULL;
+
+	if (r < 0) {
+		start_next(s, r, e);
+		return;
+	}
+	strv_add(&s->c->volumes, json_get_str(m, "Name"));
+	/* Of a part of a volume it is not said where the image has its like. */
+	if (json_get_bool(m, "NoCopy", false) || json_get(m, "Subpath")) {
+		volume_filled(s, 0, NULL, NULL);
+		return;
+	}
+	dirs = image_layer_dirs(engine, s->image);
+	volume_fill(engine, json_get_str(m, "Name"), dirs, json_get_str(m, "Destination"), volume_filled, s);
 }
 
 static int step_bridge(struct start *s, struct err *err)
@@ -385,6 +401,7 @@ static void failed(void *ud)
 	struct container *c = op->c;
 
 	network_address_release(c->engine, c->id);
+	mounts_drop(c);
 	if (op->files) {
 		op->opened(op, f->r, &f->err);
 		err_clear(&f->err);
@@ -490,6 +507,7 @@ static void start_begin(struct op *op)
 
 	s->op = op;
 	s->c = op->c;
+	mounts_drop(s->c);
 	op->step = 0;
 	start_steps(s);
 }

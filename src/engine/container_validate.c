@@ -51,6 +51,7 @@ static const char *const host_supported[] = {
     "RestartPolicy",
     "AutoRemove",
     "VolumeDriver",
+    "VolumesFrom",
     "ConsoleSize",
     "Annotations",
     "CapAdd",
@@ -98,7 +99,6 @@ static const char *const host_supported[] = {
 /* Way out for fields that are not. */
 static const struct { const char *field, *flag, *hint; } host_unsupported[] = {
 	{"Links", "--link", "pass addresses by --add-host"},
-	{"VolumesFrom", "--volumes-from", "name the volumes with -v"},
 	{"StorageOpt", "--storage-opt", "leave it out"},
 	{"CgroupParent", "--cgroup-parent", "leave it out"},
 	{"DeviceRequests", "--gpus", "use --device under process isolation"},
@@ -481,7 +481,7 @@ static int check_misc(const struct json *hc, struct err *err)
 
 	if (!str_empty(driver) && !streq(driver, "local"))
 		return err_msg(err, ERR_INVALID, 0,
-			       "volume driver \"%s\" is not supported by insula: use \"local\"", driver);
+			       "error looking up volume plugin %s: plugin \"%s\" not found", driver, driver);
 	if (!str_empty(runtime) && !streq(runtime, "insula") && !streq(runtime, "insula-runtime"))
 		return err_msg(err, ERR_INVALID, 0, "unknown or invalid runtime name: %s", runtime);
 	if (shm < 0)

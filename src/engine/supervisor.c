@@ -359,6 +359,7 @@ void sup_release(struct container *c)
 	struct msg_delete m = {.sandbox = c->id, .ctr = c->id, .exec = (char *)""};
 	struct sup *s = c->sup;
 
+	mounts_drop(c);
 	if (!s)
 		return;
 	make_zombie(s);

@@ -10,22 +10,13 @@
 #include "engine/copyup.h"
 #include "engine/db.h"
 #include "engine/events.h"
+#include "engine/volume_options.h"
 #include "engine/worker.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
 const char *const volume_filters[] = {"dangling", "driver", "label", "name", NULL};
-
-/* Volumes live in the database and on disk only; the engine keeps nothing of them in memory. */
-int volumes_open(struct engine *e, struct err *err)
-{
-	return 0;
-}
-
-void volumes_close(struct engine *e)
-{
-}
 
 int volume_name_check(const char *name, struct err *err)
 {
@@ -70,6 +61,13 @@ char *volume_path(struct engine *e, const char *name)
 	return xasprintf("%s/volumes/%s/_data", e->cfg.data_root, name);
 }
 
+static struct json *parse_or_empty(const char *s)
+{
+	struct json *j = NULL;
+
+	return json_parse(s, strlen(s), &j, NULL) < 0 ? json_object() : j;
+}
+
 static char *json_text(const struct json *j)
 {
 	return json_len(j) ? json_dump(j) : xstrdup("{}");
@@ -105,11 +103,9 @@ int volume_create(struct engine *e, const char *name, bool anonymous, const stru
 	r = volume_name_check(name, err);
 	if (r < 0)
 		return r;
-	if (json_len(options))
-		return err_msg(err, ERR_INVALID, 0,
-			       "create %s: options of the driver \"local\" are not supported by this version "
-			       "of insula: bind-mount a directory instead (-v /dir:/target)",
-			       name);
+	r = volume_options_check(name, options, err);
+	if (r < 0)
+		return r;
 	if (!volume_exists(e, name)) {
 		r = make_folder(e, name, err);
 		if (r >= 0)
@@ -129,17 +125,21 @@ int volume_create(struct engine *e, const char *name, bool anonymous, const stru
 
 int volume_remove(struct engine *e, const char *name, bool force, struct err *err)
 {
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = NULL, *ids = NULL;
+	_cleanup_strv_ char **users = NULL;
 	int r;
 
 	if (!volume_exists(e, name))
 		return force ? 0 : err_msg(err, ERR_NOT_FOUND, 0, "get %s: no such volume", name);
-	if (containers_using_volume(e, name) > 0)
-		return err_msg(err, ERR_CONFLICT, 0,
-			       "remove %s: volume is in use: remove the containers that use it first", name);
+	users = containers_using_volume(e, name);
+	if (users) {
+		ids = strv_join(users, ", ");
+		return err_msg(err, ERR_CONFLICT, 0, "remove %s: volume is in use - [%s]", name, ids);
+	}
 	r = db_run(e->db, err, "DELETE FROM volumes WHERE name = ?", "s", name);
 	if (r < 0)
 		return r;
+	volume_forget(e, name);
 	path = xasprintf("%s/volumes/%s", e->cfg.data_root, name);
 	trash(e, path);
 	volume_event(e, "destroy", name);
@@ -148,12 +148,6 @@ int volume_remove(struct engine *e, const char *name, bool force, struct err *er
 
 /* ---- looking ---- */
 
-static struct json *parse_or_empty(const char *s)
-{
-	struct json *j = NULL;
-
-	return json_parse(s, strlen(s), &j, NULL) < 0 ? json_object() : j;
-}
 
 /* A row of: name, created_ns, labels, options. */
 static struct json *row_json(struct engine *e, struct stmt *s)
@@ -170,6 +164,16 @@ static struct json *row_json(struct engine *e, struct stmt *s)
 	json_set(j, "Options", options);
 	json_set_str(j, "Scope", "local");
 	return j;
+}
+
+struct json *volume_options(struct engine *e, const char *name)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+
+	if (db_query(e->db, &s, NULL, "SELECT options FROM volumes WHERE name = ?", "s", name) < 0 ||
+	    stmt_step(s, NULL) <= 0)
+		return NULL;
+	return parse_or_empty(stmt_str(s, 0));
 }
 
 struct json *volume_inspect(struct engine *e, const char *name)
@@ -210,7 +214,9 @@ int volumes_list(struct engine *e, const struct filters *f, struct json **ret, s
 		struct json *v = json_at(all, i);
 		const char *name = json_get_str(v, "Name");
 
-		if (filters_has(f, "dangling") && (containers_using_volume(e, name) == 0) != dangling)
+		_cleanup_strv_ char **users = containers_using_volume(e, name);
+
+		if (filters_has(f, "dangling") && !users != dangling)
 			continue;
 		if (filters_match_part(f, "name", name) && filters_match(f, "driver", "local") &&
 		    filters_match_labels(f, "label", json_get(v, "Labels")))

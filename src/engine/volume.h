@@ -22,6 +22,20 @@ struct json *volumes_summaries(struct engine *e);			/* all; new array */
 int volumes_list(struct engine *e, const struct filters *f, struct json **ret, struct err *err);
 extern const char *const volume_filters[];
 
+/* Options it was made with; new object, NULL if there is no such volume. */
+struct json *volume_options(struct engine *e, const char *name);
+
+/* One that is about to run needs the volume: done runs when its file system is there, and then the caller
+ * holds it until volume_drop(). volume_use.c */
+void volume_hold(struct engine *e, const char *name, engine_done_fn done, void *ud);
+void volume_drop(struct engine *e, const char *name);
+/* A container that was running before the daemon holds it. */
+void volume_adopt(struct engine *e, const char *name);
+/* It is about to be removed, and nobody uses it: unmounted at once. */
+void volume_forget(struct engine *e, const char *name);
+/* After adoption: what nobody holds is unmounted. */
+void volumes_settle(struct engine *e);
+
 /* First use: copies what the image has at target into an empty volume, in a worker. layer_dirs: top first.
  * Volumes that were filled before are left alone (done runs at once). */
 void volume_fill(struct engine *e, const char *name, char *const *layer_dirs, const char *target,

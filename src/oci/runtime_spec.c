@@ -184,6 +184,7 @@ static const struct json_field mount_fields[] = {
 	{ "type", JK_STR, offsetof(struct oci_mount, type) },
 	{ "source", JK_STR, offsetof(struct oci_mount, source) },
 	{ "options", JK_STRV, offsetof(struct oci_mount, options) },
+	{ "insulaSubpath", JK_STR, offsetof(struct oci_mount, subpath) },
 	{ "uidMappings", JK_CALL, offsetof(struct oci_mount, uids), .call = field_id_maps },
 	{ "gidMappings", JK_CALL, offsetof(struct oci_mount, gids), .call = field_id_maps },
 	JSON_FIELD_END,
@@ -394,6 +395,7 @@ void oci_spec_free(struct oci_spec *s)
 		free(s->mounts.v[i].destination);
 		free(s->mounts.v[i].type);
 		free(s->mounts.v[i].source);
+		free(s->mounts.v[i].subpath);
 		strv_free(s->mounts.v[i].options);
 		free(s->mounts.v[i].uids.v);
 		free(s->mounts.v[i].gids.v);

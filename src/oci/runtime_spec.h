@@ -59,6 +59,7 @@ struct oci_id_maps { struct oci_id_map *v; size_t n; };
 
 struct oci_mount {
 	char *destination, *type, *source;
+	char *subpath;		/* of the engine: below source, resolved inside it: containers wrote there */
 	char **options;
 	struct oci_id_maps uids, gids;
 };

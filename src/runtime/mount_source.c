@@ -26,6 +26,15 @@ int source_open(const char *bundle, const struct oci_mount *m, const struct moun
 	from = open(source, O_PATH | O_CLOEXEC);
 	if (from < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "source '%s'", source);
+	if (!str_empty(m->subpath)) {
+		int below = fs_open_in_root(from, m->subpath, O_PATH, 0);
+
+		if (below < 0)
+			return err_set(e, ERR_SYSTEM, below, "cannot access path '%s' in '%s'", m->subpath,
+				       source);
+		close(from);
+		from = below;
+	}
 	mnt = mount_clone(from, o->recursive);
 	return mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "source '%s'", source) : mnt;
 }

@@ -65,7 +65,7 @@ static int start_shares(struct guest *g, struct err *e)
 				       "hyperv isolation takes at most %d volumes a container",
 				       GUEST_SHARES_MAX);
 		g->shares[g->n_shares] = (struct share)SHARE_INIT;
-		r = share_start(&g->shares[g->n_shares], g->loop, v[1], streq(v[2], "ro"), g->cgroup, e);
+		r = share_start(&g->shares[g->n_shares], g->loop, v[1], v[2], g->cgroup, e);
 		if (r < 0)
 			return r;
 		strv_add(&g->tags, v[0]);

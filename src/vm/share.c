@@ -53,8 +53,31 @@ static char **arguments(const char *program)
 	return v;
 }
 
+/* What is served, and how. */
+struct view {
+	const char *path, *sub;		/* sub: inside path; NULL = all of it */
+	bool read_only, read_only_below, recursive, slave;
+};
+
+static void view_parse(struct view *v, const char *path, const char *words)
+{
+	_cleanup_strv_ char **w = NULL;
+	const char *sub = strstr(words, ",sub=");
+	_cleanup_free_ char *flags = xstrndup(words, sub ? (size_t)(sub - words) : strlen(words));
+
+	w = strv_split(flags, ",");
+	*v = (struct view){
+		.path = path,
+		.sub = sub ? sub + strlen(",sub=") : NULL,
+		.read_only = !strv_has(w, "rw"),	/* an unknown word opens nothing */
+		.read_only_below = !strv_has(w, "rw") && !strv_has(w, "ro"),
+		.recursive = !strv_has(w, "nonrec"),
+		.slave = strv_has(w, "slave"),
+	};
+}
+
 /* The source is held by descriptor: the tmpfs may cover its path. A file needs a file to be mounted on. */
-static int bind_source(int src, const char *target, bool directory, bool read_only)
+static int bind_source(const struct view *v, int src, const char *target, bool directory)
 {
 	_cleanup_close_ int mnt = -EBADF;
 
@@ -65,33 +88,44 @@ static int bind_source(int src, const char *target, bool directory, bool read_on
 			return -errno;
 		close(fd);
 	}
-	if (mount(fd_proc_path(src).s, target, NULL, MS_BIND | MS_REC, NULL) < 0)
+	if (mount(fd_proc_path(src).s, target, NULL, MS_BIND | (v->recursive ? MS_REC : 0), NULL) < 0)
 		return -errno;
-	if (!read_only)
+	if (!v->slave && mount(NULL, target, NULL, MS_PRIVATE | MS_REC, NULL) < 0)
+		return -errno;
+	if (!v->read_only)
 		return 0;
 	mnt = open(target, O_PATH | O_CLOEXEC);
-	/* All that is mounted below it too. */
-	return mnt < 0 ? -errno : mount_set(mnt, true, MOUNT_ATTR_RDONLY, 0, 0);
+	return mnt < 0 ? -errno : mount_set(mnt, v->read_only_below, MOUNT_ATTR_RDONLY, 0, 0);
 }
 
-static int serve_view(const char *path, bool read_only)
+static int open_source(const struct view *v)
+{
+	_cleanup_close_ int fd = open(v->path, O_PATH | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return v->sub ? fs_open_in_root(fd, v->sub, O_PATH, 0) : TAKE_FD(fd);
+}
+
+static int serve_view(const struct view *v)
 {
 	_cleanup_free_ char *target = NULL;
 	_cleanup_close_ int src = -EBADF;
 	struct stat st;
 	int r;
 
-	/* Slave: what the host mounts below the volume later shows in it, as it does in a bind mount. */
+	/* Slave: what the host unmounts goes here too, else we would hold it. */
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return -errno;
-	src = open(path, O_PATH | O_CLOEXEC);
-	if (src < 0 || fstat(src, &st) < 0)
-		return -errno;
-	if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=700") < 0 ||
+	src = open_source(v);
+	if (src < 0)
+		return src;
+	if (fstat(src, &st) < 0 ||
+	    mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=700") < 0 ||
 	    mkdir(VIEW, 0755) < 0)
 		return -errno;
-	target = S_ISDIR(st.st_mode) ? xstrdup(VIEW) : path_join(VIEW, path_basename(path));
-	r = bind_source(src, target, S_ISDIR(st.st_mode), read_only);
+	target = S_ISDIR(st.st_mode) ? xstrdup(VIEW) : path_join(VIEW, path_basename(v->sub ?: v->path));
+	r = bind_source(v, src, target, S_ISDIR(st.st_mode));
 	if (r < 0 || S_ISDIR(st.st_mode))
 		return r;
 	/* Beside a single file nothing can be made. */
@@ -100,9 +134,9 @@ static int serve_view(const char *path, bool read_only)
 }
 
 struct serve {
-	const char *program, *path, *cgroup;
+	const char *program, *cgroup;
+	struct view view;
 	char *const *argv;
-	bool read_only;
 	int listen_fd, errors_fd, report;
 };
 
@@ -118,7 +152,7 @@ static int prepare(const struct serve *s)
 		return -errno;
 	nofile.rlim_cur = nofile.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &nofile);
-	r = serve_view(s->path, s->read_only);
+	r = serve_view(&s->view);
 	if (r < 0)
 		return r;
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(s->errors_fd, 2) < 0 ||
@@ -194,12 +228,14 @@ static int start(struct share *s, struct serve *serve, struct loop *l)
 	return 0;
 }
 
-int share_start(struct share *s, struct loop *l, const char *path, bool read_only, const char *cgroup,
+int share_start(struct share *s, struct loop *l, const char *path, const char *words, const char *cgroup,
 		struct err *e)
 {
-	struct serve serve = { .path = path, .read_only = read_only, .cgroup = cgroup };
+	struct serve serve = { .cgroup = cgroup };
 	_cleanup_strv_ char **argv = NULL;
 	int r;
+
+	view_parse(&serve.view, path, words);
 
 	for (size_t i = 0; i < ARRAY_SIZE(programs) && !serve.program; i++)
 		if (access(programs[i], X_OK) == 0)
@@ -212,7 +248,8 @@ int share_start(struct share *s, struct loop *l, const char *path, bool read_onl
 	r = start(s, &serve, l);
 	if (r < 0) {
 		share_stop(s);
-		return err_set(e, ERR_SYSTEM, r, "share '%s' with the virtual machine", path);
+		return err_set(e, ERR_SYSTEM, r, "share '%s%s%s' with the virtual machine", path,
+			       serve.view.sub ? "/" : "", serve.view.sub ?: "");
 	}
 	return 0;
 }

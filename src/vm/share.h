@@ -13,8 +13,9 @@ struct share {
 };
 #define SHARE_INIT {.proc = PROC_INIT, .fd = -EBADF, .errors = OUTPUT_INIT}
 
-/* Serves path. A single file is served as a directory that holds it alone, under its own name. Read-only
- * shares are read-only here, on the host's side, whatever the guest says. cgroup: see jail.h. */
-int share_start(struct share *s, struct loop *l, const char *path, bool read_only, const char *cgroup,
+/* Serves path. words: see SANDBOX in proto/msg.def. A single file is served as a directory that holds it
+ * alone, under its own name. Read-only shares are read-only here, on the host's side, whatever the guest
+ * says, and of a sub path nothing else is there to be seen. cgroup: see jail.h. */
+int share_start(struct share *s, struct loop *l, const char *path, const char *words, const char *cgroup,
 		struct err *e);
 void share_stop(struct share *s);

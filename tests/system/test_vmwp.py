@@ -421,7 +421,7 @@ def test_volumes(vm, d):
     (sub / "f").write_text("ro\n")
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(sub / "below")], check=True)
     try:
-        vm.sandbox(d, shares=["v0", str(vol), "rw", "v1", str(one / "file"), "rw", "v2", str(sub), "ro"])
+        vm.sandbox(d, shares=["v0", str(vol), "rw", "v1", str(one / "file"), "rw", "v2", str(sub), "rro"])
         assert len([p for p in vm.children() if "virtiofsd" in open(f"/proc/{p}/comm").read()]) == 3
         m = [{"destination": "/vol", "type": "bind", "source": "tag:v0", "options": ["rbind"]},
              {"destination": "/one", "type": "bind", "source": "tag:v1/file", "options": ["bind"]},

@@ -19,10 +19,10 @@ LATER = {
     ("GET", "/containers/{}/archive"), ("HEAD", "/containers/{}/archive"), ("PUT", "/containers/{}/archive"),
     ("GET", "/containers/{}/changes"), ("GET", "/containers/{}/export"), ("GET", "/containers/{}/stats"),
     ("POST", "/containers/{}/pause"), ("POST", "/containers/{}/unpause"), ("POST", "/containers/{}/update"),
-    ("POST", "/containers/prune"), 
+    ("POST", "/containers/prune"),
     ("GET", "/images/search"), ("POST", "/networks/create"), ("POST", "/networks/prune"),
     ("POST", "/networks/{}/connect"), ("POST", "/networks/{}/disconnect"), ("DELETE", "/networks/{}"),
-    ("POST", "/swarm/init"), ("POST", "/volumes/prune"),
+    ("POST", "/swarm/init"),
 }
 
 
