@@ -44,6 +44,9 @@ struct agent {
 	struct hmap layers;		/* virtio serial -> struct layer */
 	struct hmap roots;		/* container -> struct root */
 	struct list relays;		/* data of FILES requests at work (files.c) */
+	struct hmap sockets;		/* tag -> struct listener: the host's sockets (sockets.c) */
+	uint32_t next_pipe;
+	size_t n_connections;		/* to them */
 	struct hmap shares;		/* virtiofs tag -> itself: mounted shares */
 };
 
@@ -110,6 +113,10 @@ void rootfs_umount_all(struct agent *a);
  * --init is the guest's, sysctls get their namespace. -ENODATA: nothing to change. */
 int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct err *e);
 
+/* sockets.c */
+/* "TAG:MODE:UID:GID" -> path (heap) of a socket whose connections lead to the host's. */
+int socket_path(struct agent *a, const char *source, char **ret, struct err *e);
+
 /* task.c */
 extern const struct backend_events task_events;
 void task_request(struct agent *a, const struct frame *f);
@@ -121,6 +128,8 @@ void task_unlink(struct agent *a);
 /* files.c */
 /* The request FILES: its data goes through a stream. */
 int files_request(struct agent *a, const struct frame *f);
+/* Connects a stream to fd, which is taken, until both have ended; gone (may be NULL) runs then. */
+int transfer_open(struct agent *a, uint32_t stream, int fd, void (*gone)(struct agent *a));
 /* The session ended: what is under way has nobody to talk to. */
 void files_unlink(struct agent *a);
 

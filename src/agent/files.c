@@ -11,13 +11,17 @@
 
 struct transfer {
 	struct list link;
+	struct agent *a;
 	struct relay *relay;
+	void (*gone)(struct agent *a);
 };
 
 static void transfer_free(struct transfer *t)
 {
 	list_remove(&t->link);
 	relay_free(t->relay);
+	if (t->gone)
+		t->gone(t->a);
 	free(t);
 }
 
@@ -32,24 +36,35 @@ void files_unlink(struct agent *a)
 		transfer_free(t);
 }
 
+int transfer_open(struct agent *a, uint32_t stream, int fd, void (*gone)(struct agent *a))
+{
+	struct transfer *t = new0(struct transfer);
+	int r;
+
+	t->a = a;
+	list_append(&a->relays, &t->link);
+	r = relay_new(a->loop, a->streams, stream, fd, on_over, t, &t->relay);
+	if (r < 0)
+		transfer_free(t);
+	else
+		t->gone = gone;
+	return r;
+}
+
 static void done(void *ud, int r, const struct err *e, const void *payload, size_t n)
 {
 	pending_reply(ud, r, e, payload, n);
 }
 
 /* Connects a stream to one end of a new pair of sockets. The other end, or -errno. */
-static int open_transfer(struct agent *a, uint32_t stream)
+static int open_pair(struct agent *a, uint32_t stream)
 {
-	struct transfer *t;
 	int pair[2], r = sock_pair(pair);
 
 	if (r < 0)
 		return r;
-	t = new0(struct transfer);
-	list_append(&a->relays, &t->link);
-	r = relay_new(a->loop, a->streams, stream, pair[0], on_over, t, &t->relay);
+	r = transfer_open(a, stream, pair[0], NULL);
 	if (r < 0) {
-		transfer_free(t);
 		close(pair[1]);
 		return r;
 	}
@@ -74,7 +89,7 @@ int files_request(struct agent *a, const struct frame *f)
 			r = 0;
 	}
 	if (r >= 0 && m.stream) {
-		fd = open_transfer(a, m.stream);
+		fd = open_pair(a, m.stream);
 		if (fd < 0)
 			r = err_set(&e, ERR_SYSTEM, fd, "open stream %u", m.stream);
 	}

@@ -126,6 +126,7 @@ static void on_frame(struct conn *c, const struct frame *f, int *fds, size_t n_f
 	switch (f->type) {
 	case MSG_DATA:
 	case MSG_STREAM_EOF:
+	case MSG_STREAM_STOP:
 	case MSG_CREDIT:
 		r = streams_frame(a->streams, f);
 		if (r < 0)

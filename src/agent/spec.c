@@ -59,6 +59,11 @@ static int rewrite_mount(struct agent *a, struct json *m, struct err *e)
 		if (r < 0)
 			return r;
 		json_set_str(m, "source", path);
+	} else if (str_starts(source, "socket:")) {
+		r = socket_path(a, source + 7, &path, e);
+		if (r < 0)
+			return r;
+		json_set_str(m, "source", path);
 	} else if (streq(target, "/sbin/docker-init")) {
 		/* The guest has its own copy of the program for --init. */
 		json_set_str(m, "source", INIT);
@@ -94,7 +99,8 @@ int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct e
 	int r;
 
 	/* Most need nothing; under software emulation parsing them would be felt. */
-	if (!contains(spec, "\"tag:") && !contains(spec, "docker-init") && !contains(spec, "\"net."))
+	if (!contains(spec, "\"tag:") && !contains(spec, "\"socket:") &&
+	    !contains(spec, "docker-init") && !contains(spec, "\"net."))
 		return -ENODATA;
 	r = json_parse((const char *)spec->p, spec->n, &j, e);
 	if (r < 0)

@@ -39,7 +39,7 @@ static struct json *add_mount(struct list_ctx *l, const char *type, const char *
 	json_set_str(m, "Destination", target);
 	json_set_str(m, "Mode", "");
 	json_set_bool(m, "RW", true);
-	json_set_str(m, "Propagation", streq(type, "bind") ? "rprivate" : "");
+	json_set_str(m, "Propagation", streq(type, "bind") || streq(type, "npipe") ? "rprivate" : "");
 	return m;
 }
 
@@ -175,7 +175,7 @@ static struct json *add_bind(struct list_ctx *l, const struct json *j, const cha
 	const struct json *o = json_get(j, "BindOptions");
 	_cleanup_free_ char *clean = path_clean(json_get_str(j, "Source"));
 	const char *propagation = json_get_str(o, "Propagation");
-	struct json *m = add_mount(l, "bind", clean, target);
+	struct json *m = add_mount(l, json_get_str(j, "Type"), clean, target);
 
 	json_set_bool(m, "RW", !json_get_bool(j, "ReadOnly", false));
 	if (json_get_bool(o, "CreateMountpoint", false))
@@ -236,7 +236,7 @@ static int add_object(struct list_ctx *l, const struct json *j, bool raw, struct
 
 	if (r < 0)
 		return r;
-	if (streq(type, "bind"))
+	if (streq(type, "bind") || streq(type, "npipe"))
 		r = check_bind(j, raw, err);
 	else if (streq(type, "volume"))
 		r = check_volume(j, err);
@@ -249,7 +249,7 @@ static int add_object(struct list_ctx *l, const struct json *j, bool raw, struct
 	clean = path_clean(target);
 	if (find_target(l->out, clean))
 		return err_msg(err, ERR_INVALID, 0, "Duplicate mount point: %s", clean);
-	*ret = streq(type, "bind")     ? add_bind(l, j, clean)
+	*ret = streq(type, "bind") || streq(type, "npipe") ? add_bind(l, j, clean)
 	       : streq(type, "volume") ? add_named(l, j, clean)
 				       : add_tmpfs(l, j, clean);
 	return 0;
@@ -485,11 +485,17 @@ static int prepare_bind(const struct container *c, const struct json *m, struct 
 				       source)
 			     : 0;
 	}
-	if (c->isolation == ISOLATION_HYPERV && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+	if (streq(json_get_str(m, "Type"), "npipe") && !S_ISSOCK(st.st_mode) && !S_ISFIFO(st.st_mode))
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid mount config for type \"npipe\": '%s' is neither a named pipe nor a "
+			       "socket",
+			       source);
+	if (c->isolation == ISOLATION_HYPERV && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode) &&
+	    !S_ISSOCK(st.st_mode))
 		return err_msg(
 		    err, ERR_INVALID, 0,
-		    "bind mount of '%s': sockets, pipes and devices are not relayed into a virtual "
-		    "machine by this version of insula; use --isolation=process",
+		    "bind mount of '%s': pipes and devices are not relayed into a virtual machine by this "
+		    "version of insula; use a unix socket, or --isolation=process",
 		    source);
 	return 0;
 }
@@ -503,7 +509,7 @@ int mounts_prepare(struct container *c, struct err *err)
 		const struct json *m = json_at(mounts, i);
 		const char *type = json_get_str(m, "Type");
 
-		if (streq(type, "bind"))
+		if (streq(type, "bind") || streq(type, "npipe"))
 			r = prepare_bind(c, m, err);
 		else if (streq(type, "volume"))
 			r = volume_create(c->engine, json_get_str(m, "Name"),

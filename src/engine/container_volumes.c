@@ -45,25 +45,30 @@ static const char *access_of(const struct json *m)
 	return json_get_bool(m, "RW", true) ? "rw" : top ? "ro" : "rro";
 }
 
-/* Whether what is mounted is no directory. A path inside a volume was made by containers: it stays inside. */
-static bool is_file(const struct json *m)
+/* What is mounted, as far as it is there. A path inside a volume was made by containers: it stays inside. */
+static struct stat stat_of(const struct json *m)
 {
 	const char *source = json_get_str(m, "Source"), *sub = json_get_str(m, "Subpath");
 	_cleanup_close_ int root = open(source, O_PATH | O_CLOEXEC), fd = -EBADF;
-	struct stat st;
+	struct stat st = {.st_mode = S_IFDIR};
 
 	if (root < 0 || (!str_empty(sub) && (fd = fs_open_in_root(root, sub, O_PATH, 0)) < 0))
-		return false;
-	return fstat(fd >= 0 ? fd : root, &st) == 0 && !S_ISDIR(st.st_mode);
+		return st;
+	(void)fstat(fd >= 0 ? fd : root, &st);
+	return st;
 }
 
 /* Where the runtime finds the source in the guest: the root of a share, which is the part of the volume that
- * is mounted. A single file is shared by its name. */
+ * is mounted. A single file is shared by its name. The agent listens for a socket, as its mode and owner
+ * say. */
 static char *guest_source(const struct json *m, size_t share)
 {
 	const char *sub = json_get_str(m, "Subpath");
+	struct stat st = stat_of(m);
 
-	if (is_file(m))
+	if (S_ISSOCK(st.st_mode))
+		return xasprintf("socket:v%zu:%u:%u:%u", share, st.st_mode & 0777, st.st_uid, st.st_gid);
+	if (!S_ISDIR(st.st_mode))
 		return xasprintf("tag:v%zu/%s", share,
 				 path_basename(str_empty(sub) ? json_get_str(m, "Source") : sub));
 	return xasprintf("tag:v%zu", share);
@@ -105,6 +110,8 @@ static char *share_words(const struct json *m)
 {
 	const char *sub = json_get_str(m, "Subpath");
 
+	if (S_ISSOCK(stat_of(m).st_mode))
+		return xstrdup("socket");
 	return xasprintf("%s%s%s%s%s", access_of(m),
 			 json_get_bool(m, "NonRecursive", false) ? ",nonrec" : "",
 			 str_ends(json_get_str(m, "Propagation") ?: "", "slave") ? ",slave" : "",

@@ -1,7 +1,7 @@
 /* Theory of operation.
  *
  * Two queues: control frames and DATA. Control frames overtake queued DATA frames, except
- * STREAM_EOF, which must stay behind the data of its stream and so goes the DATA way. Whatever is
+ * STREAM_EOF and STREAM_STOP, which stay behind the data of their stream and so go the DATA way. Whatever is
  * half written is finished first: `out` holds the bytes on their way, and is refilled a frame at a
  * time. Descriptors travel with the first byte of their frame, so a frame with one is sent by a
  * sendmsg of its own. A recvmsg may return frames sent before it as well, but nothing behind: the frame
@@ -241,7 +241,9 @@ void conn_send(struct conn *c, uint16_t type, uint32_t seq, uint32_t stream, con
 	frame_encode_hdr(&f, o->bytes);
 	if (n)
 		memcpy(o->bytes + FRAME_HDR, p, n);
-	list_append(type == MSG_DATA || type == MSG_STREAM_EOF ? &c->data : &c->control, &o->link);
+	list_append(type == MSG_DATA || type == MSG_STREAM_EOF || type == MSG_STREAM_STOP ? &c->data
+											  : &c->control,
+		    &o->link);
 	c->queued += o->n;
 	if (idle)
 		conn_flow(c);

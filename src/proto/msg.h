@@ -49,6 +49,8 @@ enum {
 };
 /* ATTACH flags */
 enum { ATTACH_STDIN = 1, ATTACH_STDOUT = 2, ATTACH_STDERR = 4, ATTACH_MUX = 8 /* Docker's 8-byte frames */ };
+/* Streams that the guest opens. */
+#define PIPE_STREAM 0x80000000u
 /* FILES: what to do. Data is a tar stream, unless said otherwise. */
 enum files_op {
 	FILES_STAT = 1,		/* reply payload: FILE_STAT */

@@ -13,7 +13,7 @@ struct stream {
 	size_t credit;		/* bytes we may still send */
 	size_t window;		/* bytes the peer may still send */
 	size_t untold;		/* taken, but not yet told to the peer */
-	bool starved, eof_sent, eof_seen;
+	bool starved, eof_sent, eof_seen, stop_sent, stop_seen;
 };
 
 struct streams {
@@ -96,6 +96,14 @@ void stream_eof(struct stream *s)
 	conn_send(s->owner->conn, MSG_STREAM_EOF, 0, s->id, NULL, 0, -1);
 }
 
+void stream_stop(struct stream *s)
+{
+	if (s->stop_sent)
+		return;
+	s->stop_sent = true;
+	conn_send(s->owner->conn, MSG_STREAM_STOP, 0, s->id, NULL, 0, -1);
+}
+
 void stream_taken(struct stream *s, size_t n)
 {
 	struct msg_credit m;
@@ -153,6 +161,12 @@ int streams_frame(struct streams *ss, const struct frame *f)
 		if (!s->eof_seen) {
 			s->eof_seen = true;
 			s->ops->on_eof(s, s->userdata);
+		}
+		return 0;
+	case MSG_STREAM_STOP:
+		if (!s->stop_seen && s->ops->on_stop) {
+			s->stop_seen = true;
+			s->ops->on_stop(s, s->userdata);
 		}
 		return 0;
 	case MSG_CREDIT:

@@ -15,11 +15,13 @@ struct stream_ops {
 	void (*on_eof)(struct stream *s, void *userdata);
 	void (*on_writable)(struct stream *s,
 			    void *userdata); /* credit came back after stream_write fell short */
+	/* The peer takes no more of what we write; may be NULL. What it has yet to send still comes. */
+	void (*on_stop)(struct stream *s, void *userdata);
 };
 
 int streams_new(struct conn *c, struct streams **ret);
 void streams_free(struct streams *ss);		/* frees its streams, calls nothing */
-/* To be called from conn_ops.on_frame for DATA, STREAM_EOF and CREDIT frames. Unknown ids are ignored;
+/* To be called from conn_ops.on_frame for DATA, STREAM_EOF, STREAM_STOP, CREDIT. Unknown ids are ignored;
  * a peer that overruns its window gives -EPROTO: end the connection. */
 int streams_frame(struct streams *ss, const struct frame *f);
 
@@ -28,4 +30,5 @@ int stream_open(struct streams *ss, uint32_t id, const struct stream_ops *ops, v
 void stream_free(struct stream *s);
 size_t stream_write(struct stream *s, const void *p, size_t n);	/* bytes accepted, may be 0 */
 void stream_eof(struct stream *s);
+void stream_stop(struct stream *s);		/* tells the peer that nobody reads here any more */
 void stream_taken(struct stream *s, size_t n);			/* gives n bytes of credit back to the peer */

@@ -10,13 +10,23 @@
 struct transfer {
 	struct list link;
 	struct relay *relay;
+	void (*gone)(void *userdata);
+	void *userdata;
 };
 
 static void transfer_free(struct transfer *t)
 {
 	list_remove(&t->link);
 	relay_free(t->relay);
+	if (t->gone)
+		t->gone(t->userdata);
 	free(t);
+}
+
+void transfer_then(struct transfer *t, void (*gone)(void *userdata), void *userdata)
+{
+	t->gone = gone;
+	t->userdata = userdata;
 }
 
 static void on_over(struct relay *r, void *ud)
@@ -72,7 +82,7 @@ static void on_done(void *ud, int r, const struct err *e, const void *p, size_t 
 	free(c);
 }
 
-static int open_transfer(struct guest *g, uint32_t stream, int fd, struct transfer **ret)
+int transfer_open(struct guest *g, uint32_t stream, int fd, struct transfer **ret)
 {
 	struct transfer *t = new0(struct transfer);
 	int r;
@@ -105,7 +115,7 @@ void guest_files(struct guest *g, const struct msg_files *m, int fd, backend_don
 	to_agent.stream = 0;
 	if (data >= 0) {
 		to_agent.stream = g->next_stream++;
-		r = open_transfer(g, to_agent.stream, TAKE_FD(data), &c->t);
+		r = transfer_open(g, to_agent.stream, TAKE_FD(data), &c->t);
 	}
 	if (r < 0)
 		forwarded(f, r, NULL, NULL, 0);

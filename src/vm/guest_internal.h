@@ -10,6 +10,7 @@
 #include "vm/vmm.h"
 
 #define GUEST_SHARES_MAX 8
+#define GUEST_PIPES_MAX 16
 #define SERIAL_MAX 20		/* VIRTIO_BLK_ID_BYTES */
 
 struct guest;
@@ -58,6 +59,8 @@ struct guest {
 	struct share shares[GUEST_SHARES_MAX];
 	char **tags;
 	size_t n_shares;
+	struct pipe_end { char *tag; int fd; } pipes[GUEST_PIPES_MAX];	/* fd: O_PATH */
+	size_t n_pipes, n_connections;
 	struct conn *conn;
 	struct streams *streams;
 	bool hung_up;			/* the link is closed, what came over it has been read */
@@ -95,6 +98,18 @@ void forward_check(struct forward *f, bool (*valid)(const void *p, size_t n));
 
 /* files.c */
 void guest_files(struct guest *g, const struct msg_files *m, int fd, backend_done_fn done, void *ud);
+/* Carries bytes between a stream and fd, which is taken, until both have ended. */
+struct transfer;
+int transfer_open(struct guest *g, uint32_t stream, int fd, struct transfer **ret);
+/* gone runs when it is over, or with the link. */
+void transfer_then(struct transfer *t, void (*gone)(void *userdata), void *userdata);
+
+/* pipes.c: sockets of the host that the guest may connect to. */
+/* Takes hold of the socket at path: whatever comes to stand there later is not meant. */
+int pipe_add(struct guest *g, const char *tag, const char *path, struct err *e);
+/* The frame PIPE_OPEN. -EPROTO: nothing that an honest agent sends. */
+int pipe_open(struct guest *g, const struct frame *f);
+void pipes_close(struct guest *g);
 /* The link is closed: what is under way ends. */
 void transfers_close(struct guest *g);
 

@@ -106,8 +106,11 @@ static void on_frame(struct conn *c, const struct frame *f, int *fds, size_t n_f
 		return;		/* it is being ended already */
 	if (f->type == MSG_TASK_STATE)
 		r = on_task_state(g, f);
-	else if (f->type == MSG_DATA || f->type == MSG_STREAM_EOF || f->type == MSG_CREDIT)
+	else if (f->type == MSG_DATA || f->type == MSG_STREAM_EOF ||
+		 f->type == MSG_STREAM_STOP || f->type == MSG_CREDIT)
 		r = streams_frame(g->streams, f);
+	else if (f->type == MSG_PIPE_OPEN)
+		r = pipe_open(g, f);
 	if (r == 0 && conn_queued(c) > QUEUE_MAX)
 		r = -ENOBUFS;
 	if (r < 0) {

@@ -60,6 +60,12 @@ static int start_shares(struct guest *g, struct err *e)
 	for (; v && v[0] && v[1] && v[2]; v += 3) {
 		int r;
 
+		if (streq(v[2], "socket")) {
+			r = pipe_add(g, v[0], v[1], e);
+			if (r < 0)
+				return r;
+			continue;
+		}
 		if (g->n_shares == GUEST_SHARES_MAX)
 			return err_msg(e, ERR_INVALID, -E2BIG,
 				       "hyperv isolation takes at most %d volumes a container",
@@ -315,6 +321,7 @@ void machine_done(struct guest *g)
 	g->vmm = NULL;
 	for (size_t i = 0; i < g->n_shares; i++)
 		share_stop(&g->shares[i]);
+	pipes_close(g);
 	cgroup_remove(g->cgroup);
 	free(g->cgroup);
 	fd_close(&g->tap);

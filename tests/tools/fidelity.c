@@ -1,6 +1,6 @@
-/* What a file system does for its users, one check a line: "name: result". Run in a directory of its own, in a
- * container of either mode, on whatever lies there; the two outputs are then compared. A result is "ok", the
- * name of an errno, or a few words, and never depends on time, inode numbers or chance. */
+/* What a file system does for its users, one check a line: "name: result". Run in a directory of its own, in
+ * a container of either mode, on whatever lies there; the two outputs are then compared. A result is "ok",
+ * the name of an errno, or a few words, and never depends on time, inode numbers or chance. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
