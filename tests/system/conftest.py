@@ -1,10 +1,12 @@
 """Fixtures of the system tests: one daemon with roots of its own, both CLIs, both isolation modes,
 and a look at the host before and after each test: nothing may be left behind."""
+import contextlib
 import os
 import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -95,6 +97,7 @@ class Engine:
             if self.sock.exists() and self.cli("insula", "version").code == 0:
                 return
             time.sleep(0.02)
+        self.stop()
         raise RuntimeError("insulad is not answering")
 
     def stop(self):
@@ -175,6 +178,29 @@ def wait_for(fn, timeout=90, step=0.05):
             return v
         time.sleep(step)
     raise AssertionError("timed out waiting for " + getattr(fn, "__name__", "condition"))
+
+
+# Below the range that connections of other tests take their ports from; each process begins elsewhere.
+_next = [10000 + os.getpid() * 389 % 20000]
+
+
+def free_port(n=1):
+    """n ports in a row that nobody has."""
+    while True:
+        first = _next[0]
+        _next[0] = 10000 + (first + n - 10000) % 20000
+        try:
+            with contextlib.ExitStack() as stack:
+                for i in range(n):
+                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                        for family in (socket.AF_INET, socket.AF_INET6):
+                            s = stack.enter_context(socket.socket(family, kind))
+                            if family == socket.AF_INET6:
+                                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                            s.bind(("", first + i))
+            return first
+        except OSError:
+            pass
 
 
 def parent_command(pid):

@@ -14,13 +14,9 @@ import threading
 import time
 import urllib.parse
 
+from conftest import free_port
+
 USER, PASSWORD = "alice", "s3cret:with colon"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def make_certificate(where):
@@ -53,7 +49,7 @@ class Registry:
         self.log = open(self.base / "log", "wb")
         self.proc = subprocess.Popen(["docker-registry", "serve", str(self.base / "config.yml")], stdin=subprocess.DEVNULL,
                                      stdout=self.log, stderr=self.log, start_new_session=True)
-        end = time.time() + 20
+        end = time.time() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

@@ -1,6 +1,5 @@
 """Published ports, alike in both modes: from the host, from another machine (a network namespace), from the
 container itself; who may have a port; what is left when the daemon or the container is gone."""
-import contextlib
 import json
 import os
 import re
@@ -11,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, wait_for
+from conftest import BUILD, free_port, wait_for
 
 # tests/tools/netserve.c echoes, after a word on who asks and by which port.
 SERVER = ("-v", f"{BUILD}/tests:/t:ro")
@@ -20,29 +19,6 @@ SERVER = ("-v", f"{BUILD}/tests:/t:ro")
 def serve(*ports):
     """What follows the options of `run`: a server at these ports."""
     return ["busybox", "/t/netserve", *ports]
-
-
-# Below the range that connections of other tests take their ports from; each process begins elsewhere.
-_next = [10000 + os.getpid() * 389 % 20000]
-
-
-def free_port(n=1):
-    """n ports in a row that nobody has."""
-    while True:
-        first = _next[0]
-        _next[0] = 10000 + (first + n - 10000) % 20000
-        try:
-            with contextlib.ExitStack() as stack:
-                for i in range(n):
-                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                        for family in (socket.AF_INET, socket.AF_INET6):
-                            s = stack.enter_context(socket.socket(family, kind))
-                            if family == socket.AF_INET6:
-                                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                            s.bind(("", first + i))
-            return first
-        except OSError:
-            pass
 
 
 def ask(host, port, timeout=5):
