@@ -213,11 +213,11 @@ def parent_command(pid):
 
 def host_state(base, ids=()):
     """What must be the same before and after. Links and control groups of other daemons' containers do not
-    count: ids are those of ours. Nor do other tests' mounts."""
+    count: ids are those of ours. Nor do the mounts of other tests and of ip-netns."""
     state = set()
     for line in open("/proc/self/mountinfo"):
         where = line.split()[4]
-        if where.startswith(str(base)) or not where.startswith(tempfile.gettempdir() + "/"):
+        if where.startswith(str(base)) or not where.startswith((tempfile.gettempdir() + "/", "/run/netns/")):
             state.add("mount " + where)
     for d in os.listdir("/sys/class/net"):
         if re.fullmatch("in[0-9a-f]{12}", d) and d[2:] in {x[:12] for x in ids}:
