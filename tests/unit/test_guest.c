@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/fd.h"
+#include "base/sock.h"
 #include "proto/conn.h"
 #include "vm/guest.h"
 #include "vm/jail.h"
@@ -14,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define CTR "0123456789abcdef"
 
@@ -96,6 +98,7 @@ struct fixture {
 	uint32_t stream;	/* of the last CREATE */
 	uint8_t in[65536];
 	size_t n_in;
+	int server;		/* listens on the socket that the guest may connect to */
 };
 
 static void note(struct fixture *f, const char *fmt, ...) _printf_(2, 3);
@@ -163,8 +166,7 @@ static const char *take_log(struct fixture *f)
 
 /* --- the guest --- */
 
-static void guest_says(struct fixture *f, uint16_t type, uint32_t seq, uint32_t stream, const void *p,
-		       size_t n)
+static void guest_writes(uint16_t type, uint32_t seq, uint32_t stream, const void *p, size_t n)
 {
 	struct frame h = { .len = (uint32_t)n, .type = type, .seq = seq, .stream = stream };
 	uint8_t hdr[FRAME_HDR];
@@ -172,6 +174,12 @@ static void guest_says(struct fixture *f, uint16_t type, uint32_t seq, uint32_t 
 	frame_encode_hdr(&h, hdr);
 	if (fd_write_full(machine.link, hdr, sizeof hdr) == 0)
 		(void)fd_write_full(machine.link, p, n);
+}
+
+static void guest_says(struct fixture *f, uint16_t type, uint32_t seq, uint32_t stream, const void *p,
+		       size_t n)
+{
+	guest_writes(type, seq, stream, p, n);
 	spin(f);
 }
 
@@ -271,7 +279,13 @@ static int setup(void **state)
 	assert_int_equal(guest_new(f->loop, "sb", false, &f->b), 0);
 	f->b->events = &events;
 	f->b->userdata = f;
+	_cleanup_free_ char *path = xasprintf("%s/socket", f->dir);
+	char *shares[] = {(char *)"v0", path, (char *)"socket", NULL};
+
+	f->server = sock_listen_unix(path, 0600);
+	assert_true(f->server >= 0 && fd_set_nonblock(f->server, true) == 0);
 	struct msg_sandbox m = {.net = (char *)"none",
+				.shares = shares,
 				.accel = (char *)"tcg",
 				.kernel = kernel,
 				.initrd = kernel,
@@ -289,6 +303,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 	_cleanup_free_ char *cmd = xasprintf("rm -rf '%s'", f->dir);
 
+	close(f->server);
 	f->b->ops->free(f->b);
 	assert_true(machine.freed);
 	loop_free(f->loop);
@@ -590,6 +605,117 @@ static void a_frame_without_end(void **state)
 	assert_non_null(strstr(take_log(f), "lost the virtual machine ended: its agent broke the protocol"));
 }
 
+/* --- sockets of the host --- */
+
+static void guest_connects(const char *tag, uint32_t stream)
+{
+	struct msg_pipe_open m = {(char *)tag, stream};
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+
+	msg_pipe_open_encode(&m, &b);
+	guest_writes(MSG_PIPE_OPEN, 0, 0, b.buf, b.len);
+}
+
+#define PIPE(n) (PIPE_STREAM | (n))
+
+static void a_connection_to_a_socket(void **state)
+{
+	struct fixture *f = *state;
+	struct frame fr;
+	char buf[16];
+	int c;
+
+	up(f);
+	guest_connects("v0", PIPE(1));
+	spin(f);
+	c = accept(f->server, NULL, NULL);
+	assert_true(c >= 0);
+	guest_says(f, MSG_DATA, 0, PIPE(1), "question", 8);
+	guest_says(f, MSG_STREAM_EOF, 0, PIPE(1), NULL, 0);
+	assert_int_equal(read(c, buf, sizeof buf), 8);
+	assert_int_equal(read(c, buf, sizeof buf), 0);
+	assert_int_equal(write(c, "answer", 6), 6);
+	assert_int_equal(guest_hears(f, &fr), MSG_DATA);
+	assert_true(fr.stream == PIPE(1) && fr.len == 6 && !memcmp(fr.payload, "answer", 6));
+	/* its reader is gone: the server is told, and the stream is free again */
+	guest_says(f, MSG_STREAM_STOP, 0, PIPE(1), NULL, 0);
+	assert_true(write(c, "more", 4) < 0 && errno == EPIPE);
+	assert_int_equal(guest_hears(f, &fr), MSG_STREAM_EOF);
+	close(c);
+	guest_connects("v0", PIPE(1));
+	spin(f);
+	c = accept(f->server, NULL, NULL);
+	assert_true(c >= 0);
+	close(c);
+	assert_int_equal(guest_hears(f, &fr), MSG_STREAM_EOF);
+	assert_int_equal(guest_hears(f, &fr), MSG_STREAM_STOP);
+	assert_false(machine.killed);
+}
+
+static void connects_wrongly(struct fixture *f, const char *tag, uint32_t stream, int times)
+{
+	up(f);
+	for (int i = 0; i < times; i++)
+		guest_connects(tag, stream);
+	spin(f);
+	assert_true(machine.killed);
+	machine_dies(f);
+	assert_non_null(strstr(take_log(f), "lost the virtual machine ended: its agent broke the protocol"));
+}
+
+static void a_socket_that_nobody_has_named(void **state) { connects_wrongly(*state, "../v0", PIPE(1), 1); }
+static void a_stream_of_the_hosts(void **state) { connects_wrongly(*state, "v0", 1, 1); }
+static void a_stream_that_is_there(void **state) { connects_wrongly(*state, "v0", PIPE(1), 2); }
+
+static void more_connections_than_allowed(void **state)
+{
+	struct fixture *f = *state;
+	struct frame fr;
+	int n = 0, c, held[270];
+	uint32_t i;
+
+	up(f);
+	for (i = 0; i < 270; i++) {
+		guest_connects("v0", PIPE(i));
+		if (i % 16 == 15 || i == 269)
+			spin(f);
+		while ((c = accept(f->server, NULL, NULL)) >= 0)
+			held[n++] = c;
+	}
+	assert_int_equal(n, 256);
+	for (i = 256; i < 270; i++) {
+		assert_int_equal(guest_hears(f, &fr), MSG_STREAM_EOF);
+		assert_int_equal(fr.stream, PIPE(i));
+		assert_int_equal(guest_hears(f, &fr), MSG_STREAM_STOP);
+	}
+	assert_false(machine.killed);
+	while (n)
+		close(held[--n]);
+}
+
+static void a_flood_into_a_socket(void **state)
+{
+	struct fixture *f = *state;
+	static char data[32 << 10];
+	struct frame fr;
+	int c, i;
+
+	memset(data, 'x', sizeof data);
+	up(f);
+	guest_connects("v0", PIPE(1));
+	spin(f);
+	c = accept(f->server, NULL, NULL);
+	assert_true(c >= 0);
+	/* The server reads nothing: once the socket is full no credit comes back, and more is a breach. */
+	for (i = 0; i < 1000 && !machine.killed; i++) {
+		guest_says(f, MSG_DATA, 0, PIPE(1), data, sizeof data);
+		while (guest_hears(f, &fr) == MSG_CREDIT)
+			;
+	}
+	assert_true(machine.killed && i < 100);
+	close(c);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -614,6 +740,12 @@ int main(void)
 	    T(a_state_cut_short),
 	    T(more_credit_than_there_is),
 	    T(a_frame_without_end),
+	    T(a_connection_to_a_socket),
+	    T(a_socket_that_nobody_has_named),
+	    T(a_stream_of_the_hosts),
+	    T(a_stream_that_is_there),
+	    T(more_connections_than_allowed),
+	    T(a_flood_into_a_socket),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
