@@ -146,3 +146,9 @@ def test_host_does_not_see_the_containers_mounts(c):
 def test_no_descriptor_leaks_into_the_container(c):
     out = sh(c, "ls -l /proc/self/fd | sed 1d | sed 's/.*-> //'", "-i").ok()
     assert not [x for x in out.split("\n") if x.startswith("/") and not x.startswith(("/proc", "/dev/null"))], out
+
+
+def test_host_gateway(c):
+    """--add-host NAME:host-gateway: the address of the host as the container reaches it."""
+    out = sh(c, "grep outside /etc/hosts; ip route | awk '/^default/ {print $3}'", "--add-host", "outside:host-gateway").ok().split()
+    assert out[1] == "outside" and out[0] == out[2]

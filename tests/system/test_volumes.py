@@ -1,9 +1,10 @@
 """Volumes, alike in both modes: -v, --mount in every form, --volumes-from, options of the local driver, prune."""
+import os
 import subprocess
 
 import pytest
 
-from conftest import wait_for
+from conftest import Cli, wait_for
 
 
 @pytest.fixture
@@ -252,7 +253,6 @@ def test_driver_options_that_do_not_mount(cli, volume):
 
 def test_one_volume_in_both_modes(engine, leaks, volume_name="both"):
     """What one mode writes the other reads, at once after a close; an open file sees it after a new open."""
-    from conftest import Cli
     p, h = Cli(engine, "insula", "process"), Cli(engine, "insula", "hyperv")
     try:
         a = p.rund("-v", "both:/v", "busybox", "sleep", "1000")
@@ -265,3 +265,34 @@ def test_one_volume_in_both_modes(engine, leaks, volume_name="both"):
     finally:
         p.cleanup(), h.cleanup()
         p("volume", "rm", "-f", "both")
+
+
+def test_jail_of_the_file_server(engine, leaks, tmp_path):
+    """What serves a share has namespaces of its own, a filter, few capabilities, and nothing but the share to see."""
+    (tmp_path / "f").write_text("x")
+    h = Cli(engine, "insula", "hyperv")
+    try:
+        cid = h.rund("-v", f"{tmp_path}:/d:ro", "busybox", "sleep", "1000")
+        def below(parent, name):
+            found = []
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    comm, rest = open(f"/proc/{pid}/stat").read().split("(", 1)[1].rsplit(")", 1)
+                    if comm == name and (not parent or rest.split()[1] == parent):
+                        found.append(pid)
+                except OSError:
+                    continue
+            return found
+        worker = [p for p in below(None, "vmwp") if cid[:12] in open(f"/proc/{p}/cmdline").read()]
+        servers = [s for w in worker for p in below(w, "virtiofsd") for s in below(p, "virtiofsd")]
+        assert len(servers) == 1, (worker, servers)
+        status = dict(x.split(":\t", 1) for x in open(f"/proc/{servers[0]}/status").read().splitlines() if ":\t" in x)
+        assert status["Seccomp"] == "2" and status["NoNewPrivs"] == "1"
+        # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, MKNOD, SETFCAP: what a server of files needs
+        needed = sum(1 << n for n in (0, 1, 3, 4, 6, 7, 27, 31))
+        assert int(status["CapEff"], 16) & ~needed == 0 and int(status["CapBnd"], 16) & ~needed == 0
+        for ns in ("mnt", "pid", "net"):
+            assert os.readlink(f"/proc/{servers[0]}/ns/{ns}") != os.readlink(f"/proc/self/ns/{ns}")
+        assert os.listdir(f"/proc/{servers[0]}/root") == ["f"]
+    finally:
+        h.cleanup()
