@@ -88,6 +88,12 @@ void guest_bind_disks(void);
 /* Virtio devices came: binds added memory, and what a waiting GUEST needs. */
 void guest_poke(struct agent *a);
 
+/* net.c */
+/* How many of them are not there yet; the MAC of the first (heap) if there is one. */
+size_t net_missing(const struct nics *nics, char **ret_mac);
+/* Makes the machine's interfaces these. */
+int net_configure(const struct nics *nics, struct err *e);
+
 /* disk.c */
 /* Reads the serials of all disks into a->disks. */
 void disk_scan(struct agent *a);

@@ -14,7 +14,6 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/strv.h"
-#include "lib/netlink.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -87,14 +86,10 @@ static int set_identity(struct msg_guest *m, struct err *e)
 	return 0;
 }
 
-static bool wants_net(const struct msg_guest *m)
-{
-	return !str_empty(m->mac) || !str_empty(m->address);
-}
-
 /* What is still missing: the virtio type, 0 if all is there; how many of it, and the name of one. */
 static unsigned missing(struct agent *a, const struct msg_guest *m, size_t *ret_n, char **ret_name)
 {
+	_cleanup_free_ char *mac = NULL;
 	size_t n = 0;
 
 	if (m->disks)
@@ -111,11 +106,10 @@ static unsigned missing(struct agent *a, const struct msg_guest *m, size_t *ret_
 			*ret_name = xasprintf("share '%s'", m->tags[i]);
 			return VIRTIO_ID_FS;
 		}
-	if (wants_net(m) && !fs_exists("/sys/class/net/eth0")) {
-		*ret_name = xstrdup("network interface 'eth0'");
-		return VIRTIO_ID_NET;
-	}
-	return 0;
+	*ret_n = net_missing(&m->nics, &mac);
+	if (*ret_n)
+		*ret_name = xasprintf("network interface '%s'", mac);
+	return *ret_n ? VIRTIO_ID_NET : 0;
 }
 
 static int by_number(const void *a, const void *b)
@@ -183,58 +177,6 @@ static bool bind_missing(struct agent *a, const struct msg_guest *m)
 	}
 }
 
-static int net_mac(struct nl *n, int index, const char *text)
-{
-	_cleanup_free_ char *now = NULL;
-	uint8_t mac[6];
-	int r;
-
-	if (str_empty(text))
-		return 0;
-	r = mac_parse(text, mac);
-	if (r < 0)
-		return r;
-	if (fs_read_line(AT_FDCWD, "/sys/class/net/eth0/address", &now) >= 0 && !strcasecmp(now, text))
-		return 0;
-	return nl_link_set_mac(n, index, mac);
-}
-
-static int net_configure(const struct msg_guest *m)
-{
-	_cleanup_nl_ struct nl *n = NULL;
-	struct nl_addr addr, gateway;
-	int index, r;
-
-	r = nl_open(&n);
-	if (r >= 0)
-		r = nl_link_index(n, "eth0", &index);
-	if (r >= 0)
-		r = net_mac(n, index, m->mac);
-	if (r >= 0 && m->mtu)
-		r = nl_link_set_mtu(n, index, m->mtu);
-	if (r < 0)
-		return r;
-	/* As on the host's side: no IPv6 on an interface that was given no such address. */
-	if (!strchr(m->address ? m->address : "", ':'))
-		(void)fs_write(AT_FDCWD, "/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1");
-	r = nl_link_set_up(n, index, true);
-	if (r < 0 || str_empty(m->address))
-		return r;
-	r = nl_addr_parse(m->address, &addr);
-	if (r < 0)
-		return r;
-	if (m->prefix)
-		addr.prefix = m->prefix;
-	r = nl_addr_add(n, index, &addr);
-	if (r < 0 || str_empty(m->gateway))
-		return r;
-	r = nl_addr_parse(m->gateway, &gateway);
-	if (r < 0)
-		return r;
-	r = nl_route_add_default(n, &gateway, index);
-	return r == -EEXIST ? 0 : r;
-}
-
 static void on_memory(struct loop_source *s, void *userdata)
 {
 	loop_source_free(s);
@@ -257,17 +199,11 @@ static void wait_end(struct agent *a, int r, struct err *e)
 void guest_poke(struct agent *a)
 {
 	_cleanup_err_ struct err e = ERR_INIT;
-	int r = 0;
+	int r;
 
 	if (!a->wait || !bind_missing(a, &a->wait->m))
 		return;
-	if (wants_net(&a->wait->m)) {
-		r = net_configure(&a->wait->m);
-		if (r < 0)
-			err_set(&e, ERR_SYSTEM, r,
-				"configure the guest's network interface with address '%s'",
-				a->wait->m.address);
-	}
+	r = net_configure(&a->wait->m.nics, &e);
 	wait_end(a, r, &e);
 }
 

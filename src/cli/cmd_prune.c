@@ -15,6 +15,7 @@ struct kind {
 	const char *all_help;		/* NULL: there is no --all */
 	const char *all_filter;		/* which --all sets; "dangling" is its opposite */
 	void (*print)(const struct json *item);
+	bool no_size;			/* they occupy no space to speak of */
 };
 
 static void print_name(const struct json *item)
@@ -59,6 +60,15 @@ static const struct kind volumes = {
 	.print = print_name,
 };
 
+static const struct kind networks = {
+	.path = "/networks/prune",
+	.warning = "all custom networks not used by at least one container",
+	.list = "NetworksDeleted",
+	.heading = "Deleted Networks",
+	.print = print_name,
+	.no_size = true,
+};
+
 static bool sure(const char *what)
 {
 	char answer[16] = "";
@@ -80,6 +90,11 @@ static void print_answer(const struct kind *k, const struct json *answer)
 		printf("%s:\n", k->heading);
 	for (size_t i = 0; i < json_len(list); i++)
 		k->print(json_at(list, i));
+	if (k->no_size) {
+		if (json_len(list))
+			putchar('\n');
+		return;
+	}
 	printf("%sTotal reclaimed space: %s\n", json_len(list) ? "\n" : "", size);
 }
 
@@ -129,4 +144,9 @@ int cmd_image_prune(struct cli *c, int argc, char **argv)
 int cmd_volume_prune(struct cli *c, int argc, char **argv)
 {
 	return prune(c, argc, argv, &volumes);
+}
+
+int cmd_network_prune(struct cli *c, int argc, char **argv)
+{
+	return prune(c, argc, argv, &networks);
 }

@@ -41,6 +41,17 @@ char **containers_using_volume(struct engine *e, const char *name);
 /* A container made from the image (running ones first), or NULL. */
 const struct container *containers_use_image(struct engine *e, const char *image_id);
 
+/* It runs, or is being started: what it has taken is in use. */
+bool container_supervised(struct engine *e, const char *ctr);
+/* What a container is called on a user-defined network, its name first; heap vector. */
+char **container_dns_names(struct engine *e, const char *ctr, const char *network);
+/* Its own servers (--dns); heap vector, NULL = the host's. */
+char **container_dns_servers(struct engine *e, const char *ctr);
+/* POST /networks/{id}/connect and disconnect. settings: EndpointSettings of the API, may be NULL. */
+void container_connect(struct container *c, const char *network, const struct json *settings,
+		       engine_done_fn done, void *ud);
+void container_disconnect(struct container *c, const char *network, engine_done_fn done, void *ud);
+
 /* body: Config with HostConfig and NetworkingConfig; borrowed. name may be NULL. Result: struct
  * container_created. */
 struct container_created { const char *id; char *const *warnings; };

@@ -87,6 +87,7 @@ static int create(struct creating *k, struct container **ret, struct err *err)
 	struct create_ctx x = {.engine = e, .body = k->body, .isolation = k->isolation};
 	_cleanup_free_ char *name = NULL;
 	_cleanup_json_ struct json *doc = NULL;
+	struct json *networks;
 	struct container *c;
 	struct image *image;
 	struct id id = id_new();
@@ -103,6 +104,11 @@ static int create(struct creating *k, struct container **ret, struct err *err)
 		return r;
 	x.image_config = json_get(image->config, "config");
 	r = config_build(&x, &doc, err);
+	if (r >= 0)
+		r = attachments_build(&x, json_get_str(json_get(doc, "HostConfig"), "NetworkMode"),
+				      &networks, err);
+	if (r >= 0)
+		json_set(doc, "Networks", networks);
 	strv_extend(&k->warnings, x.warnings);
 	strv_free(x.warnings);
 	if (r < 0)

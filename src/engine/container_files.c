@@ -16,9 +16,18 @@ char *ctr_hostname(const struct container *c)
 
 	if (!str_empty(name))
 		return xstrdup(name);
-	if (streq(ctr_network(c), "host") && uname(&u) == 0)
+	if (ctr_host_network(c) && uname(&u) == 0)
 		return xstrdup(u.nodename);
 	return xstrndup(c->id, 12);
+}
+
+/* Where a container finds the host. */
+static const char *gateway_of(const struct msg_sandbox *sb)
+{
+	for (size_t i = 0; i < sb->nics.n; i++)
+		if (sb->nics.v[i].gateways)
+			return sb->nics.v[i].gateways[0];
+	return "127.0.0.1";
 }
 
 static void add_extra_hosts(const struct container *c, const struct msg_sandbox *sb, struct sbuf *b)
@@ -29,7 +38,7 @@ static void add_extra_hosts(const struct container *c, const struct msg_sandbox 
 		const char *s = json_str(json_at(v, i)), *colon = strchr(s, ':'), *ip = colon + 1;
 
 		if (streq(ip, "host-gateway"))
-			ip = str_empty(sb->gateway) ? "127.0.0.1" : sb->gateway;
+			ip = gateway_of(sb);
 		sbuf_printf(b, "%s\t%.*s\n", ip, (int)(colon - s), s);
 	}
 }
@@ -40,7 +49,7 @@ static char *hosts_text(const struct container *c, const struct msg_sandbox *sb,
 	_cleanup_free_ char *host = NULL;
 	struct sbuf b = SBUF_INIT;
 
-	if (streq(ctr_network(c), "host") && fs_read(AT_FDCWD, "/etc/hosts", 1 << 20, &host, NULL) >= 0) {
+	if (ctr_host_network(c) && fs_read(AT_FDCWD, "/etc/hosts", 1 << 20, &host, NULL) >= 0) {
 		sbuf_puts(&b, host);
 	} else {
 		sbuf_puts(
@@ -49,11 +58,25 @@ static char *hosts_text(const struct container *c, const struct msg_sandbox *sb,
 		    "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
 	}
 	add_extra_hosts(c, sb, &b);
-	if (!str_empty(sb->address) && !str_empty(domain))
-		sbuf_printf(&b, "%s\t%s.%s %s\n", sb->address, hostname, domain, hostname);
-	else if (!str_empty(sb->address))
-		sbuf_printf(&b, "%s\t%s\n", sb->address, hostname);
+	for (size_t i = 0; i < sb->nics.n; i++)
+		for (char **a = sb->nics.v[i].addresses; a && *a; a++) {
+			sbuf_printf(&b, "%.*s\t", (int)strcspn(*a, "/"), *a);
+			if (!str_empty(domain))
+				sbuf_printf(&b, "%s.%s ", hostname, domain);
+			sbuf_printf(&b, "%s\n", hostname);
+		}
 	return sbuf_steal(&b);
+}
+
+/* Names resolve there: its own servers are asked by insula-resolver (container_dns_servers). */
+static bool has_names(const struct container *c)
+{
+	struct json_iter it = {0};
+
+	while (json_next(ctr_attachments(c), &it))
+		if (!network_name_builtin(it.key))
+			return true;
+	return false;
 }
 
 /* The network's file, with the lines that --dns, --dns-search and --dns-option replace. */
@@ -62,20 +85,23 @@ static char *resolv_text(const struct container *c)
 	static const struct { const char *field, *word; } kinds[] = {
 		{"Dns", "nameserver"}, {"DnsSearch", "search"}, {"DnsOptions", "options"},
 	};
-	_cleanup_free_ char *base = network_resolv_conf(c->engine, streq(ctr_network(c), "bridge"));
+	_cleanup_free_ char *network = ctr_main_network(c), *base = NULL;
+	size_t first = has_names(c);
+
+	base = network_resolv_conf(c->engine, network ?: "");
 	_cleanup_strv_ char **lines = strv_split(base ? base : "", "\n");
 	struct sbuf b = SBUF_INIT;
 
 	for (char **l = lines; l && *l; l++) {
 		bool replaced = false;
 
-		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		for (size_t i = first; i < ARRAY_SIZE(kinds); i++)
 			replaced |=
 			    json_len(json_get(ctr_host(c), kinds[i].field)) && str_starts(*l, kinds[i].word);
 		if (!replaced)
 			sbuf_printf(&b, "%s\n", *l);
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+	for (size_t i = first; i < ARRAY_SIZE(kinds); i++) {
 		_cleanup_strv_ char **v = json_get_strv(ctr_host(c), kinds[i].field);
 		_cleanup_free_ char *joined = v && i > 0 ? strv_join(v, " ") : NULL;
 

@@ -56,9 +56,10 @@ static struct json *state_json(const struct container *c)
 
 static struct json *networks_json(const struct container *c)
 {
+	_cleanup_strv_ char **names = container_dns_names(c->engine, c->id, "");
+
 	/* the address outlives the container for the moment that its interface does */
-	return network_inspect(c->engine, c->status == CTR_RUNNING ? c->id : "", ctr_network(c))
-		   ?: json_object();
+	return endpoints_inspect(c->engine, c->status == CTR_RUNNING ? c->id : "", ctr_attachments(c), names);
 }
 
 /* The fields of the old days repeat those of the default network. */
@@ -340,6 +341,20 @@ static bool match_isolation(const struct container *c, const struct filters *f)
 	return !v;
 }
 
+/* By name, or by id or its beginning. */
+static bool match_network(const struct container *c, const struct filters *f)
+{
+	_cleanup_strv_ char **v = filters_values(f, "network");
+
+	for (char **p = v; p && *p; p++) {
+		const char *name;
+
+		if (network_name(c->engine, *p, &name, NULL) == 0 && json_get(ctr_attachments(c), name))
+			return true;
+	}
+	return !v;
+}
+
 /* Regular expressions in Docker; parts of names are what people write. A leading slash is accepted. */
 static bool match_name(const struct container *c, const struct filters *f)
 {
@@ -377,7 +392,7 @@ static bool matches(const struct container *c, const struct filters *f, const st
 	return filters_match_prefix(f, "id", c->id) && match_name(c, f) &&
 	       filters_match(f, "status", container_status(c)) &&
 	       filters_match_labels(f, "label", json_get(ctr_config(c), "Labels")) &&
-	       filters_match(f, "network", ctr_network(c)) && filters_match(f, "health", health_status(c)) &&
+	       match_network(c, f) && filters_match(f, "health", health_status(c)) &&
 	       match_isolation(c, f) && match_volume(c, f) && match_ports(c->ports, f, "publish") &&
 	       match_ports(json_get(ctr_config(c), "ExposedPorts"), f, "expose") && match_ancestor(c, f);
 }

@@ -67,8 +67,18 @@ void container_insert(struct container *c);	/* into the tables; takes the refere
 void container_drop(struct container *c);	/* out of the tables; tells the waiters, ends the queue */
 const struct json *ctr_config(const struct container *c);
 const struct json *ctr_host(const struct container *c);
-/* "bridge", "none", "host" */
+/* The network mode as it was asked for: a network's name or id, "host", "none". */
 const char *ctr_network(const struct container *c);
+
+/* ---- container_network.c ---- */
+
+/* name of a network -> what the container asks of it. */
+const struct json *ctr_attachments(const struct container *c);
+bool ctr_host_network(const struct container *c);
+/* The name of the network that the mode means; heap, NULL if it is gone. */
+char *ctr_main_network(const struct container *c);
+/* Gives a container from the database its attachments, if it is from before there were any. */
+void attachments_load(struct container *c);
 void container_event(struct container *c, const char *action, struct json *more /* taken, may be NULL */);
 /* Runs the waiters of an exit (not-running and next-exit), or of the removal. */
 void container_tell_waiters(struct container *c, bool removed);
@@ -140,6 +150,8 @@ int networking_check(const struct create_ctx *x, const struct json *nc, struct e
 /* The guest kernel is missing: says what to do. */
 int no_guest_kernel(const struct engine *e, struct err *err);
 int isolation_parse(struct engine *e, const char *s, enum isolation *ret, struct err *err);
+/* container_network.c: what a container asks of its networks, from NetworkingConfig and mode. */
+int attachments_build(const struct create_ctx *x, const char *mode, struct json **ret, struct err *err);
 /* container_mounts.c: Binds, Mounts, Tmpfs and the image's volumes -> array as inspect shows it, with the
  * private keys "Create" (make a missing host path) and "NoCopy". Volumes that do not exist yet are named, not
  * made. */

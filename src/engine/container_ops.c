@@ -346,7 +346,7 @@ void container_forget(struct container *c, bool volumes)
 	if (db_run(c->engine->db, &err, "DELETE FROM containers WHERE id = ?", "s", c->id) < 0)
 		log_error("remove container %s: %s", c->id, err_text(&err));
 	if (!c->sup && !c->zombie)
-		network_address_release(c->engine, c->id);
+		endpoints_release(c->engine, c->id, NULL);
 	c->exit_pending = false;
 	container_event(c, "destroy", NULL);
 	container_drop(c);
@@ -433,6 +433,7 @@ int container_rename(struct container *c, const char *name, struct err *err)
 	more = json_object();
 	_cleanup_free_ char *was = xasprintf("/%s", old);
 	json_set_str(more, "oldName", was);
+	endpoints_renamed(c->engine);
 	container_event(c, "rename", more);
 	return 0;
 }

@@ -376,7 +376,7 @@ static int add_resources(const struct container *c, struct json *linux_, struct 
 static void add_namespaces(const struct container *c, struct json *linux_)
 {
 	static const char *const all[] = {"mount", "pid", "ipc", "uts", "cgroup", "network"};
-	bool shared = c->isolation == ISOLATION_HYPERV || streq(ctr_network(c), "host");
+	bool shared = c->isolation == ISOLATION_HYPERV || ctr_host_network(c);
 	bool join = c->isolation == ISOLATION_HYPERV && json_len(json_get(ctr_host(c), "Sysctls")) > 0;
 	struct json *list = json_set(linux_, "namespaces", json_array());
 
@@ -436,7 +436,7 @@ static void add_sysctls(const struct container *c, struct json *linux_)
 
 	/* as Docker: ports below 1024 and ping need no capability in a network of one's own; a guest has
 	 * these set */
-	if (c->isolation == ISOLATION_PROCESS && !streq(ctr_network(c), "host")) {
+	if (c->isolation == ISOLATION_PROCESS && !ctr_host_network(c)) {
 		json_set_str(o, "net.ipv4.ip_unprivileged_port_start", "0");
 		json_set_str(o, "net.ipv4.ping_group_range", "0 2147483647");
 	}

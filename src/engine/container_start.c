@@ -213,29 +213,24 @@ static void volume_ready(void *ud, int r, const struct err *e, void *result)
 	volume_fill(engine, json_get_str(m, "Name"), dirs, json_get_str(m, "Destination"), volume_filled, s);
 }
 
-static int step_bridge(struct start *s, struct err *err)
+static int step_networks(struct start *s, struct err *err)
 {
-	if (!streq(ctr_network(s->c), "bridge") || s->op->files)
+	if (s->op->files || !json_len(ctr_attachments(s->c)))
 		return 1;
-	network_bridge_ensure(s->c->engine, next_done, s);
+	networks_ensure(s->c->engine, ctr_attachments(s->c), next_done, s);
 	return 0;
 }
 
 static int step_address(struct start *s, struct err *err)
 {
 	struct container *c = s->c;
-	int r;
+	_cleanup_free_ char *first = ctr_main_network(c);
+	int r = 0;
 
-	if (s->op->files) {
-		s->sandbox.net = xstrdup("none");
-		return 1;
-	}
-	if (streq(ctr_network(c), "bridge")) {
-		r = network_address_take(c->engine, c->id, &s->sandbox, err);
-		return r < 0 ? r : 1;
-	}
-	s->sandbox.net = xstrdup(ctr_network(c));
-	return 1;
+	s->sandbox.net = xstrdup(ctr_host_network(c) && !s->op->files ? "host" : "own");
+	if (!s->op->files)
+		r = endpoints_take(c->engine, c->id, first ?: "", ctr_attachments(c), &s->sandbox.nics, err);
+	return r < 0 ? r : 1;
 }
 
 /* ---- the supervisor ---- */
@@ -270,11 +265,20 @@ static void vm_size(const struct container *c, struct msg_sandbox *m)
 	m->vcpus = MIN(m->vcpus, m->vcpus_max);
 }
 
+/* Where published ports lead to: what the container answers goes out there. Heap. */
+static char *published_address(const struct nics *nics)
+{
+	for (size_t i = 0; i < nics->n; i++)
+		if (nics->v[i].gateways && nics->v[i].addresses)
+			return xstrndup(nics->v[i].addresses[0], strcspn(nics->v[i].addresses[0], "/"));
+	return xstrdup("");
+}
+
 static int step_publish(struct start *s, struct err *err)
 {
-	if (s->op->files)
-		return 1;
-	return publish_start(s->c, s->sandbox.address, next_done, s, err);
+	_cleanup_free_ char *address = published_address(&s->sandbox.nics);
+
+	return s->op->files ? 1 : publish_start(s->c, address, next_done, s, err);
 }
 
 static void replied(void *ud, int r, const struct err *e, const void *p, size_t n)
@@ -374,7 +378,7 @@ static const struct {
 	bool runtime;		/* its errors are those of the OCI runtime */
 } steps[] = {
     {step_wait_gone}, {step_image},        {step_accel},       {step_template}, {step_layers},
-    {step_scratch},   {step_volumes},      {step_bridge},      {step_address},  {step_spawn},
+    {step_scratch},   {step_volumes},      {step_networks},    {step_address},  {step_spawn},
     {step_publish},   {step_sandbox},      {step_create, true}, {step_start, true},
 };
 
@@ -400,7 +404,7 @@ static void failed(void *ud)
 	struct op *op = f->op;
 	struct container *c = op->c;
 
-	network_address_release(c->engine, c->id);
+	endpoints_release(c->engine, c->id, NULL);
 	mounts_drop(c);
 	if (op->files) {
 		op->opened(op, f->r, &f->err);

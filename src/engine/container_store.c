@@ -127,6 +127,7 @@ static int load_row(struct engine *e, struct stmt *s)
 	c->isolation = streq(stmt_str(s, 3), "hyperv") ? ISOLATION_HYPERV : ISOLATION_PROCESS;
 	c->created_ns = (uint64_t)stmt_int(s, 4);
 	c->doc = TAKE_PTR(doc);
+	attachments_load(c);
 	state_read(c, state);
 	container_insert(c);
 	return 0;

@@ -218,21 +218,17 @@ static int check_network(const struct create_ctx *x, const struct json *hc, stru
 {
 	const char *mode = json_get_str(hc, "NetworkMode");
 
-	if (str_empty(mode) || streq(mode, "default") || streq(mode, "bridge") || streq(mode, "none"))
-		return 0;
 	if (streq(mode, "host") && x->isolation == ISOLATION_HYPERV)
 		return err_msg(err, ERR_INVALID, 0,
 			       "--network=host: a virtual machine has a network stack of its own and cannot "
 			       "share that of the host; use --network=bridge, or --isolation=process");
-	if (streq(mode, "host"))
-		return 0;
-	if (str_starts(mode, "container:"))
+	if (mode && str_starts(mode, "container:"))
 		return err_msg(
 		    err, ERR_INVALID, 0,
 		    "--network=%s: sharing the network of another container is not supported by this "
 		    "version of insula: use --network=bridge",
 		    mode);
-	return err_msg(err, ERR_NOT_FOUND, 0, "network %s not found", mode);
+	return 0;
 }
 
 /* ---- resources ---- */
@@ -540,6 +536,7 @@ static const char *const config_supported[] = {
     "NetworkDisabled",
     "OnBuild",
     "Labels",
+    "MacAddress",
     "StopSignal",
     "StopTimeout",
     "Shell",
@@ -577,6 +574,12 @@ int config_check(const struct create_ctx *x, const struct json *config, struct e
 
 int networking_check(const struct create_ctx *x, const struct json *nc, struct err *err)
 {
+	/* what is carried out or checked with its network, and what an inspected endpoint carries */
+	static const char *const known[] = {
+	    "IPAMConfig", "Aliases",   "MacAddress",  "GwPriority",  "Links",
+	    "DriverOpts", "NetworkID", "EndpointID",  "Gateway",     "IPAddress",
+	    "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "DNSNames", NULL,
+	};
 	const struct json *eps = json_get(nc, "EndpointsConfig");
 	struct json_iter it = {0};
 
@@ -584,10 +587,7 @@ int networking_check(const struct create_ctx *x, const struct json *nc, struct e
 		struct json_iter f = {0};
 
 		while (json_next(it.value, &f)) {
-			/* what an inspected endpoint carries is not asked for */
-			if (streq(f.key, "NetworkID") || streq(f.key, "EndpointID") ||
-			    streq(f.key, "Gateway") || streq(f.key, "IPAddress") ||
-			    streq(f.key, "IPPrefixLen") || streq(f.key, "DNSNames") || is_default(f.value))
+			if (strv_has((char *const *)known, f.key) || is_default(f.value))
 				continue;
 			return err_msg(
 			    err, ERR_INVALID, 0,

@@ -31,7 +31,7 @@ static int make_dirs(const struct engine_config *c, struct err *e)
 {
 	static const char *const data[] = {"blobs/sha256", "layers", "disks", "containers",
 					   "volumes",      "trash",  "tmp",   "vm"};
-	static const char *const exec[] = {"sandboxes", "seccomp", "vm"};
+	static const char *const exec[] = {"sandboxes", "seccomp", "vm", "resolver"};
 	const struct { const char *root; const char *const *dirs; size_t n; mode_t mode; } sets[] = {
 		{c->data_root, data, ARRAY_SIZE(data), 0710},
 		{c->exec_root, exec, ARRAY_SIZE(exec), 0755},

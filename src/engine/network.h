@@ -1,26 +1,65 @@
-/* Networks: the default bridge, addresses, NAT, name resolution files. */
+/* Networks: bridges and what is on them, addresses, NAT, names.
+ *
+ * Theory of operation. A network is a row of the database; while it is used there is a bridge for it on the
+ * host, and the daemon's nft table knows that bridge. A container's place in a network, an endpoint, is a row
+ * too: it holds the address while the container runs. The veth or tap of an endpoint belongs to the
+ * container's supervisor and vanishes with it, so there is nothing to clean up after a crash; rows of
+ * containers that are gone are dropped when the daemon starts. Which networks a container wants is part of
+ * the container's document, by name. */
 #pragma once
 
 #include "engine/engine.h"
+#include "engine/filters.h"
 #include "proto/msg.h"
 
 int networks_open(struct engine *e, struct err *err); /* sets e->networks; nothing is made on the host yet */
 void networks_close(struct engine *e);
-/* Makes sure the default bridge, its address, forwarding and the nft table exist (first use, or after
- * somebody removed them). Asynchronous: runs nft once. */
-void network_bridge_ensure(struct engine *e, engine_done_fn done, void *ud);
-/* The same, also if nothing seems to be missing. */
+
+/* bridge, host or none. */
+bool network_name_builtin(const char *name);
+/* The name of the network that ref (name, id or prefix of an id) means; borrowed. 404 "network x not
+ * found". */
+int network_name(struct engine *e, const char *ref, const char **ret, struct err *err);
+
+/* network_create.c. body: as POST /networks/create gets it. */
+int network_create(struct engine *e, const struct json *body, const char **ret_id, struct err *err);
+int network_remove(struct engine *e, const char *ref, struct err *err);
+/* The names of those that went; new array. Filters: until, label, label!. */
+int networks_prune(struct engine *e, const struct filters *f, struct json **ret, struct err *err);
+
+/* Makes sure that the bridges of all networks in attachments (NULL: of all networks), forwarding and the nft
+ * table exist (first use, or after somebody removed them). Asynchronous: may run nft once. */
+void networks_ensure(struct engine *e, const struct json *attachments, engine_done_fn done, void *ud);
+
+/* Writes the table again, also if nothing seems to be missing. */
 void network_rules_renew(struct engine *e, engine_done_fn done, void *ud);
 /* Name of our nft table (of the family ip). Heap. */
 char *network_table(const struct engine *e);
-/* An address on the default bridge for the container: fills net, bridge, ifname, mac, address, prefix,
- * gateway, mtu of m. Recorded in the database, so it survives the daemon. */
-int network_address_take(struct engine *e, const char *ctr, struct msg_sandbox *m, struct err *err);
-void network_address_release(struct engine *e, const char *ctr);
-/* Content of the container's resolv.conf (host's resolvers as the container can reach them). Heap. */
-char *network_resolv_conf(struct engine *e, bool bridged);
-/* NetworkSettings.Networks of inspect for a container on `mode` ("bridge", "none", "host"): new object. */
-struct json *network_inspect(struct engine *e, const char *ctr, const char *mode);
-/* GET /networks and /networks/{id} documents: the built-in bridge, none, host. NULL if unknown. */
+
+/* network_endpoint.c. attachments: object, name of a network -> what the endpoint asks for
+ * (EndpointSettings of the API). */
+/* Checks what an endpoint asks of a network; no word on whether the address is free. */
+int endpoint_check(struct engine *e, const char *network, const struct json *settings, struct err *err);
+/* The interfaces of a container: an address is taken for each network that it has none in. first: the network
+ * that gets eth0, if it is new. Recorded in the database, so it survives the daemon. On failure nothing more
+ * is held than before. */
+int endpoints_take(struct engine *e, const char *ctr, const char *first, const struct json *attachments,
+		   struct nics *ret, struct err *err);
+/* Containers are called otherwise now. */
+void endpoints_renamed(struct engine *e);
+/* The host's name of the interface of an endpoint that has an address; heap. */
+int endpoint_ifname(struct engine *e, const char *ctr, const char *network, char **ret, struct err *err);
+/* network NULL: all of them. */
+void endpoints_release(struct engine *e, const char *ctr, const char *network);
+
+/* resolv.conf of a container whose first interface is in this network ("" = it has none): the host's search
+ * list and options, and as server the gateway, where insula-resolver answers. Heap. */
+char *network_resolv_conf(struct engine *e, const char *network);
+
+/* network_inspect.c */
+/* NetworkSettings.Networks of inspect: new object. running: with the addresses it has. */
+struct json *endpoints_inspect(struct engine *e, const char *ctr, const struct json *attachments,
+			       char *const *names);
+/* GET /networks and /networks/{id} documents. NULL if unknown. */
 struct json *network_list(struct engine *e);
-struct json *network_get(struct engine *e, const char *name_or_id);
+struct json *network_get(struct engine *e, const char *name_or_id, struct err *err);

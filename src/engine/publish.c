@@ -71,17 +71,11 @@ void publish_rules(const char *table, struct sbuf *out)
 		    "add rule ip %s publish dnat ip to meta l4proto . ip daddr . th dport map @" MAP_AT "\n"
 		    "add rule ip %s publish dnat ip to meta l4proto . th dport map @" MAP_ANY "\n"
 		    "add rule ip %s prerouting ip daddr != 127.0.0.0/8 fib daddr type local goto publish\n"
-		    "add rule ip %s output fib daddr type local goto publish\n",
-		    table, table, table, table);
-}
-
-void publish_bridge_rules(const char *table, const char *bridge, const char *subnet, struct sbuf *out)
-{
-	sbuf_printf(out,
-		    "add rule ip %s guard iifname \"%s\" ip daddr 127.0.0.0/8 drop\n"
-		    "add rule ip %s postrouting oifname \"%s\" ip saddr 127.0.0.0/8 masquerade\n"
-		    "add rule ip %s postrouting oifname \"%s\" ip saddr %s ct status dnat masquerade\n",
-		    table, bridge, table, bridge, table, bridge, subnet);
+		    "add rule ip %s output fib daddr type local goto publish\n"
+		    "add rule ip %s guard iifname @bridges ip daddr 127.0.0.0/8 drop\n"
+		    "add rule ip %s postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade\n"
+		    "add rule ip %s postrouting oifname @bridges ip saddr @subnets ct status dnat masquerade\n",
+		    table, table, table, table, table, table, table);
 }
 
 void publish_bridge_open(const char *bridge)

@@ -79,4 +79,42 @@ const char *const db_migrations[] = {
     ") STRICT, WITHOUT ROWID;"
     "CREATE INDEX image_digests_image ON image_digests (image_id);",
 
+    /* 4: networks. Before, there were the built-in ones, known by rows of meta alone */
+    "CREATE TABLE networks ("
+    "  id TEXT PRIMARY KEY,"
+    "  name TEXT NOT NULL UNIQUE,"
+    "  driver TEXT NOT NULL," /* bridge, host, null */
+    "  created_ns INTEGER NOT NULL,"
+    "  subnet TEXT NOT NULL,"   /* 172.18.0.0/16, "" = none yet, or never */
+    "  gateway TEXT NOT NULL,"  /* "" = the subnet's first address */
+    "  ip_range TEXT NOT NULL," /* "" = the whole subnet */
+    "  internal INTEGER NOT NULL,"
+    "  attachable INTEGER NOT NULL,"
+    "  labels TEXT NOT NULL,"  /* JSON object */
+    "  options TEXT NOT NULL," /* JSON object */
+    "  ipam TEXT NOT NULL"     /* JSON object: as it was asked for */
+    ") STRICT;"
+
+    "CREATE TABLE endpoints ("
+    "  id TEXT PRIMARY KEY,"
+    "  network TEXT NOT NULL REFERENCES networks (id),"
+    "  ctr TEXT NOT NULL,"
+    "  slot INTEGER NOT NULL," /* eth0, eth1... of the container */
+    "  ip INTEGER NOT NULL,"   /* IPv4, host byte order */
+    "  mac TEXT NOT NULL,"
+    "  UNIQUE (network, ip),"
+    "  UNIQUE (ctr, network),"
+    "  UNIQUE (ctr, slot)"
+    ") STRICT;"
+
+    "INSERT INTO networks SELECT m.value, b.name, b.driver, 0, "
+    "  CASE b.name WHEN 'bridge' THEN coalesce((SELECT value FROM meta WHERE key = "
+    "    'network.bridge.subnet'), '') ELSE '' END, '', '', 0, 0, '{}', '{}', '{}' "
+    "  FROM meta m JOIN (SELECT 'bridge' AS name, 'bridge' AS driver UNION ALL SELECT 'host', 'host' "
+    "    UNION ALL SELECT 'none', 'null') b ON m.key = 'network.' || b.name || '.id';"
+    "INSERT INTO endpoints SELECT a.ctr, n.id, a.ctr, 0, a.ip, a.mac FROM addresses a JOIN networks n "
+    "  ON n.name = a.network;"
+    "DROP TABLE addresses;"
+    "DELETE FROM meta WHERE key LIKE 'network.%';",
+
     NULL};

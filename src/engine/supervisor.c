@@ -115,7 +115,7 @@ static void maybe_gone(struct sup *s)
 		c->zombie = NULL;
 	sandbox_dir_remove(s->dir);
 	/* not before: the interface that has it is gone only now */
-	network_address_release(c->engine, c->id);
+	endpoints_release(c->engine, c->id, NULL);
 	sup_free(s);
 	if (gone)
 		gone(ud);

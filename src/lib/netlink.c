@@ -245,6 +245,21 @@ int nl_link_del(struct nl *n, int index)
 	return talk(n, &r, NULL, 0);
 }
 
+int nl_port_join(struct nl *n, const char *name, const char *bridge, unsigned mtu)
+{
+	int port, master, r = nl_link_index(n, bridge, &master);
+
+	if (r == 0)
+		r = nl_link_index(n, name, &port);
+	if (r == 0 && mtu)
+		r = nl_link_set_mtu(n, port, mtu);
+	if (r == 0)
+		r = nl_link_set_master(n, port, master);
+	if (r == 0)
+		r = nl_link_set_hairpin(n, port, true);
+	return r == 0 ? nl_link_set_up(n, port, true) : r;
+}
+
 int nl_bridge_add(struct nl *n, const char *name)
 {
 	struct req r;

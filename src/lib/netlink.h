@@ -30,6 +30,9 @@ int nl_link_set_name(struct nl *n, int index, const char *name);
 int nl_link_set_mtu(struct nl *n, int index, unsigned mtu);
 int nl_link_set_master(struct nl *n, int index, int master);		/* 0 = none */
 int nl_link_set_hairpin(struct nl *n, int index, bool on);
+/* Makes name a port of bridge, up, with hairpin: a container may reach itself by its own published port.
+ * mtu 0: as it is. */
+int nl_port_join(struct nl *n, const char *name, const char *bridge, unsigned mtu);
 int nl_link_del(struct nl *n, int index);
 int nl_bridge_add(struct nl *n, const char *name);			/* -EEXIST is returned */
 /* veth `name` here, peer `peer` created directly inside the namespace ns_fd with that MAC (NULL = random). */

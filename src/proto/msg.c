@@ -98,12 +98,83 @@ static void get_STRV(struct reader *r, char ***v)
 	}
 }
 
+/* Each as the bytes of a message of its own: it may grow fields. */
+static void put_NICS(struct sbuf *b, const struct nics *v)
+{
+	uint32_t n = (uint32_t)v->n;
+
+	put_U32(b, &n);
+	for (uint32_t i = 0; i < n; i++) {
+		_cleanup_sbuf_ struct sbuf one = SBUF_INIT;
+		struct bytes raw;
+
+		msg_nic_encode(&v->v[i], &one);
+		raw = (struct bytes){ (uint8_t *)one.buf, one.len };
+		put_BYTES(b, &raw);
+	}
+}
+
+static void get_NICS(struct reader *r, struct nics *v)
+{
+	uint32_t n;
+
+	*v = (struct nics){ 0 };
+	get_U32(r, &n);
+	if (n > MSG_NICS_MAX)
+		r->bad = true;
+	for (uint32_t i = 0; i < n && !r->bad; i++) {
+		struct msg_nic one;
+		struct bytes raw;
+
+		get_BYTES(r, &raw);
+		if (!r->bad && msg_nic_decode(raw.p, raw.n, &one) == 0)
+			*nics_add(v) = one;
+		else
+			r->bad = true;
+		free(raw.p);
+	}
+}
+
+struct msg_nic *nics_add(struct nics *v)
+{
+	v->v = xrealloc(v->v, v->n + 1, sizeof *v->v);
+	v->v[v->n] = (struct msg_nic){ 0 };
+	return &v->v[v->n++];
+}
+
+void nics_done(struct nics *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		msg_nic_done(&v->v[i]);
+	free(v->v);
+	*v = (struct nics){ 0 };
+}
+
+void nics_copy(const struct nics *from, struct nics *ret)
+{
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+	struct reader r;
+
+	put_NICS(&b, from);
+	r = (struct reader){ (const uint8_t *)b.buf, b.len, false };
+	get_NICS(&r, ret);
+}
+
+const struct msg_nic *nics_find(const struct nics *nics, const char *ifname)
+{
+	for (size_t i = 0; i < nics->n; i++)
+		if (streq(nics->v[i].ifname, ifname))
+			return &nics->v[i];
+	return NULL;
+}
+
 static void done_U8(uint8_t *v) { *v = 0; }
 static void done_U32(uint32_t *v) { *v = 0; }
 static void done_U64(uint64_t *v) { *v = 0; }
 static void done_STR(char **v) { freep(v); }
 static void done_BYTES(struct bytes *v) { free(v->p); *v = (struct bytes){ 0 }; }
 static void done_STRV(char ***v) { strv_freep(v); }
+static void done_NICS(struct nics *v) { nics_done(v); }
 
 #define PUT(kind, n) put_##kind(out, &m->n);
 #define GET(kind, n) get_##kind(&r, &ret->n);

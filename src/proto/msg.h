@@ -11,6 +11,10 @@
 #include "base/strv.h"
 
 struct bytes { uint8_t *p; size_t n; };
+struct nics { struct msg_nic *v; size_t n; };
+#define MSG_NICS_MAX 16
+/* What the NIC in a template's place is born with: the state that a clone loads brings it along. */
+#define MSG_PLACE_MAC "52:54:00:12:34:56"
 
 #define MSG_C_U8(n) uint8_t n;
 #define MSG_C_U32(n) uint32_t n;
@@ -18,6 +22,7 @@ struct bytes { uint8_t *p; size_t n; };
 #define MSG_C_STR(n) char *n;		/* never NULL after decode; NULL encodes as "" */
 #define MSG_C_BYTES(n) struct bytes n;
 #define MSG_C_STRV(n) char **n;
+#define MSG_C_NICS(n) struct nics n;
 #define MSG_FIELD(kind, n) MSG_C_##kind(n)
 
 #include "proto/msg.def"
@@ -37,6 +42,13 @@ MSG_TABLE(M)
 #undef M
 
 const char *msg_type_name(uint16_t type);
+
+/* Room for one more at the end, zeroed. */
+struct msg_nic *nics_add(struct nics *v);
+void nics_done(struct nics *v);
+void nics_copy(const struct nics *from, struct nics *ret);
+/* The one with this host-side name, NULL if there is none. */
+const struct msg_nic *nics_find(const struct nics *nics, const char *ifname);
 
 /* Task states (msg task_state). */
 enum task_state { TASK_CREATED = 1, TASK_RUNNING = 2, TASK_EXITED = 3 };

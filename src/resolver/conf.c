@@ -102,13 +102,21 @@ bool addr_equal(const struct addr *a, const struct addr *b)
 					       ((const struct sockaddr_in *)&b->ss)->sin_port;
 }
 
+int addr_server(const char *s, struct addr *ret)
+{
+	int r = host_parse(s, ret);
+
+	if (r == 0)
+		set_port(ret, DNS_PORT);
+	return r;
+}
+
 static void add_server(struct conf *c, const char *word, const struct addr *skip, size_t n_skip)
 {
 	struct addr a;
 
-	if (c->n_servers == SERVERS_MAX || host_parse(word, &a) < 0)
+	if (c->n_servers == SERVERS_MAX || addr_server(word, &a) < 0)
 		return;
-	set_port(&a, DNS_PORT);
 	for (size_t i = 0; i < n_skip; i++)
 		if (addr_equal(&a, &skip[i]))
 			return;

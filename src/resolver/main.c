@@ -6,6 +6,7 @@
 #include "base/strv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 
 #define TICK_US 100000
 #define NOBODY 65534
+enum { FD_UDP = 3, FD_TCP = 4 };	/* descriptor 5 is a lock, held as long as we live */
 
 static void on_tick(struct loop_source *s, void *userdata)
 {
@@ -64,6 +66,13 @@ static int listen_socket(const struct addr *a, int type)
 	return TAKE_FD(fd);
 }
 
+static int listener_watch(struct listener *l)
+{
+	int r = loop_add_io(l->r->loop, l->udp, EPOLLIN, udp_on_query, l, NULL);
+
+	return r < 0 ? r : loop_add_io(l->r->loop, l->tcp, EPOLLIN, tcp_on_accept, l, NULL);
+}
+
 static int listener_open(struct listener *l)
 {
 	int r;
@@ -71,11 +80,29 @@ static int listener_open(struct listener *l)
 	r = l->udp = listen_socket(&l->addr, SOCK_DGRAM);
 	if (r >= 0)
 		r = l->tcp = listen_socket(&l->addr, SOCK_STREAM);
-	if (r >= 0)
-		r = loop_add_io(l->r->loop, l->udp, EPOLLIN, udp_on_query, l, NULL);
-	if (r >= 0)
-		r = loop_add_io(l->r->loop, l->tcp, EPOLLIN, tcp_on_accept, l, NULL);
-	return r;
+	return r < 0 ? r : listener_watch(l);
+}
+
+size_t resolver_servers(struct resolver *r, const struct addr *client, struct addr *ret)
+{
+	size_t n = r->names ? names_servers(r->names, client, ret) : 0;
+
+	if (n)
+		return n;
+	memcpy(ret, r->conf.servers, sizeof r->conf.servers);
+	return r->conf.n_servers;
+}
+
+/* The daemon's sockets: UDP, TCP. It keeps them too, so that nothing is lost when we are renewed. */
+static int take_sockets(struct resolver *r)
+{
+	struct listener *l = new0(struct listener);
+
+	*l = (struct listener){.r = r, .udp = FD_UDP, .tcp = FD_TCP};
+	r->listeners = l;
+	r->n_listeners = 1;
+	r->own = new0(struct addr);
+	return listener_watch(l);
 }
 
 static int open_listeners(struct resolver *r, char *const *listen_on)
@@ -139,7 +166,7 @@ static int run(struct resolver *r, char *const *listen_on)
 		e = loop_add_signal(loop, SIGINT, on_term, loop, NULL);
 	if (e < 0)
 		return e;
-	e = open_listeners(r, listen_on);
+	e = listen_on ? open_listeners(r, listen_on) : take_sockets(r);
 	if (e < 0)
 		return e;
 	e = drop_privileges();
@@ -157,9 +184,12 @@ int main(int argc, char **argv)
 	_cleanup_free_ char **args = NULL;
 	_cleanup_free_ char *error = NULL, *conf = xstrdup("/etc/resolv.conf");
 	_cleanup_strv_ char **listen_on = NULL;
-	bool debug = false;
+	_cleanup_free_ char *names = NULL;
+	bool debug = false, sockets = false;
 	const struct opt opts[] = {
 	    {0, "listen", OPT_STRV, &listen_on, "list", "Address and port to listen on (ADDRESS:PORT)", NULL},
+	    {0, "sockets", OPT_BOOL, &sockets, NULL, "Serve on descriptors 3 (UDP) and 4 (TCP)", NULL},
+	    {0, "names", OPT_STR, &names, "string", "Directory of the file that names containers", NULL},
 	    {0, "resolv-conf", OPT_STR, &conf, "string", "File that names the servers to ask", NULL},
 	    {'D', "debug", OPT_BOOL, &debug, NULL, "Log debug messages", NULL},
 	    OPT_END,
@@ -170,7 +200,7 @@ int main(int argc, char **argv)
 		log_error("%s", error);
 		return 2;
 	}
-	if (strv_len(args) || !listen_on) {
+	if (strv_len(args) || !listen_on == !sockets) {
 		fprintf(stderr, "Usage:  insula-resolver --listen ADDRESS:PORT [OPTIONS]\n\nOptions:\n");
 		opt_print_help(opts);
 		return 2;
@@ -179,5 +209,15 @@ int main(int argc, char **argv)
 		log_init("insula-resolver", LOG_LVL_DEBUG);
 	signal(SIGPIPE, SIG_IGN);
 	resolver.conf.path = conf;
+	if (names) {
+		int fd = open(names, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd < 0) {
+			log_error("open '%s': %s", names, strerror(errno));
+			return 1;
+		}
+		resolver.names = names_new(fd);
+		names_refresh(resolver.names);
+	}
 	return run(&resolver, listen_on) < 0 ? 1 : 0;
 }

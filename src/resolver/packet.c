@@ -1,6 +1,7 @@
-/* What a forwarder must know of RFC 1035: the header, and where the question ends. */
+/* What must be known of RFC 1035: the header, the question, and answers of two kinds. */
 #include "resolver/resolver.h"
 
+#include <ctype.h>
 #include <string.h>
 
 static unsigned get16(const uint8_t *p)
@@ -49,4 +50,81 @@ size_t dns_make_servfail(uint8_t *p, size_t question_end)
 	p[3] = 0x82;			/* recursion available, SERVFAIL */
 	memset(p + 6, 0, 6);		/* no records */
 	return question_end;
+}
+
+/* --- answers --- */
+
+unsigned dns_question(const uint8_t *q, size_t question_end, char *ret)
+{
+	size_t at = DNS_HDR, n = 0;
+
+	while (q[at]) {
+		size_t len = q[at++];
+
+		if (n)
+			ret[n++] = '.';
+		for (; len; len--, at++) {
+			if (!isprint(q[at]) || q[at] == '.' || q[at] == ' ') {
+				*ret = 0;
+				return get16(q + question_end - 4);
+			}
+			ret[n++] = (char)tolower(q[at]);
+		}
+	}
+	ret[n] = 0;
+	return get16(q + question_end - 4);
+}
+
+static void put16(struct dns_out *o, unsigned v)
+{
+	o->p[o->n++] = (uint8_t)(v >> 8);
+	o->p[o->n++] = (uint8_t)v;
+}
+
+void dns_begin(struct dns_out *o, uint8_t *p, const uint8_t *q, size_t question_end, unsigned rcode)
+{
+	memcpy(p, q, question_end);
+	p[2] = (uint8_t)(0x84 | (q[2] & 0x79));	/* an answer, from who should know */
+	p[3] = (uint8_t)(0x80 | rcode);
+	memset(p + 6, 0, 6);
+	*o = (struct dns_out){ p, question_end };
+}
+
+/* Nobody may keep it: the next moment it can be another's. */
+static void record(struct dns_out *o, unsigned type, size_t len)
+{
+	o->p[7]++;
+	put16(o, 0xc000 | DNS_HDR);
+	put16(o, type);
+	put16(o, 1);
+	put16(o, 0);
+	put16(o, 0);
+	put16(o, (unsigned)len);
+}
+
+void dns_add_address(struct dns_out *o, uint32_t ip)
+{
+	if (o->n + 16 > DNS_OUT_MAX)
+		return;
+	record(o, 1, 4);
+	put16(o, ip >> 16);
+	put16(o, ip & 0xffff);
+}
+
+void dns_add_pointer(struct dns_out *o, const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len > 253 || o->n + 12 + len + 2 > DNS_OUT_MAX)
+		return;
+	record(o, 12, len + 2);
+	while (*name) {
+		size_t label = strcspn(name, ".");
+
+		o->p[o->n++] = (uint8_t)(label & 63);
+		memcpy(o->p + o->n, name, label);
+		o->n += label;
+		name += label + (name[label] == '.');
+	}
+	o->p[o->n++] = 0;
 }

@@ -23,6 +23,8 @@ struct query {
 	size_t n, question_end;
 	int fd;
 	struct loop_source *io;
+	struct addr servers[SERVERS_MAX];
+	size_t n_servers;
 	unsigned tries;
 	uint64_t deadline_us;
 };
@@ -71,18 +73,16 @@ static int query_send(struct query *q, const struct addr *server)
 	return 0;
 }
 
-static unsigned tries_max(const struct resolver *r)
+static unsigned tries_max(const struct query *q)
 {
-	return (unsigned)r->conf.n_servers * r->conf.attempts;
+	return (unsigned)q->n_servers * q->r->conf.attempts;
 }
 
 /* Asks the next server; after the last round the client is told of the failure. */
 static void query_next(struct query *q)
 {
-	struct resolver *r = q->r;
-
-	while (q->tries < tries_max(r))
-		if (query_send(q, &r->conf.servers[q->tries++ % r->conf.n_servers]) == 0)
+	while (q->tries < tries_max(q))
+		if (query_send(q, &q->servers[q->tries++ % q->n_servers]) == 0)
 			return;
 	query_reply(q, q->packet, dns_make_servfail(q->packet, q->question_end));
 }
@@ -102,7 +102,7 @@ static void on_answer(struct loop_source *s, int fd, uint32_t events, void *user
 		return;
 	rcode = dns_rcode(buffer);
 	/* SERVFAIL, NOTIMP and REFUSED tell of the server, not of the name. */
-	if ((rcode == 2 || rcode == 4 || rcode == 5) && q->tries < q->r->conf.n_servers)
+	if ((rcode == 2 || rcode == 4 || rcode == 5) && q->tries < q->n_servers)
 		query_next(q);
 	else
 		query_reply(q, buffer, (size_t)n);
@@ -119,13 +119,30 @@ static bool over_limit(struct resolver *r, const struct addr *client)
 	return n >= QUERIES_PER_CLIENT;
 }
 
+/* True if there is nothing to forward. */
+static bool answer_locally(struct listener *l, const struct addr *client, const uint8_t *p, size_t n)
+{
+	uint8_t out[DNS_OUT_MAX];
+	enum names_verdict verdict;
+	size_t len = 0;
+
+	if (!l->r->names)
+		return false;
+	verdict = names_answer(l->r->names, client, p, dns_question_end(p, n), out, &len);
+	if (verdict == NAMES_ANSWER)
+		(void)sendto(l->udp, out, len, MSG_DONTWAIT | MSG_NOSIGNAL,
+			     (const struct sockaddr *)&client->ss,
+			     client->len);
+	return verdict != NAMES_FORWARD;
+}
+
 static void query_begin(struct listener *l, const struct addr *client, const uint8_t *p, size_t n)
 {
 	struct resolver *r = l->r;
 	struct query *q;
 
 	/* No answer at all: the client's next try may fare better, and a flood gets nothing back. */
-	if (!dns_is_query(p, n) || over_limit(r, client))
+	if (!dns_is_query(p, n) || answer_locally(l, client, p, n) || over_limit(r, client))
 		return;
 	conf_refresh(&r->conf, r->own, r->n_listeners);
 	q = new0(struct query);
@@ -137,6 +154,7 @@ static void query_begin(struct listener *l, const struct addr *client, const uin
 			    .n = n,
 			    .question_end = dns_question_end(p, n),
 			    .fd = -EBADF};
+	q->n_servers = resolver_servers(r, client, q->servers);
 	list_append(&r->queries, &q->link);
 	r->n_queries++;
 	resolver_tick_on(r);

@@ -20,7 +20,7 @@
 
 struct shim {
 	struct local_hooks hooks;
-	char *ifname;		/* the host's end of the sandbox's veth */
+	struct nics nics;	/* the sandbox's interfaces */
 	struct hmap roots;	/* container -> struct root */
 };
 
@@ -93,8 +93,20 @@ static int hook_sandbox(void *ud, const struct msg_sandbox *m, struct err *e)
 	struct shim *s = ud;
 	int r = sandbox_make(&s->hooks, m, e);
 
-	if (r == 0 && streq(m->net, "bridge"))
-		str_replace(&s->ifname, m->ifname);
+	if (r == 0)
+		nics_copy(&m->nics, &s->nics);
+	return r;
+}
+
+static int hook_network(void *ud, const struct msg_network *m, struct err *e)
+{
+	struct shim *s = ud;
+	int r = sandbox_network(&s->hooks, &s->nics, &m->nics, e);
+
+	if (r == 0) {
+		nics_done(&s->nics);
+		nics_copy(&m->nics, &s->nics);
+	}
 	return r;
 }
 
@@ -102,7 +114,7 @@ static void hook_shutdown(void *ud)
 {
 	struct shim *s = ud;
 
-	sandbox_end(&s->hooks, s->ifname);
+	sandbox_end(&s->hooks, &s->nics);
 }
 
 static void shim_done(struct shim *s)
@@ -112,7 +124,7 @@ static void shim_done(struct shim *s)
 	while (hmap_next(&s->roots, &it))
 		root_free(it.entry->value);
 	hmap_done(&s->roots);
-	free(s->ifname);
+	nics_done(&s->nics);
 }
 
 /* Whatever started us, from here on nothing of it is left: no descriptors, session, directory. Setuid
@@ -141,7 +153,8 @@ int main(int argc, char **argv)
 	struct shim shim = { .hooks = {
 		.rootfs_mount = hook_rootfs_mount, .rootfs_umount = hook_rootfs_umount, .bundle = hook_bundle,
 		.lower_mount = hook_lower_mount, .upper = hook_upper,
-		.sandbox = hook_sandbox, .shutdown = hook_shutdown, .net_ns_fd = -EBADF, .ipc_ns_fd = -EBADF,
+		.sandbox = hook_sandbox, .network = hook_network, .shutdown = hook_shutdown,
+		.net_ns_fd = -EBADF, .ipc_ns_fd = -EBADF,
 	} };
 	int r, protect = rt_protect_self(argv);
 

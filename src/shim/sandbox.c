@@ -1,7 +1,7 @@
 /* Theory of operation.
  *
  * A namespace lives as long as something refers to it. The shim makes the sandbox's net and ipc namespaces by
- * stepping into new ones and back, and keeps a descriptor of each; containers join them. The veth is made
+ * stepping into new ones and back, and keeps a descriptor of each; containers join them. A veth is made
  * from the host's side with its other end born inside, so no interface of a passing name ever shows on the
  * host. */
 #include "shim/shim.h"
@@ -9,62 +9,15 @@
 #include "base/log.h"
 #include "base/strv.h"
 #include "lib/netlink.h"
+#include "task/nics.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <string.h>
 
-/* lo and, with an address, eth0: in the namespace the caller has entered. */
-static int configure_inside(const struct msg_sandbox *m, struct err *e)
-{
-	_cleanup_nl_ struct nl *nl = NULL;
-	struct nl_addr a;
-	int index, r;
-
-	r = nl_open(&nl);
-	if (r == 0)
-		r = nl_link_index(nl, "lo", &index);
-	if (r == 0)
-		r = nl_link_set_up(nl, index, true);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "set up the loopback interface");
-	if (!streq(m->net, "bridge"))
-		return 0;
-	r = nl_link_index(nl, "eth0", &index);
-	if (r == 0 && *m->address) {
-		r = nl_addr_parse(m->address, &a);
-		if (r == 0) {
-			a.prefix = m->prefix;
-			r = nl_addr_add(nl, index, &a);
-		}
-	}
-	if (r == 0)
-		r = nl_link_set_up(nl, index, true);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "give eth0 the address '%s/%u'", m->address, m->prefix);
-	if (!*m->gateway)
-		return 0;
-	r = nl_addr_parse(m->gateway, &a);
-	if (r == 0)
-		r = nl_route_add_default(nl, &a, index);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "set the default gateway '%s'", m->gateway) : 0;
-}
-
-static int join_bridge(struct nl *nl, const char *ifname, int bridge)
-{
-	int index, r = nl_link_index(nl, ifname, &index);
-
-	if (r == 0)
-		r = nl_link_set_master(nl, index, bridge);
-	/* A container may reach itself through its own published port. */
-	if (r == 0)
-		r = nl_link_set_hairpin(nl, index, true);
-	return r == 0 ? nl_link_set_up(nl, index, true) : r;
-}
-
 /* The host's half: the veth, whose other end is born inside, in the bridge. */
-static int plug(struct nl *nl, const struct msg_sandbox *m, int ns, struct err *e)
+static int plug(struct nl *nl, const struct msg_nic *m, int ns, struct err *e)
 {
 	uint8_t mac[6];
 	int bridge, r = *m->mac ? mac_parse(m->mac, mac) : 0;
@@ -74,12 +27,32 @@ static int plug(struct nl *nl, const struct msg_sandbox *m, int ns, struct err *
 	r = nl_link_index(nl, m->bridge, &bridge);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "find bridge '%s'", m->bridge);
-	r = nl_veth_add(nl, m->ifname, "eth0", ns, *m->mac ? mac : NULL, m->mtu);
+	r = nl_veth_add(nl, m->ifname, m->name, ns, *m->mac ? mac : NULL, m->mtu);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "create interface '%s'", m->ifname);
-	r = join_bridge(nl, m->ifname, bridge);
+	r = nl_port_join(nl, m->ifname, m->bridge, 0);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "add interface '%s' to bridge '%s'", m->ifname, m->bridge)
 		     : 0;
+}
+
+static void unplug(struct nl *nl, const char *ifname)
+{
+	int index, r = nl_link_index(nl, ifname, &index);
+
+	if (r == 0)
+		r = nl_link_del(nl, index);
+	/* The namespace takes it along in any case, only later. */
+	if (r < 0 && r != -ENODEV)
+		log_warn("delete interface '%s': %s", ifname, strerror(-r));
+}
+
+/* In the wrong namespace nothing that follows would be right. */
+static void return_to(int host, int flag)
+{
+	if (setns(host, flag) == 0)
+		return;
+	log_error("return to the host's namespace: %s", strerror(errno));
+	abort();
 }
 
 /* Steps into a new namespace of this kind and back, keeping a descriptor of it. */
@@ -97,11 +70,7 @@ static int make_ns(int flag, const char *path, int *ret_ns,
 		r = err_set(e, ERR_SYSTEM, -errno, "open '%s'", path);
 	else if (inside)
 		r = inside(m, ns, nl, e);
-	if (setns(host, flag) < 0) {
-		/* In the wrong namespace nothing that follows would be right. */
-		log_error("return to the host's namespace: %s", strerror(errno));
-		abort();
-	}
+	return_to(host, flag);
 	if (r == 0)
 		*ret_ns = TAKE_FD(ns);
 	return r;
@@ -109,9 +78,13 @@ static int make_ns(int flag, const char *path, int *ret_ns,
 
 static int net_inside(const struct msg_sandbox *m, int ns, struct nl *host, struct err *e)
 {
-	int r = streq(m->net, "bridge") ? plug(host, m, ns, e) : 0;
+	int r = 0;
 
-	return r < 0 ? r : configure_inside(m, e);
+	for (size_t i = 0; r == 0 && i < m->nics.n; i++)
+		r = plug(host, &m->nics.v[i], ns, e);
+	if (r == 0)
+		r = nics_loopback(e);
+	return r < 0 ? r : nics_configure(&m->nics, e);
 }
 
 int sandbox_make(struct local_hooks *hooks, const struct msg_sandbox *m, struct err *e)
@@ -131,25 +104,55 @@ int sandbox_make(struct local_hooks *hooks, const struct msg_sandbox *m, struct 
 	}
 	r = make_ns(CLONE_NEWIPC, "/proc/self/ns/ipc", &hooks->ipc_ns_fd, NULL, m, NULL, e);
 	if (r < 0)
-		sandbox_end(hooks, streq(m->net, "bridge") ? m->ifname : NULL);
+		sandbox_end(hooks, &m->nics);
 	return r;
 }
 
-void sandbox_end(struct local_hooks *hooks, const char *ifname)
+static int configure_inside(int ns, const struct nics *nics, struct err *e)
+{
+	_cleanup_close_ int host = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	int r;
+
+	if (host < 0 || setns(ns, CLONE_NEWNET) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "enter the network of the sandbox");
+	r = nics_configure(nics, e);
+	return_to(host, CLONE_NEWNET);
+	return r;
+}
+
+int sandbox_network(struct local_hooks *hooks, const struct nics *have, const struct nics *want,
+		    struct err *e)
 {
 	_cleanup_nl_ struct nl *nl = NULL;
-	int index, r;
+	int r;
 
-	if (ifname && hooks->net_ns_fd >= 0) {
-		r = nl_open(&nl);
-		if (r == 0)
-			r = nl_link_index(nl, ifname, &index);
-		if (r == 0)
-			r = nl_link_del(nl, index);
-		/* The namespace takes it along in any case, only later. */
-		if (r < 0 && r != -ENODEV)
-			log_warn("delete interface '%s': %s", ifname, strerror(-r));
-	}
+	if (hooks->net_ns_fd < 0)
+		return err_msg(e, ERR_INVALID, -EINVAL, "the sandbox has no network of its own");
+	r = nl_open(&nl);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "open netlink");
+	for (size_t i = 0; i < have->n; i++)
+		if (!nics_find(want, have->v[i].ifname))
+			unplug(nl, have->v[i].ifname);
+	for (size_t i = 0; r == 0 && i < want->n; i++)
+		if (!nics_find(have, want->v[i].ifname))
+			r = plug(nl, &want->v[i], hooks->net_ns_fd, e);
+	if (r == 0)
+		r = configure_inside(hooks->net_ns_fd, want, e);
+	/* What was new is none. */
+	for (size_t i = 0; r < 0 && i < want->n; i++)
+		if (!nics_find(have, want->v[i].ifname))
+			unplug(nl, want->v[i].ifname);
+	return r;
+}
+
+void sandbox_end(struct local_hooks *hooks, const struct nics *nics)
+{
+	_cleanup_nl_ struct nl *nl = NULL;
+
+	if (nics->n && hooks->net_ns_fd >= 0 && nl_open(&nl) == 0)
+		for (size_t i = 0; i < nics->n; i++)
+			unplug(nl, nics->v[i].ifname);
 	fd_close(&hooks->net_ns_fd);
 	fd_close(&hooks->ipc_ns_fd);
 }

@@ -127,6 +127,19 @@ static int req_publish(struct peer *p, const struct frame *f, int *fds, size_t n
 	return 0;
 }
 
+static int req_network(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
+{
+	struct backend *b = p->super->backend;
+	struct msg_network m;
+	int r = msg_network_decode(f->payload, f->len, &m);
+
+	if (r < 0)
+		return r;
+	b->ops->network(b, &m, n_fds ? fds[0] : -EBADF, on_done, call_new(p, f->seq, "", ""));
+	msg_network_done(&m);
+	return 0;
+}
+
 static void on_created(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	struct call *c = ud;
@@ -345,6 +358,7 @@ int request(struct peer *p, const struct frame *f, int *fds, size_t n_fds)
 		[MSG_HELLO] = req_hello,
 		[MSG_SANDBOX] = req_sandbox,
 		[MSG_PUBLISH] = req_publish,
+		[MSG_NETWORK] = req_network,
 		[MSG_CREATE] = req_create,
 		[MSG_START] = req_start,
 		[MSG_KILL] = req_kill,

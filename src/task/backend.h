@@ -39,6 +39,9 @@ struct backend_ops {
 	/* template: what the machine is a clone of (vm/template.h), -EBADF = none; borrowed. */
 	void (*sandbox)(struct backend *b, const struct msg_sandbox *m, int template, backend_done_fn done,
 			void *ud);
+	/* The interfaces that a sandbox has from now on. tap: for a new one, -EBADF = none; borrowed. */
+	void (*network)(struct backend *b, const struct msg_network *m, int tap, backend_done_fn done,
+			void *ud);
 	void (*create)(struct backend *b, const struct msg_create *m, backend_done_fn done, void *ud);
 	void (*start)(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud);
 	void (*kill)(struct backend *b, const char *ctr, const char *exec, int signo, bool all,

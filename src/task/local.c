@@ -353,6 +353,17 @@ static void op_start(struct backend *b, const char *ctr, const char *exec, backe
 
 /* --- the rest --- */
 
+static void op_network(struct backend *b, const struct msg_network *m, int tap, backend_done_fn done,
+		       void *ud)
+{
+	struct local *l = container_of(b, struct local, b);
+	_cleanup_err_ struct err e = ERR_INIT;
+	int r = l->hooks->network ? l->hooks->network(l->userdata, m, &e)
+				  : err_msg(&e, ERR_NOT_IMPLEMENTED, 0, "interfaces do not change here");
+
+	done(ud, r, &e, NULL, 0);
+}
+
 static void op_sandbox(struct backend *b, const struct msg_sandbox *m, int template, backend_done_fn done,
 		       void *ud)
 {
@@ -505,6 +516,7 @@ static void op_free(struct backend *b)
 static const struct backend_ops local_ops = {
 	.kind = "process",
 	.sandbox = op_sandbox,
+	.network = op_network,
 	.create = op_create,
 	.start = op_start,
 	.kill = op_kill,

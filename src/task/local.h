@@ -16,6 +16,8 @@ struct local_hooks {
 	char *(*bundle)(void *userdata, const struct msg_create *m);
 	/* Optional: the sandbox request (namespaces, veth); NULL = succeed at once. */
 	int (*sandbox)(void *userdata, const struct msg_sandbox *m, struct err *e);
+	/* Optional: the sandbox's interfaces from now on; NULL = refuse. */
+	int (*network)(void *userdata, const struct msg_network *m, struct err *e);
 	/* Namespaces that containers join instead of making their own, -EBADF = none of it. */
 	int net_ns_fd, ipc_ns_fd;
 	/* Optional: undoes `sandbox`. Every container of it has ended. */

@@ -153,6 +153,17 @@ static void op_sandbox(struct backend *b, const struct msg_sandbox *m, int templ
 	machine_start(guest_of(b), m, template, done, ud);
 }
 
+static void op_network(struct backend *b, const struct msg_network *m, int tap, backend_done_fn done,
+		       void *ud)
+{
+	struct guest *g = guest_of(b);
+
+	if (g->phase == GUEST_UP)
+		machine_network(g, &m->nics, tap, done, ud);
+	else
+		refuse_gone(done, ud);
+}
+
 static void op_create(struct backend *b, const struct msg_create *m, backend_done_fn done, void *ud)
 {
 	guest_create(guest_of(b), m, done, ud);
@@ -340,6 +351,7 @@ static void op_free(struct backend *b)
 static const struct backend_ops guest_ops = {
     .kind = "hyperv",
     .sandbox = op_sandbox,
+    .network = op_network,
     .create = op_create,
     .start = op_start,
     .kill = op_kill,
@@ -363,7 +375,6 @@ int guest_new(struct loop *l, const char *sandbox, bool debug, struct backend **
 			    .loop = l,
 			    .sandbox = xstrdup(sandbox),
 			    .debug = debug,
-			    .tap = -EBADF,
 			    .next_stream = 1};
 	list_init(&g->tasks);
 	list_init(&g->disks);

@@ -55,7 +55,8 @@ struct guest {
 	struct vmm *vmm;
 	struct msg_sandbox conf;
 	char *cgroup;			/* made, to be removed */
-	int tap;
+	int taps[VMM_NICS_MAX];		/* of g->conf.nics, until QEMU has them */
+	size_t n_taps;
 	struct share shares[GUEST_SHARES_MAX];
 	char **tags;
 	size_t n_shares;
@@ -135,3 +136,5 @@ void machine_kill(struct guest *g, const char *why);
 /* The machine is gone and the link drained: every task ends with 137. */
 void machine_ended(struct guest *g);
 void machine_done(struct guest *g);
+/* Its interfaces from now on. tap: of a new one, -EBADF. */
+void machine_network(struct guest *g, const struct nics *want, int tap, backend_done_fn done, void *ud);

@@ -239,7 +239,6 @@ static void on_guest_ready(void *ud, int r, const struct err *e, const void *p, 
 static void send_guest(struct guest *g)
 {
 	const struct msg_sandbox *s = &g->conf;
-	bool bridged = streq(s->net, "bridge");
 	_cleanup_strv_ char **serials = NULL;
 	uint8_t entropy[ENTROPY];
 	struct batch *b = new0(struct batch);
@@ -252,11 +251,7 @@ static void send_guest(struct guest *g)
 	    .entropy = {entropy, sizeof entropy},
 	    .time_ns = now_real_ns(),
 	    .hostname = s->hostname,
-	    .mac = bridged ? s->mac : NULL,
-	    .address = bridged ? s->address : NULL,
-	    .prefix = s->prefix,
-	    .gateway = bridged ? s->gateway : NULL,
-	    .mtu = s->mtu,
+	    .nics = s->nics,
 	    .disks = serials,
 	    .tags = g->tags,
 	};

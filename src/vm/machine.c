@@ -31,26 +31,38 @@ struct starting {
 	void *ud;
 };
 
-static int plug(struct guest *g)
+/* A tap for each interface. */
+static int plug(struct guest *g, struct err *e)
 {
-	const struct msg_sandbox *m = &g->conf;
+	const struct nics *nics = &g->conf.nics;
 	_cleanup_nl_ struct nl *nl = NULL;
-	int bridge, index, r;
+	int r = nics->n ? nl_open(&nl) : 0;
 
-	r = nl_open(&nl);
-	if (r == 0)
-		r = nl_link_index(nl, m->bridge, &bridge);
-	if (r == 0)
-		r = nl_tap_open(m->ifname, &g->tap);
-	if (r == 0)
-		r = nl_link_index(nl, m->ifname, &index);
-	if (r == 0 && m->mtu)
-		r = nl_link_set_mtu(nl, index, m->mtu);
-	if (r == 0)
-		r = nl_link_set_master(nl, index, bridge);
-	if (r == 0)
-		r = nl_link_set_hairpin(nl, index, true);
-	return r == 0 ? nl_link_set_up(nl, index, true) : r;
+	if (nics->n > VMM_NICS_MAX)
+		return err_msg(e, ERR_INVALID, -E2BIG,
+			       "hyperv isolation takes at most %d networks a container",
+			       VMM_NICS_MAX);
+	for (size_t i = 0; i < nics->n; i++) {
+		const struct msg_nic *m = &nics->v[i];
+
+		if (r == 0)
+			r = nl_tap_open(m->ifname, &g->taps[i]);
+		if (r == 0)
+			g->n_taps++;
+		if (r == 0)
+			r = nl_port_join(nl, m->ifname, m->bridge, m->mtu);
+		if (r < 0)
+			return err_set(e, ERR_SYSTEM, r, "connect sandbox '%s' to network bridge '%s'",
+				       g->sandbox, m->bridge);
+	}
+	return 0;
+}
+
+static void close_taps(struct guest *g)
+{
+	for (size_t i = 0; i < g->n_taps; i++)
+		fd_close(&g->taps[i]);
+	g->n_taps = 0;
 }
 
 static int start_shares(struct guest *g, struct err *e)
@@ -191,7 +203,7 @@ static int check(struct guest *g, const struct msg_sandbox *m, struct err *e)
 	if (!streq(m->accel, "kvm") && !streq(m->accel, "tcg"))
 		return err_msg(e, ERR_INVALID, -EINVAL, "invalid accelerator '%s': expected kvm or tcg",
 			       m->accel);
-	if (!streq(m->net, "none") && !streq(m->net, "bridge"))
+	if (streq(m->net, "host"))
 		return err_msg(e, ERR_INVALID, -EINVAL,
 			       "hyperv isolation has no network '%s': the network of the host "
 			       "cannot be reached from a virtual machine; use bridge or none",
@@ -222,12 +234,9 @@ static int prepare(struct guest *g, int *ret_link, struct err *e)
 		g->cgroup = xstrdup(m->cgroup);
 		cgroup_make(g->cgroup, m->memory + m->memory_extra + QEMU_OVERHEAD, m->vcpus);
 	}
-	if (streq(m->net, "bridge"))
-		r = plug(g);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "connect sandbox '%s' to network bridge '%s'", g->sandbox,
-			       m->bridge);
-	r = start_shares(g, e);
+	r = plug(g, e);
+	if (r == 0)
+		r = start_shares(g, e);
 	if (r < 0)
 		return r;
 	r = open_link(g, ret_link);
@@ -252,8 +261,11 @@ static void start(struct guest *g, int link, int ram, int state, struct starting
 {
 	_cleanup_free_ char *words =
 	    g->debug ? xasprintf("%s insula.debug", guest_cmdline) : xstrdup(guest_cmdline);
+	struct vmm_nic nics[VMM_NICS_MAX];
 	int fds[GUEST_SHARES_MAX];
 
+	for (size_t i = 0; i < g->n_taps; i++)
+		nics[i] = (struct vmm_nic){ g->taps[i], g->conf.nics.v[i].mac };
 	for (size_t i = 0; i < g->n_shares; i++)
 		fds[i] = g->shares[i].fd;
 	struct vmm_config c = {
@@ -270,8 +282,8 @@ static void start(struct guest *g, int link, int ram, int state, struct starting
 	    .vcpus = g->conf.vcpus,
 	    .vcpus_max = g->conf.vcpus_max,
 	    .cgroup = g->cgroup,
-	    .tap_fd = g->tap,
-	    .mac = g->conf.mac,
+	    .nics = nics,
+	    .n_nics = g->n_taps,
 	    .share_fds = fds,
 	    .share_tags = g->tags,
 	    .n_shares = g->n_shares,
@@ -281,8 +293,8 @@ static void start(struct guest *g, int link, int ram, int state, struct starting
 	g->vmm->events = &vmm_events;
 	g->vmm->userdata = g;
 	g->vmm->ops->start(g->vmm, &c, started, s);
-	/* Its own copies are the last: tap and link go with it. */
-	fd_close(&g->tap);
+	/* Its own copies are the last: taps and link go with it. */
+	close_taps(g);
 	for (size_t i = 0; i < g->n_shares; i++)
 		fd_close(&g->shares[i].fd);
 }
@@ -314,6 +326,84 @@ void machine_start(struct guest *g, const struct msg_sandbox *m, int template, b
 	start(g, link, ram, state, s);
 }
 
+/* --- interfaces that come and go --- */
+
+/* What is new is made, then the guest is told of all, then what is old is taken away: so the guest has let
+ * go of it by then. */
+struct net_change {
+	struct guest *g;
+	struct nics before;
+	backend_done_fn done;
+	void *ud;
+};
+
+static void ignore_done(void *ud, int r, const struct err *e)
+{
+}
+
+static void change_done(void *ud, int r, const struct err *e)
+{
+	struct net_change *x = ud;
+
+	x->done(x->ud, r, e, NULL, 0);
+	nics_done(&x->before);
+	free(x);
+}
+
+/* The one interface of a that b does not have; NULL if there is none. */
+static const struct msg_nic *only_in(const struct nics *a, const struct nics *b)
+{
+	for (size_t i = 0; i < a->n; i++)
+		if (!nics_find(b, a->v[i].ifname))
+			return &a->v[i];
+	return NULL;
+}
+
+static void change_told(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+	struct net_change *x = ud;
+	struct guest *g = x->g;
+	const struct nics *gone_from = r < 0 ? &g->conf.nics : &x->before;
+	const struct msg_nic *gone = only_in(gone_from, r < 0 ? &x->before : &g->conf.nics);
+
+	if (r < 0 && g->phase == GUEST_UP) {
+		/* What the guest did not take is none of its interfaces. */
+		if (gone)
+			g->vmm->ops->remove_nic(g->vmm, gone->mac, ignore_done, NULL);
+		nics_done(&g->conf.nics);
+		nics_copy(&x->before, &g->conf.nics);
+		gone = NULL;
+	}
+	if (gone && g->phase == GUEST_UP)
+		g->vmm->ops->remove_nic(g->vmm, gone->mac, change_done, x);
+	else
+		change_done(x, r, e);
+}
+
+static void change_added(void *ud, int r, const struct err *e)
+{
+	struct net_change *x = ud;
+
+	if (r < 0)
+		change_told(x, r, e, NULL, 0);
+	else
+		link_ready(x->g, change_told, x);
+}
+
+void machine_network(struct guest *g, const struct nics *want, int tap, backend_done_fn done, void *ud)
+{
+	struct net_change *x = new0(struct net_change);
+	const struct msg_nic *new;
+
+	*x = (struct net_change){ .g = g, .before = g->conf.nics, .done = done, .ud = ud };
+	nics_copy(want, &g->conf.nics);
+	new = only_in(&g->conf.nics, &x->before);
+	if (new && tap >= 0)
+		g->vmm->ops->add_nic(g->vmm, &(struct vmm_nic){ tap, new->mac }, change_added, x);
+	else
+		change_added(x, 0, NULL);
+}
+
 void machine_done(struct guest *g)
 {
 	if (g->vmm)
@@ -324,7 +414,7 @@ void machine_done(struct guest *g)
 	pipes_close(g);
 	cgroup_remove(g->cgroup);
 	free(g->cgroup);
-	fd_close(&g->tap);
+	close_taps(g);
 	strv_free(g->tags);
 	msg_sandbox_done(&g->conf);
 }

@@ -307,7 +307,6 @@ static int boot(struct builder *b, const struct template_config *c, int memfd, i
 	    .state_fd = -EBADF,
 	    .vcpus = 1,
 	    .vcpus_max = (unsigned)c->vcpus_max,
-	    .tap_fd = -EBADF,
 	    .link_fd = pair[1],
 	    .template = true,
 	};

@@ -22,6 +22,10 @@ struct vmm;
 
 typedef void (*vmm_done_fn)(void *userdata, int r, const struct err *e);
 
+/* A NIC, known by its MAC. */
+struct vmm_nic { int tap_fd; const char *mac; };
+#define VMM_NICS_MAX 8
+
 /* Everything in it, descriptors too, is borrowed for the call of start(). */
 struct vmm_config {
 	const char *accel;		/* "kvm" or "tcg" */
@@ -36,8 +40,8 @@ struct vmm_config {
 	unsigned vcpus; /* the first is there from the first moment on, the others come with go() */
 	unsigned vcpus_max;		/* like memory_region the same for all that share a template */
 	const char *cgroup; /* for the machine's process: path below each hierarchy, made already */
-	int tap_fd;			/* -EBADF = no NIC */
-	const char *mac;
+	const struct vmm_nic *nics;	/* the first in the place that a template has for it */
+	size_t n_nics;
 	const int *share_fds;		/* connected vhost-user sockets, one per share */
 	char *const *share_tags;
 	size_t n_shares;
@@ -57,6 +61,9 @@ struct vmm_ops {
 	 * after a bus rescan. */
 	void (*add_disk)(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done,
 			 void *ud);
+	/* While it runs: the guest sees it after a bus rescan, and has let go of one that is removed. */
+	void (*add_nic)(struct vmm *v, const struct vmm_nic *nic, vmm_done_fn done, void *ud);
+	void (*remove_nic)(struct vmm *v, const char *mac, vmm_done_fn done, void *ud);
 	void (*go)(struct vmm *v, vmm_done_fn done, void *ud);
 	/* Stops the machine and writes its state, all but the memory in ram_fd, to fd, which is borrowed. */
 	void (*save)(struct vmm *v, int fd, vmm_done_fn done, void *ud);

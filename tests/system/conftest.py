@@ -220,7 +220,7 @@ def host_state(base, ids=()):
         if where.startswith(str(base)) or not where.startswith((tempfile.gettempdir() + "/", "/run/netns/")):
             state.add("mount " + where)
     for d in os.listdir("/sys/class/net"):
-        if re.fullmatch("in[0-9a-f]{12}", d) and d[2:] in {x[:12] for x in ids}:
+        if re.fullmatch("in[0-9a-f]{12}[a-p]?", d) and d[2:14] in {x[:12] for x in ids}:
             state.add("link " + d)
     for top in ("/sys/fs/cgroup", *[f"/sys/fs/cgroup/{d}" for d in os.listdir("/sys/fs/cgroup")]):
         ins = os.path.join(top, "insula")

@@ -13,12 +13,15 @@ import time
 TYPES = {n: i for i, n in enumerate(
     "HELLO REPLY SANDBOX GUEST CREATE START KILL RESIZE ATTACH PS PS_TABLE DELETE TASK_STATE SHUTDOWN DATA "
     "STREAM_EOF CREDIT DETACHED".split(), 1)}
+TYPES.update(NETWORK=24, SANDBOX=25, GUEST=26)
 NAMES = {v: k for k, v in TYPES.items()}
 FIELDS = {
     "HELLO": "u:version s:sandbox s:kind u:pid",
     "REPLY": "u:kind u:errnum s:message b:payload",
-    "SANDBOX": "s:sandbox s:hostname s:net s:bridge s:ifname s:mac s:address u:prefix s:gateway u:mtu s:cgroup "
+    "SANDBOX": "s:sandbox s:hostname s:net n:nics s:cgroup "
                "s:accel s:kernel s:initrd q:memory u:vcpus v:shares q:memory_region q:memory_extra u:vcpus_max",
+    "NIC": "s:name s:bridge s:ifname s:mac v:addresses v:gateways u:mtu",
+    "NETWORK": "s:sandbox n:nics",
     "CREATE": "s:sandbox s:ctr s:exec b:spec s:bundle s:log_path u:flags u:rows u:cols v:files v:lower s:upper "
               "s:work u:stream b:filter v:log",
     "START": "s:sandbox s:ctr s:exec",
@@ -50,6 +53,9 @@ def encode(name, m):
         if kind == "v":
             v = m.get(key, [])
             out += struct.pack("<I", len(v)) + b"".join(map(_bytes, v))
+        elif kind == "n":
+            v = m.get(key, [])
+            out += struct.pack("<I", len(v)) + b"".join(_bytes(encode("NIC", x)) for x in v)
         elif kind in "sb":
             out += _bytes(m.get(key, ""))
         else:

@@ -57,6 +57,9 @@ def encode(name, **values):
             for s in v or []:
                 s = s.encode()
                 out += struct.pack("<I", len(s)) + s
+        elif kind == "NICS":
+            nics = [encode("NIC", **nic) for nic in v or []]
+            out += struct.pack("<I", len(nics)) + b"".join(struct.pack("<I", len(n)) + n for n in nics)
         else:
             v = (v or b"") if isinstance(v or b"", bytes) else v.encode()
             out += struct.pack("<I", len(v)) + v
@@ -287,7 +290,8 @@ def link(guest):
     link.hello()
     t = time.monotonic()
     link.request("GUEST", sandbox=SANDBOX, entropy=os.urandom(256), time_ns=1900000000 * 10**9, hostname="guesthost",
-                 mac="02:42:ac:11:00:07", address="172.17.0.7", prefix=16, gateway="172.17.0.1", mtu=1400,
+                 nics=[dict(name="eth0", mac="02:42:ac:11:00:07", addresses=["172.17.0.7/16"],
+                            gateways=["172.17.0.1"], mtu=1400)],
                  disks=[s for s, _, _ in guest.disks])
     print(f"GUEST took {time.monotonic() - t:.2f} s")
     return link

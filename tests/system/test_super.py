@@ -38,7 +38,7 @@ def sup():
 def d(sup):
     """A daemon with the sandbox (no network) set up."""
     daemon = sup.daemon()
-    daemon.request("SANDBOX", sandbox="sb", net="none")
+    daemon.request("SANDBOX", sandbox="sb", net="own")
     yield daemon
     daemon.close()
 
@@ -475,8 +475,9 @@ def bridge():
 def test_bridge(sup, bridge):
     d = sup.daemon()
     veth = f"v{os.getpid() % 100000}"
-    d.request("SANDBOX", sandbox="sb", net="bridge", bridge=bridge, ifname=veth, mac="02:42:0a:d5:07:02",
-              address="10.213.7.2", prefix=24, gateway="10.213.7.1", mtu=1400)
+    first = dict(name="eth0", bridge=bridge, ifname=veth, mac="02:42:0a:d5:07:02", addresses=["10.213.7.2/24"],
+                 gateways=["10.213.7.1"], mtu=1400)
+    d.request("SANDBOX", sandbox="sb", net="own", nics=[first])
     link = json.loads(subprocess.check_output(["ip", "-j", "-d", "link", "show", veth]))[0]
     assert link["master"] == bridge and link["linkinfo"]["info_slave_data"]["hairpin"] is True
     c = run(sup, d, "c1", sh("ip addr; ip route"))
@@ -484,7 +485,16 @@ def test_bridge(sup, bridge):
     assert "eth0" in out and "10.213.7.2/24" in out and "mtu 1400" in out and "02:42:0a:d5:07:02" in out
     assert "default via 10.213.7.1 dev eth0" in out and "127.0.0.1/8" in out
     d.wait_state("c1", EXITED)
+    # further ones come and go
+    second = dict(first, name="eth1", ifname=veth + "b", mac="02:42:0a:d5:07:03", addresses=["10.213.7.3/24"],
+                  gateways=[])
+    for nics in [first, second], [second]:
+        d.request("NETWORK", sandbox="sb", nics=nics)
+        assert {i for i in (veth, veth + "b") if os.path.exists(f"/sys/class/net/{i}")} == {n["ifname"] for n in nics}
+    with pytest.raises(Refused, match="find bridge 'nonesuch'"):
+        d.request("NETWORK", sandbox="sb", nics=[second, dict(first, bridge="nonesuch")])
     d.request("DELETE", ctr="c1")
+    assert not os.path.exists(f"/sys/class/net/{veth}b")
     assert not os.path.exists(f"/sys/class/net/{veth}")		# before the answer: the address may be given away now
     assert sup.wait_end() == 0
 
@@ -492,7 +502,8 @@ def test_bridge(sup, bridge):
 def test_a_sandbox_without_its_bridge_leaves_nothing(sup):
     d = sup.daemon()
     with pytest.raises(Refused) as e:
-        d.request("SANDBOX", sandbox="sb", net="bridge", bridge="nonesuch", ifname="vnonesuch", address="10.1.1.1", prefix=8)
+        d.request("SANDBOX", sandbox="sb", net="own",
+                  nics=[dict(name="eth0", bridge="nonesuch", ifname="vnonesuch", addresses=["10.1.1.1/8"])])
     assert "find bridge 'nonesuch': No such device" in str(e.value)
     assert not os.path.exists("/sys/class/net/vnonesuch")
     d.close()

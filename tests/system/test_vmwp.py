@@ -76,7 +76,7 @@ class Vm(Supervisor):
         return d
 
     def sandbox(self, d, **kw):
-        m = {"sandbox": "sb", "hostname": "guest", "net": "none", "accel": "tcg", "kernel": str(VM_DIR / "vmlinuz"),
+        m = {"sandbox": "sb", "hostname": "guest", "net": "own", "accel": "tcg", "kernel": str(VM_DIR / "vmlinuz"),
              "initrd": str(VM_DIR / "initramfs.img"), "memory": 256 * MB, "vcpus": 1, "cgroup": f"/{GROUP}/sb-vm"}
         d.request("SANDBOX", **{**m, **kw})
 
@@ -454,8 +454,8 @@ def test_the_bridge(vm, d):
     try:
         ip("addr", "add", f"{net}.1/24", "dev", bridge)
         ip("link", "set", bridge, "up")
-        vm.sandbox(d, net="bridge", bridge=bridge, ifname=tap, mac="02:42:0a:d5:07:02", address=f"{net}.2",
-                   prefix=24, gateway=f"{net}.1", mtu=1400)
+        vm.sandbox(d, nics=[dict(name="eth0", bridge=bridge, ifname=tap, mac="02:42:0a:d5:07:02",
+                                 addresses=[f"{net}.2/24"], gateways=[f"{net}.1"], mtu=1400)])
         link = json.loads(ip("-j", "link", "show", tap))[0]
         assert link["master"] == bridge and link["mtu"] == 1400
         c = vm.run(d, A, sh(f"ip addr show eth0; ip route; ping -c 2 -W 5 {net}.1 && echo reached"))

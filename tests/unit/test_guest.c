@@ -67,8 +67,10 @@ static void fake_free(struct vmm *v)
 	machine.freed = true;
 }
 
-static const struct vmm_ops fake = {fake_start, fake_add_disk, fake_go,  NULL,
-				    fake_kill,  fake_console,  fake_free};
+static const struct vmm_ops fake = {
+	.start = fake_start, .add_disk = fake_add_disk, .go = fake_go,
+	.kill = fake_kill, .console = fake_console, .free = fake_free,
+};
 
 int qemu_new(struct loop *l, struct vmm **ret)
 {

@@ -65,14 +65,18 @@ static void add_region(char ***v, const struct vmm_config *c)
 		  SLOT_MEMORY);
 }
 
-static void add_nic(char ***v, const struct vmm_config *c)
+/* The devices of further ones come later, as those of shares do (devices.c). */
+static void add_nics(char ***v, const struct vmm_config *c)
 {
-	if (c->tap_fd < 0)
+	for (size_t i = 0; i < c->n_nics; i++) {
+		strv_add(v, "-netdev");
+		strv_addf(v, "tap,id=net%zu,fd=%d,vhost=off", i, FD_TAPS + (int)i);
+	}
+	if (!c->n_nics)
 		return;
-	strv_add(v, "-netdev");
-	strv_addf(v, "tap,id=net,fd=%d,vhost=off", FD_TAP);
 	strv_add(v, "-device");
-	strv_addf(v, "virtio-net-pci,id=nic,netdev=net,mac=%s,romfile=,addr=0x%x", c->mac, SLOT_NIC);
+	strv_addf(v, "virtio-net-pci,id=nic0,netdev=net0,mac=%s,romfile=,addr=0x%x", c->nics[0].mac,
+		  SLOT_NIC);
 }
 
 /* Larger than any disk that takes their place: the guest's drivers know them by this size, and no more of a
@@ -117,7 +121,7 @@ char **qemu_arguments(const char *program, const struct vmm_config *c)
 	strv_addf(&v, "virtio-serial-pci,id=vser,max_ports=2,addr=0x%x", SLOT_LINK);
 	strv_adds(&v, "-device", "virtserialport,bus=vser.0,nr=1,chardev=link,name=insula.agent", NULL);
 	add_region(&v, c);
-	add_nic(&v, c);
+	add_nics(&v, c);
 	add_placeholders(&v, c);
 	for (size_t i = 0; i < c->n_shares; i++) {
 		char id[32];

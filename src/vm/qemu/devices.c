@@ -4,6 +4,8 @@
  * with a backing file and read any file of the host: Cloud Hypervisor's GHSA-jmr4-g2hv-mjj6). */
 #include "base/alloc.h"
 #include "base/sock.h"
+#include "base/strv.h"
+#include "proto/msg.h"
 #include "vm/qemu/args.h"
 #include "vm/qemu/internal.h"
 
@@ -167,6 +169,113 @@ void devices_add_shares(struct batch *b)
 	}
 }
 
+/* --- NICs --- */
+
+static struct json *nic_device(const struct qemu *q, size_t i)
+{
+	_cleanup_free_ char *id = xasprintf("nic%zu", i), *netdev = xasprintf("net%zu", i);
+	struct json *a = device("virtio-net-pci", id, q->nics[i].slot);
+
+	json_set_str(a, "netdev", netdev);
+	json_set_str(a, "mac", q->nics[i].mac);
+	json_set_str(a, "romfile", "");
+	return a;
+}
+
+void devices_add_nics(struct batch *b)
+{
+	struct qemu *q = b->q;
+
+	for (size_t i = 1; i < ARRAY_SIZE(q->nics); i++)
+		if (q->nics[i].mac) {
+			q->nics[i].slot = q->next_slot++;
+			batch_command(b, "device_add", nic_device(q, i), -EBADF);
+		}
+}
+
+/* A number and a slot for one that comes; slots of those that have gone are used again. */
+static struct qemu_nic *nic_place(struct qemu *q)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(q->nics); i++) {
+		struct qemu_nic *n = &q->nics[i];
+
+		if (n->mac || n->leaving)
+			continue;
+		if (!n->slot)
+			n->slot = q->next_slot <= SLOT_LAST ? q->next_slot++ : 0;
+		return n->slot ? n : NULL;
+	}
+	return NULL;
+}
+
+static void no_place(vmm_done_fn done, void *ud)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+	int r = err_msg(&e, ERR_INVALID, -ENOSPC, "a virtual machine takes at most %d networks",
+			VMM_NICS_MAX);
+
+	done(ud, r, &e);
+}
+
+void devices_add_nic(struct vmm *v, const struct vmm_nic *nic, vmm_done_fn done, void *ud)
+{
+	struct qemu *q = qemu_of(v);
+	struct qemu_nic *n = q->gone ? NULL : nic_place(q);
+	struct json *fd, *netdev;
+	_cleanup_free_ char *id = NULL;
+	struct batch *b;
+
+	if (!n) {
+		no_place(done, ud);
+		return;
+	}
+	n->mac = xstrdup(nic->mac);
+	id = xasprintf("net%zu", (size_t)(n - q->nics));
+	fd = json_object();
+	json_set_str(fd, "fdname", id);
+	netdev = json_object();
+	json_set_str(netdev, "type", "tap");
+	json_set_str(netdev, "id", id);
+	json_set_str(netdev, "fd", id);
+	b = batch_begin(q, done, ud);
+	batch_command(b, "getfd", fd, nic->tap_fd);
+	batch_command(b, "netdev_add", netdev, -EBADF);
+	batch_command(b, "device_add", nic_device(q, (size_t)(n - q->nics)), -EBADF);
+	batch_end(b);
+}
+
+/* Its tap goes at once. The device itself goes when the guest lets it, which is its own affair. */
+void devices_remove_nic(struct vmm *v, const char *mac, vmm_done_fn done, void *ud)
+{
+	struct qemu *q = qemu_of(v);
+	struct batch *b = batch_begin(q, done, ud);
+
+	for (size_t i = 0; i < ARRAY_SIZE(q->nics); i++) {
+		_cleanup_free_ char *id = xasprintf("nic%zu", i), *netdev = xasprintf("net%zu", i);
+		struct json *a;
+
+		if (!streq(q->nics[i].mac, mac))
+			continue;
+		freep(&q->nics[i].mac);
+		q->nics[i].leaving = true;
+		a = json_object();
+		json_set_str(a, "id", id);
+		batch_command(b, "device_del", a, -EBADF);
+		a = json_object();
+		json_set_str(a, "id", netdev);
+		batch_command(b, "netdev_del", a, -EBADF);
+	}
+	batch_end(b);
+}
+
+void devices_deleted(struct qemu *q, const char *id)
+{
+	uint64_t i;
+
+	if (id && str_starts(id, "nic") && str_to_u64(id + 3, &i) == 0 && i < ARRAY_SIZE(q->nics))
+		q->nics[i].leaving = false;
+}
+
 void devices_add_placeholders(struct batch *b)
 {
 	struct qemu *q = b->q;
@@ -179,11 +288,12 @@ void devices_add_placeholders(struct batch *b)
 		snprintf(node, sizeof node, PLACEHOLDER, i);
 		batch_command(b, "device_add", disk_device(node, SLOT_DISKS + i, NULL), -EBADF);
 	}
-	if (!q->has_nic) {
+	if (!q->nics[0].mac) {
 		/* It leads nowhere, and the guest leaves it alone. */
 		struct json *a = device("virtio-net-pci", NULL, SLOT_NIC);
 
 		json_set_str(a, "romfile", "");
+		json_set_str(a, "mac", MSG_PLACE_MAC);
 		batch_command(b, "device_add", a, -EBADF);
 	}
 }

@@ -135,6 +135,8 @@ static void on_qmp_event(void *ud, const char *event, const struct json *data)
 	if (streq(event, "GUEST_PANICKED") ||
 	    (streq(event, "SHUTDOWN") && json_get_bool(data, "guest", false)))
 		q->stopped_itself = true;
+	if (streq(event, "DEVICE_DELETED"))
+		devices_deleted(q, json_get_str(data, "device"));
 	if (streq(event, "MIGRATION"))
 		state_event(q, data);
 	log_debug("QEMU event %s", event);
@@ -172,7 +174,7 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 	bool boots = c->state_fd < 0;
 	_cleanup_close_ int qmp = -EBADF, console = -EBADF, errors = -EBADF;
 	_cleanup_strv_ char **argv = qemu_arguments(qemu_program(), c);
-	struct fd_map map[8 + SHARES_MAX];
+	struct fd_map map[8 + SHARES_MAX + VMM_NICS_MAX];
 	size_t n = 0;
 	int r = open_channels(q, c, &qmp, &console, &errors);
 
@@ -182,8 +184,8 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 	map[n++] = (struct fd_map){ qmp, FD_QMP };
 	map[n++] = (struct fd_map){ console, FD_CONSOLE };
 	map[n++] = (struct fd_map){ c->link_fd, FD_LINK };
-	if (c->tap_fd >= 0)
-		map[n++] = (struct fd_map){ c->tap_fd, FD_TAP };
+	for (size_t i = 0; i < c->n_nics; i++)
+		map[n++] = (struct fd_map){ c->nics[i].tap_fd, FD_TAPS + (int)i };
 	if (c->ram_fd >= 0)
 		map[n++] = (struct fd_map){ c->ram_fd, FD_RAM };
 	for (size_t i = 0; i < c->n_shares; i++)
@@ -207,7 +209,8 @@ static void remember(struct qemu *q, const struct vmm_config *c)
 	q->extra = c->memory_extra;
 	q->vcpus = c->vcpus;
 	q->cpu_type = qemu_cpu_type(c->accel);
-	q->has_nic = c->tap_fd >= 0;
+	for (size_t i = 0; i < c->n_nics; i++)
+		q->nics[i] = (struct qemu_nic){ .mac = xstrdup(c->nics[i].mac), .slot = SLOT_NIC };
 	q->n_shares = c->n_shares;
 	for (size_t i = 0; i < c->n_shares; i++)
 		strv_add(&q->share_tags, c->share_tags[i]);
@@ -222,7 +225,10 @@ static void op_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn done
 	struct batch *b;
 	int r;
 
-	if (c->n_shares > SHARES_MAX)
+	if (c->n_nics > VMM_NICS_MAX)
+		r = err_msg(&e, ERR_INVALID, -E2BIG, "a virtual machine takes at most %d networks",
+			    VMM_NICS_MAX);
+	else if (c->n_shares > SHARES_MAX)
 		r = err_msg(&e, ERR_INVALID, -E2BIG, "a virtual machine takes at most %d shares", SHARES_MAX);
 	else
 		r = launch(q, c, &e);
@@ -254,6 +260,7 @@ static void loaded(void *ud, int r, const struct err *e)
 		struct batch *b = batch_begin(q, g->done, g->ud);
 
 		q->ran = true;
+		devices_add_nics(b);
 		devices_add_shares(b);
 		devices_set_memory(b);
 		devices_add_processors(b);
@@ -312,11 +319,14 @@ static void op_free(struct vmm *v)
 		batch_free(b);
 	fd_close(&q->state_fd);
 	strv_free(q->share_tags);
+	for (size_t i = 0; i < ARRAY_SIZE(q->nics); i++)
+		free(q->nics[i].mac);
 	free(q);
 }
 
-static const struct vmm_ops qemu_ops = {op_start, devices_add_disk, op_go,  op_save,
-					op_kill,  op_console,       op_free};
+static const struct vmm_ops qemu_ops = {op_start, devices_add_disk, devices_add_nic, devices_remove_nic,
+					 op_go,
+					op_save,  op_kill,          op_console,      op_free};
 
 int qemu_new(struct loop *l, struct vmm **ret)
 {

@@ -18,6 +18,9 @@ struct batch {
 	void *ud;
 };
 
+/* mac NULL: there is none with this number. leaving: until the guest has let go of the slot. */
+struct qemu_nic { char *mac; unsigned slot; bool leaving; };
+
 struct qemu {
 	struct vmm v;
 	struct loop *loop;
@@ -27,7 +30,8 @@ struct qemu {
 	struct output console, errors;
 	bool gone, stopped_itself, ran;
 	unsigned next_disk, next_slot;
-	bool taken[VMM_TEMPLATE_DISKS], has_nic;
+	bool taken[VMM_TEMPLATE_DISKS];
+	struct qemu_nic nics[VMM_NICS_MAX];	/* their place is the number in their ids */
 	bool template;			/* a device is needed in each of a template's places */
 	int state_fd;			/* to be loaded before the processors run */
 	char **share_tags;
@@ -59,6 +63,12 @@ static inline void batch_end(struct batch *b)
 /* devices.c */
 void devices_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud);
 void devices_add_shares(struct batch *b);
+/* Those beside the first. */
+void devices_add_nics(struct batch *b);
+void devices_add_nic(struct vmm *v, const struct vmm_nic *nic, vmm_done_fn done, void *ud);
+void devices_remove_nic(struct vmm *v, const char *mac, vmm_done_fn done, void *ud);
+/* QEMU's event DEVICE_DELETED. */
+void devices_deleted(struct qemu *q, const char *id);
 /* A device for each place of a template that nothing has taken. */
 void devices_add_placeholders(struct batch *b);
 /* The processors beside the first. */

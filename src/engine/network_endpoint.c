@@ -1,0 +1,327 @@
+/* Endpoints: the places that running containers have in networks, and the interfaces they become. */
+#include "engine/network_int.h"
+
+#include "base/alloc.h"
+#include "base/id.h"
+#include "base/strv.h"
+#include "engine/db.h"
+#include "lib/netlink.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOTS_MAX MSG_NICS_MAX
+
+struct endpoint { char *network; unsigned slot; uint32_t ip; char *mac; };
+
+static void endpoint_done(struct endpoint *p)
+{
+	free(p->network);
+	free(p->mac);
+}
+
+static int lookup(struct networks *n, const char *ctr, const char *network, struct endpoint *ret,
+		  struct err *err)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+	int r = db_query(n->engine->db, &s, err,
+			 "SELECT slot, ip, mac FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
+			 network);
+
+	if (r == 0)
+		r = stmt_step(s, err);
+	if (r > 0)
+		*ret = (struct endpoint){ .network = xstrdup(network), .slot = (unsigned)stmt_int(s, 0),
+					  .ip = (uint32_t)stmt_int(s, 1), .mac = xstrdup(stmt_str(s, 2)) };
+	return r > 0 ? 0 : r < 0 ? r : -ENOENT;
+}
+
+/* --- what an endpoint may ask for --- */
+
+static int bad_settings(const struct network *w, const char *text, struct err *err)
+{
+	return err_msg(err, ERR_INVALID, 0, "invalid config for network %s: invalid endpoint settings:\n%s",
+		       w->name, text);
+}
+
+static int check_address(const struct network *w, const struct json *ipam, struct err *err)
+{
+	const char *ip = json_get_str(ipam, "IPv4Address");
+	uint32_t addr;
+
+	if (!str_empty(json_get_str(ipam, "IPv6Address")))
+		return bad_settings(w, "IPv6 addresses are not supported by this version of insula", err);
+	if (json_len(json_get(ipam, "LinkLocalIPs")))
+		return bad_settings(w, "link-local addresses are not supported by this version of insula",
+				    err);
+	if (str_empty(ip))
+		return 0;
+	if (w->builtin)
+		return bad_settings(w, "user specified IP address is supported on user defined networks only",
+				    err);
+	if (!json_len(json_get(w->ipam, "Config")))
+		return bad_settings(w,
+				    "user specified IP address is supported only when connecting to networks "
+				    "with user configured subnets", err);
+	if (ip_parse(ip, &addr) < 0)
+		return bad_settings(w, "invalid IPv4 address", err);
+	return ipam_check(w, addr, err);
+}
+
+int endpoint_check(struct engine *e, const char *network, const struct json *settings, struct err *err)
+{
+	const char *mac = json_get_str(settings, "MacAddress");
+	struct network *w;
+	uint8_t bytes[6];
+	int r = network_find(e->networks, network, &w, err);
+
+	if (r < 0)
+		return r;
+	r = check_address(w, json_get(settings, "IPAMConfig"), err);
+	if (r < 0)
+		return r;
+	if (w->builtin && json_len(json_get(settings, "Aliases")))
+		return bad_settings(w,
+				    "network-scoped aliases are only supported for user-defined networks",
+				    err);
+	if (json_len(json_get(settings, "Links")))
+		return bad_settings(w, "links are not supported by this version of insula: containers on a "
+				    "user-defined network find one another by name", err);
+	if (json_len(json_get(settings, "DriverOpts")))
+		return bad_settings(w,
+				    "driver options of an endpoint are not supported by this version of "
+				    "insula",
+				    err);
+	if (!str_empty(mac) && (mac_parse(mac, bytes) < 0 || bytes[0] & 1))
+		return bad_settings(w, "invalid MAC address", err);
+	return 0;
+}
+
+/* --- taking --- */
+
+static int free_slot(struct networks *n, const char *ctr, unsigned *ret, struct err *err)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+	unsigned want = 0;
+	int r = db_query(n->engine->db, &s, err, "SELECT slot FROM endpoints WHERE ctr = ? ORDER BY slot",
+			 "s", ctr);
+
+	while (r == 0 && (r = stmt_step(s, err)) > 0) {
+		r = 0;
+		if (stmt_int(s, 0) == want)
+			want++;
+	}
+	if (r < 0)
+		return r;
+	if (want >= SLOTS_MAX)
+		return err_msg(err, ERR_INVALID, -E2BIG, "a container can be in %d networks at most",
+			       SLOTS_MAX);
+	*ret = want;
+	return 0;
+}
+
+static int choose_ip(struct networks *n, const struct network *w, const struct json *settings, uint32_t *ret,
+		     struct err *err)
+{
+	const char *ip = json_get_str(json_get(settings, "IPAMConfig"), "IPv4Address");
+	_cleanup_stmt_ struct stmt *s = NULL;
+	int r;
+
+	if (str_empty(ip) || ip_parse(ip, ret) < 0)
+		return ipam_find(n, w, ret, err);
+	r = ipam_check(w, *ret, err);
+	if (r == 0)
+		r = db_query(n->engine->db, &s, err,
+			     "SELECT 1 FROM endpoints WHERE network = ? AND ip = ?", "si",
+			     w->id, (int64_t)*ret);
+	if (r == 0)
+		r = stmt_step(s, err);
+	return r > 0 ? err_msg(err, ERR_FORBIDDEN, -EADDRINUSE,
+			       "failed to set up container networking: Address already in use")
+		     : r;
+}
+
+static char *mac_text(uint32_t ip)
+{
+	return xasprintf("02:42:%02x:%02x:%02x:%02x", ip >> 24, ip >> 16 & 255, ip >> 8 & 255, ip & 255);
+}
+
+static int take(struct networks *n, const char *ctr, const struct network *w, const struct json *settings,
+		struct endpoint *ret, struct err *err)
+{
+	const char *mac = json_get_str(settings, "MacAddress");
+	struct endpoint p = { 0 };
+	struct id id = id_new();
+	int r = lookup(n, ctr, w->id, ret, err);
+
+	if (r != -ENOENT)
+		return r;
+	r = free_slot(n, ctr, &p.slot, err);
+	if (r == 0)
+		r = choose_ip(n, w, settings, &p.ip, err);
+	if (r < 0)
+		return r;
+	p.network = xstrdup(w->id);
+	p.mac = str_empty(mac) ? mac_text(p.ip) : xstrdup(mac);
+	r = db_run(n->engine->db, err,
+		   "INSERT INTO endpoints (id, network, ctr, slot, ip, mac) VALUES (?, ?, ?, ?, ?, ?)",
+		   "sssiis", id.s, w->id, ctr, (int64_t)p.slot, (int64_t)p.ip, p.mac);
+	if (r < 0) {
+		endpoint_done(&p);
+		return err_wrap(err, r, "allocate an address");
+	}
+	network_event(n->engine, "connect", w, ctr);
+	*ret = p;
+	return 0;
+}
+
+/* The veth or tap of an endpoint: at most 15 characters, and nobody else's. */
+static char *host_ifname(const char *ctr, unsigned slot)
+{
+	return slot ? xasprintf("in%.12s%c", ctr, 'a' + slot - 1) : xasprintf("in%.12s", ctr);
+}
+
+static void add_nic(const char *ctr, const struct network *w, const struct endpoint *p, struct nics *nics)
+{
+	_cleanup_free_ char *ip = ip_text(p->ip);
+	struct msg_nic *m = nics_add(nics);
+
+	m->name = xasprintf("eth%u", p->slot);
+	m->bridge = xstrdup(w->bridge);
+	m->ifname = host_ifname(ctr, p->slot);
+	m->mac = xstrdup(p->mac);
+	m->mtu = w->mtu;
+	strv_addf(&m->addresses, "%s/%u", ip, w->subnet.prefix);
+}
+
+/* As in Docker: the highest priority, then the first by name, of those that lead anywhere. */
+static const struct network *gateway_network(struct networks *n, const struct json *attachments)
+{
+	const struct network *best = NULL;
+	struct json_iter it = { 0 };
+	int64_t best_prio = 0;
+
+	while (json_next(attachments, &it)) {
+		int64_t prio = json_get_int(it.value, "GwPriority", 0);
+		struct network *w;
+
+		if (network_find(n, it.key, &w, NULL) < 0 || w->internal || w->driver != NET_BRIDGE)
+			continue;
+		if (!best || prio > best_prio || (prio == best_prio && strcmp(w->name, best->name) < 0)) {
+			best = w;
+			best_prio = prio;
+		}
+	}
+	return best;
+}
+
+static int take_one(struct networks *n, const char *ctr, const char *name, const struct json *settings,
+		    const struct network *gateway, struct nics *nics, struct err *err)
+{
+	struct endpoint p;
+	struct network *w;
+	int r = network_find(n, name, &w, err);
+
+	if (r < 0 || w->driver != NET_BRIDGE)
+		return r;
+	r = take(n, ctr, w, settings, &p, err);
+	if (r < 0)
+		return r;
+	add_nic(ctr, w, &p, nics);
+	if (w == gateway)
+		strv_take(&nics->v[nics->n - 1].gateways, ip_text(w->gateway));
+	endpoint_done(&p);
+	return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int by_ifname(const void *a, const void *b)
+{
+	return strcmp(((const struct msg_nic *)a)->ifname, ((const struct msg_nic *)b)->ifname);
+}
+
+/* The names in the order in which they get their interfaces. */
+static char **ordered(const char *first, const struct json *attachments)
+{
+	struct json_iter it = { 0 };
+	char **names = NULL, **v = NULL;
+
+	if (json_get(attachments, first))
+		strv_add(&v, first);
+	while (json_next(attachments, &it))
+		if (!streq(it.key, first))
+			strv_add(&names, it.key);
+	if (names)
+		qsort(names, strv_len(names), sizeof *names, by_name);
+	strv_extend(&v, names);
+	strv_free(names);
+	return v;
+}
+
+int endpoints_take(struct engine *e, const char *ctr, const char *first, const struct json *attachments,
+		   struct nics *ret, struct err *err)
+{
+	struct networks *n = e->networks;
+	const struct network *gateway = gateway_network(n, attachments);
+	_cleanup_strv_ char **names = ordered(first, attachments);
+	struct nics nics = { 0 };
+	int r = db_begin(e->db, err);
+
+	for (char **v = names; r == 0 && v && *v; v++)
+		r = take_one(n, ctr, *v, json_get(attachments, *v), gateway, &nics, err);
+	if (r == 0)
+		r = db_commit(e->db, err);
+	else
+		db_rollback(e->db);
+	if (r < 0) {
+		nics_done(&nics);
+		return r;
+	}
+	if (nics.n)
+		qsort(nics.v, nics.n, sizeof *nics.v, by_ifname);
+	names_changed(n);
+	*ret = nics;
+	return 0;
+}
+
+int endpoint_ifname(struct engine *e, const char *ctr, const char *network, char **ret, struct err *err)
+{
+	struct endpoint p;
+	struct network *w;
+	int r = network_find(e->networks, network, &w, err);
+
+	if (r == 0)
+		r = lookup(e->networks, ctr, w->id, &p, err);
+	if (r < 0)
+		return r;
+	*ret = host_ifname(ctr, p.slot);
+	endpoint_done(&p);
+	return 0;
+}
+
+/* --- giving back --- */
+
+void endpoints_release(struct engine *e, const char *ctr, const char *network)
+{
+	struct networks *n = e->networks;
+	bool any = false;
+
+	list_for_each(w, &n->all, struct network, link) {
+		struct endpoint p;
+
+		if ((network && !streq(network, w->name)) || lookup(n, ctr, w->id, &p, NULL) < 0)
+			continue;
+		endpoint_done(&p);
+		(void)db_run(e->db, NULL, "DELETE FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
+			     w->id);
+		network_event(e, "disconnect", w, ctr);
+		any = true;
+	}
+	if (any)
+		names_changed(n);
+}

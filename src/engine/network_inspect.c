@@ -1,0 +1,175 @@
+/* What the API shows of networks and of the endpoints of a container. */
+#include "engine/network_int.h"
+
+#include "base/alloc.h"
+#include "base/strv.h"
+#include "base/timefmt.h"
+#include "engine/container.h"
+#include "engine/db.h"
+
+#include <string.h>
+
+/* --- of a container --- */
+
+/* What the endpoint has, while it has it. */
+static void add_address(struct networks *n, const char *ctr, const struct network *w, struct json *o)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+	bool has = db_query(n->engine->db, &s, NULL,
+			    "SELECT id, ip, mac FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
+			    w->id) >= 0 &&
+		   stmt_step(s, NULL) > 0;
+	_cleanup_free_ char *ip = has ? ip_text((uint32_t)stmt_int(s, 1)) : xstrdup(""),
+			    *gateway = has && w->gateway && !w->internal ? ip_text(w->gateway) : xstrdup("");
+
+	json_set_str(o, "MacAddress", has ? stmt_str(s, 2) : json_get_str(o, "MacAddress") ?: "");
+	json_set_str(o, "NetworkID", w->id);
+	json_set_str(o, "EndpointID", has ? stmt_str(s, 0) : "");
+	json_set_str(o, "Gateway", gateway);
+	json_set_str(o, "IPAddress", ip);
+	json_set_int(o, "IPPrefixLen", has ? w->subnet.prefix : 0);
+	json_set_str(o, "IPv6Gateway", "");
+	json_set_str(o, "GlobalIPv6Address", "");
+	json_set_int(o, "GlobalIPv6PrefixLen", 0);
+}
+
+static struct json *or_null(const struct json *v)
+{
+	return json_len(v) ? json_copy(v) : NULL;
+}
+
+static struct json *endpoint_json(struct networks *n, const char *ctr, const char *name,
+				  const struct json *settings, char *const *names)
+{
+	struct json *o = json_object(), *dns;
+	struct network *w;
+	bool found = network_find(n, name, &w, NULL) >= 0, own = found && !w->builtin;
+
+	json_set(o, "IPAMConfig", or_null(json_get(settings, "IPAMConfig")));
+	json_set_null(o, "Links");
+	json_set(o, "Aliases", or_null(json_get(settings, "Aliases")));
+	json_set_str(o, "MacAddress", json_get_str(settings, "MacAddress") ?: "");
+	json_set_null(o, "DriverOpts");
+	json_set_int(o, "GwPriority", json_get_int(settings, "GwPriority", 0));
+	if (found)
+		add_address(n, ctr, w, o);
+	dns = own ? json_array() : NULL;
+	json_set(o, "DNSNames", dns);
+	for (char *const *v = names; own && v && *v; v++)
+		json_add_str(dns, *v);
+	return o;
+}
+
+struct json *endpoints_inspect(struct engine *e, const char *ctr, const struct json *attachments,
+			       char *const *names)
+{
+	struct json *all = json_object();
+	struct json_iter it = { 0 };
+
+	while (json_next(attachments, &it)) {
+		_cleanup_strv_ char **list = strv_copy(names), **aliases = json_get_strv(it.value, "Aliases");
+
+		for (char **a = aliases; a && *a; a++)
+			if (!strv_has(list, *a))
+				strv_add(&list, *a);
+		json_set(all, it.key, endpoint_json(e->networks, ctr, it.key, it.value, list));
+	}
+	return all;
+}
+
+/* --- of a network --- */
+
+static void add_ipam(const struct network *w, struct json *o)
+{
+	struct json *ipam = json_set(o, "IPAM", json_object()), *config, *c;
+	const struct json *asked = json_at(json_get(w->ipam, "Config"), 0);
+	const struct json *options = json_get(w->ipam, "Options");
+	_cleanup_free_ char *net = NULL, *gw = NULL, *range = NULL;
+
+	json_set_str(ipam, "Driver", "default");
+	json_set(ipam, "Options", w->builtin ? NULL : options ? json_copy(options) : json_object());
+	config = json_set(ipam, "Config", w->driver == NET_BRIDGE ? json_array() : NULL);
+	if (!config)
+		return;
+	net = subnet_text(&w->subnet);
+	gw = ip_text(w->gateway);
+	c = json_add(config, json_object());
+	json_set_str(c, "Subnet", net);
+	if (w->range.prefix != w->subnet.prefix) {
+		range = subnet_text(&w->range);
+		json_set_str(c, "IPRange", range);
+	}
+	json_set_str(c, "Gateway", gw);
+	if (json_len(json_get(asked, "AuxiliaryAddresses")))
+		json_set(c, "AuxiliaryAddresses", json_copy(json_get(asked, "AuxiliaryAddresses")));
+}
+
+static void add_endpoints(struct networks *n, const struct network *w, struct json *o)
+{
+	struct json *ctrs = json_set(o, "Containers", json_object());
+	_cleanup_stmt_ struct stmt *s = NULL;
+
+	if (db_query(n->engine->db, &s, NULL,
+		     "SELECT p.ctr, p.ip, p.mac, c.name, p.id FROM endpoints p JOIN containers c "
+		     "ON c.id = p.ctr WHERE p.network = ?",
+		     "s", w->id) < 0)
+		return;
+	while (stmt_step(s, NULL) > 0) {
+		if (!container_supervised(n->engine, stmt_str(s, 0)))
+			continue;
+		struct json *c = json_set(ctrs, stmt_str(s, 0), json_object());
+		_cleanup_free_ char *ip = ip_text((uint32_t)stmt_int(s, 1));
+		_cleanup_free_ char *cidr = xasprintf("%s/%u", ip, w->subnet.prefix);
+
+		json_set_str(c, "Name", stmt_str(s, 3));
+		json_set_str(c, "EndpointID", stmt_str(s, 4));
+		json_set_str(c, "MacAddress", stmt_str(s, 2));
+		json_set_str(c, "IPv4Address", cidr);
+		json_set_str(c, "IPv6Address", "");
+	}
+}
+
+static struct json *network_document(struct networks *n, const struct network *w)
+{
+	struct json *o = json_object(), *opts;
+	_cleanup_free_ char *created = time_rfc3339(w->created_ns);
+
+	json_set_str(o, "Name", w->name);
+	json_set_str(o, "Id", w->id);
+	json_set_str(o, "Created", created);
+	json_set_str(o, "Scope", "local");
+	json_set_str(o, "Driver", net_driver_name(w->driver));
+	json_set_bool(o, "EnableIPv4", true);
+	json_set_bool(o, "EnableIPv6", false);
+	add_ipam(w, o);
+	json_set_bool(o, "Internal", w->internal);
+	json_set_bool(o, "Attachable", w->attachable);
+	json_set_bool(o, "Ingress", false);
+	json_set_str(json_set(o, "ConfigFrom", json_object()), "Network", "");
+	json_set_bool(o, "ConfigOnly", false);
+	add_endpoints(n, w, o);
+	opts = json_set(o, "Options", json_copy(w->options));
+	if (w->builtin && w->driver == NET_BRIDGE) {
+		json_set_str(opts, "com.docker.network.bridge.default_bridge", "true");
+		json_set_str(opts, "com.docker.network.bridge.enable_ip_masquerade", "true");
+		json_set_str(opts, "com.docker.network.bridge.name", w->bridge);
+	}
+	json_set(o, "Labels", json_copy(w->labels));
+	return o;
+}
+
+struct json *network_list(struct engine *e)
+{
+	struct json *a = json_array();
+
+	list_for_each(w, &e->networks->all, struct network, link)
+		json_add(a, network_document(e->networks, w));
+	return a;
+}
+
+struct json *network_get(struct engine *e, const char *name_or_id, struct err *err)
+{
+	struct network *w;
+
+	return network_find(e->networks, name_or_id, &w, err) < 0 ? NULL : network_document(e->networks, w);
+}

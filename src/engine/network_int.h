@@ -1,0 +1,90 @@
+/* Inside of the network files of the engine; network.h is what others see. */
+#pragma once
+
+#include "base/hash.h"
+#include "base/sbuf.h"
+#include "engine/network.h"
+
+enum net_driver { NET_BRIDGE, NET_HOST, NET_NULL };
+
+/* IPv4, host byte order. */
+struct subnet { uint32_t net, mask; unsigned prefix; };
+
+struct network {
+	struct list link;
+	char *id, *name;
+	enum net_driver driver;
+	bool builtin, internal, attachable;
+	uint64_t created_ns;
+	struct subnet subnet, range;	/* range: where addresses are taken from */
+	uint32_t gateway;
+	char *bridge;			/* the host's interface; NULL if there is none */
+	unsigned mtu;
+	struct json *labels, *options, *ipam;
+	/* Our nft table knows it, is being told of it, is to know it. */
+	bool loaded, loading, wanted;
+};
+
+struct network_wait { engine_done_fn done; void *userdata; struct network_wait *next; };
+
+struct names;
+
+struct networks {
+	struct engine *engine;
+	struct list all;		/* struct network; the built-in ones first */
+	bool nft_busy, stale;		/* it runs; what it writes is not the latest */
+	struct network_wait *waiting;	/* callers of ensure while nft runs */
+	struct names *names;		/* network_names.c */
+};
+
+/* ---- network_store.c: the table of networks ---- */
+
+const char *net_driver_name(enum net_driver d);
+int networks_load(struct networks *n, struct err *err);
+/* Inserts w, which is taken over, into table and database. */
+int network_add(struct networks *n, struct network *w, struct err *err);
+int network_del(struct network *w, struct networks *n, struct err *err);
+void network_free(struct network *w);
+/* By name, full id or unique prefix of the id; ERR_NOT_FOUND "network x not found". */
+int network_find(struct networks *n, const char *ref, struct network **ret, struct err *err);
+
+/* ---- network_ipam.c: addresses ---- */
+
+char *ip_text(uint32_t ip);
+char *subnet_text(const struct subnet *s);
+/* "10.0.0.0/8"; ERR_INVALID. exact: no bits behind the prefix. */
+int subnet_parse(const char *text, bool exact, struct subnet *ret, struct err *err);
+int ip_parse(const char *text, uint32_t *ret);
+static inline bool subnet_has(const struct subnet *s, uint32_t ip)
+{
+	return (ip & s->mask) == s->net;
+}
+/* A subnet that clashes with no network and with no route of the host. first: tried before the pools, may be
+ * NULL. */
+int subnet_choose(struct networks *n, const char *first, struct subnet *ret, struct err *err);
+/* ERR_FORBIDDEN if another network has a part of it. */
+int subnet_check_free(struct networks *n, const struct subnet *s, struct err *err);
+
+/* Whether an endpoint of w may ask for ip, leaving aside who has it. */
+int ipam_check(const struct network *w, uint32_t ip, struct err *err);
+/* An address of w that nobody has. */
+int ipam_find(struct networks *n, const struct network *w, uint32_t *ret, struct err *err);
+
+/* ---- network.c: bridge and rules on the host ---- */
+
+/* Takes a network's bridge and rules off the host. */
+void network_host_remove(struct networks *n, struct network *w);
+
+/* ---- network_names.c: the resolver and what it knows ---- */
+
+int names_open(struct networks *n, struct err *err);
+/* keep: containers that need it run on. */
+void names_close(struct networks *n, bool keep);
+/* Endpoints or names have changed: the resolver is told before the caller returns to the loop. */
+void names_changed(struct networks *n);
+/* Starts the resolver if it does not run: a network is going to be used. */
+void names_want(struct networks *n);
+/* The port that nft redirects queries to. */
+unsigned names_port(const struct networks *n);
+
+void network_event(struct engine *e, const char *action, const struct network *w, const char *ctr);
