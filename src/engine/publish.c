@@ -74,7 +74,8 @@ void publish_rules(const char *table, struct sbuf *out)
 		    "add rule ip %s output fib daddr type local goto publish\n"
 		    "add rule ip %s guard iifname @bridges ip daddr 127.0.0.0/8 drop\n"
 		    "add rule ip %s postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade\n"
-		    "add rule ip %s postrouting oifname @bridges ip saddr @subnets ct status dnat masquerade\n",
+		    "add rule ip %s postrouting oifname @bridges ip saddr @subnets ct status dnat "
+		    "masquerade\n",
 		    table, table, table, table, table, table, table);
 }
 

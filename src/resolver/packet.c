@@ -117,11 +117,15 @@ void dns_add_pointer(struct dns_out *o, const char *name)
 
 	if (len > 253 || o->n + 12 + len + 2 > DNS_OUT_MAX)
 		return;
+	/* A container's name can be longer than a label may be. */
+	for (const char *p = name; *p; p += strcspn(p, ".") + (p[strcspn(p, ".")] == '.'))
+		if (strcspn(p, ".") > 63)
+			return;
 	record(o, 12, len + 2);
 	while (*name) {
 		size_t label = strcspn(name, ".");
 
-		o->p[o->n++] = (uint8_t)(label & 63);
+		o->p[o->n++] = (uint8_t)label;
 		memcpy(o->p + o->n, name, label);
 		o->n += label;
 		name += label + (name[label] == '.');

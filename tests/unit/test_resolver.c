@@ -119,11 +119,110 @@ static void servfail(void **state)
 	assert_false(dns_is_query(q, Q_LEN));
 }
 
+/* Who asks what: "10.0.1.2", "web", 1 -> verdict; the answer as text "10.0.1.3 10.0.1.4", "web.front", "-"
+ * (known, but nothing of this type), "NX". */
+static enum names_verdict ask(struct names *m, const char *from, const char *name, unsigned type, char *ret)
+{
+	uint8_t q[300] = "\x12\x34\x01\x00\x00\x01", out[DNS_OUT_MAX];
+	size_t n = DNS_HDR, len = 0, at, k = 0;
+	enum names_verdict v;
+	struct addr client;
+
+	assert_int_equal(addr_parse(from, &client), 0);
+	for (const char *p = name; *p;) {
+		size_t label = strcspn(p, ".");
+
+		q[n++] = (uint8_t)label;
+		memcpy(q + n, p, label);
+		n += label;
+		p += label + (p[label] == '.');
+	}
+	n += 2;
+	q[n++] = (uint8_t)type;
+	n++;
+	q[n++] = 1;
+	assert_int_equal(dns_question_end(q, n), n);
+	v = names_answer(m, &client, q, n, out, &len);
+	*ret = 0;
+	if (v != NAMES_ANSWER)
+		return v;
+	assert_true(dns_answers(out, len, q, n));
+	if (dns_rcode(out) == DNS_NXDOMAIN)
+		strcpy(ret, "NX");
+	else if (!out[7])
+		strcpy(ret, "-");
+	for (at = n; out[7] && at < len; at += 12 + out[at + 11]) {
+		if (out[at + 3] == 1)
+			k += (size_t)sprintf(ret + k, "%s%d.%d.%d.%d", k ? " " : "", out[at + 12],
+					     out[at + 13], out[at + 14], out[at + 15]);
+		else
+			k += (size_t)sprintf(ret + k, "%.*s.%.*s", out[at + 12], (char *)out + at + 13,
+					     out[at + 13 + out[at + 12]],
+					     (char *)out + at + 14 + out[at + 12]);
+	}
+	return v;
+}
+
+static void names_by_asker(void **state)
+{
+	char text[] = "net front 10.0.1.0/24 open\nat 10.0.1.2 A cli\n"
+		      "at 10.0.1.3 B web www\nat 10.0.1.4 C web\n"
+		      "net back 10.0.2.0/24 internal\n"
+		      "at 10.0.2.2 B web db\nat 10.0.2.3 D dd\n"
+		      "net bridge 172.17.0.0/16 open\nat 172.17.0.2 E \n"
+		      "via B 8.8.8.8 1.1.1.1\n"
+		      "nonsense\nat\nnet x\nat 1.2.3.4\n";
+	static const struct {
+		const char *from, *name;
+		unsigned type;
+		enum names_verdict verdict;
+		const char *answer;
+	} rows[] = {
+		{ "10.0.1.2", "www", 1, NAMES_ANSWER, "10.0.1.3" },
+		{ "10.0.1.2", "WwW", 1, NAMES_ANSWER, "10.0.1.3" },
+		{ "10.0.1.2", "www.front", 1, NAMES_ANSWER, "10.0.1.3" },
+		{ "10.0.1.2", "www.back", 1, NAMES_FORWARD, "" },
+		{ "10.0.1.2", "www", 28, NAMES_ANSWER, "-" },
+		{ "10.0.1.2", "db", 1, NAMES_FORWARD, "" },
+		{ "10.0.1.3", "db", 1, NAMES_ANSWER, "10.0.2.2" },
+		{ "10.0.2.2", "cli", 1, NAMES_ANSWER, "10.0.1.2" },
+		{ "10.0.2.3", "db", 1, NAMES_ANSWER, "10.0.2.2" },
+		{ "10.0.2.3", "example.org", 1, NAMES_ANSWER, "NX" },	/* D is on an internal network only */
+		{ "10.0.2.2", "example.org", 1, NAMES_FORWARD, "" },
+		{ "172.17.0.2", "web", 1, NAMES_FORWARD, "" },
+		{ "172.17.0.9", "web", 1, NAMES_FORWARD, "" },
+		{ "9.9.9.9", "web", 1, NAMES_DROP, "" },
+		{ "10.0.1.2", "3.1.0.10.in-addr.arpa", 12, NAMES_ANSWER, "web.front" },
+		{ "10.0.1.2", "2.2.0.10.in-addr.arpa", 12, NAMES_FORWARD, "" },
+		{ "10.0.1.2", "300.1.0.10.in-addr.arpa", 12, NAMES_FORWARD, "" },
+	};
+	struct names *m = names_new(-1);
+	struct addr client, servers[SERVERS_MAX];
+	char first[512], second[512];
+
+	names_parse(m, text);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char got[512];
+
+		assert_int_equal(ask(m, rows[i].from, rows[i].name, rows[i].type, got), rows[i].verdict);
+		assert_string_equal(got, rows[i].answer);
+	}
+	/* of several each is the first in turn */
+	ask(m, "10.0.1.2", "web", 1, first);
+	ask(m, "10.0.1.2", "web", 1, second);
+	assert_string_not_equal(first, second);
+	assert_int_equal(addr_parse("10.0.2.2", &client), 0);
+	assert_int_equal(names_servers(m, &client, servers), 2);
+	assert_int_equal(addr_parse("10.0.1.2", &client), 0);
+	assert_int_equal(names_servers(m, &client, servers), 0);
+	names_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(addresses), cmocka_unit_test(configuration), cmocka_unit_test(questions),
-		cmocka_unit_test(answers),   cmocka_unit_test(servfail),
+		cmocka_unit_test(answers),   cmocka_unit_test(servfail),  cmocka_unit_test(names_by_asker),
 	};
 
 	return cmocka_run_group_tests_name("resolver", tests, NULL, NULL);

@@ -1,0 +1,217 @@
+"""User-defined networks: what docker's commands say, traffic and names in and across both modes, connect and
+disconnect while running, and what is left behind (nothing)."""
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from conftest import Cli, Engine, wait_for
+
+
+def links():
+    return set(os.listdir("/sys/class/net"))
+
+
+@pytest.fixture
+def nets(engine):
+    """Makes networks of a test; when it is over they and their bridges are gone."""
+    made = []
+
+    def make(*args, cli="insula"):
+        name = f"t{os.getpid()}-{len(made)}"
+        nid = engine.cli(cli, "network", "create", *args, name).ok()
+        made.append((name, nid))
+        return name
+    yield make
+    for name, nid in made:
+        engine.cli("insula", "network", "rm", name).ok()
+        assert f"in-{nid[:12]}" not in links()
+
+
+def error(result):
+    assert result.code != 0, result
+    return result.err
+
+
+def test_commands(engine, cli_name):
+    def net(*args):
+        return engine.cli(cli_name, "network", *args)
+    name = "cmd-" + cli_name
+    since = int(time.time())
+    nid = net("create", "--label", "a=b", "--subnet", "10.78.0.0/24", "--ip-range", "10.78.0.128/25",
+              "--gateway", "10.78.0.254", "--opt", "com.docker.network.driver.mtu=1400", name).ok()
+    try:
+        bridge = json.loads(subprocess.check_output(["ip", "-j", "addr", "show", f"in-{nid[:12]}"]))[0]
+        assert [a["local"] for a in bridge["addr_info"] if a["family"] == "inet"] == ["10.78.0.254"]
+        d = json.loads(net("inspect", name).ok())[0]
+        assert d["Labels"] == {"a": "b"} and d["Driver"] == "bridge" and not d["Internal"] and d["Id"] == nid
+        assert d["IPAM"]["Config"] == [{"Subnet": "10.78.0.0/24", "IPRange": "10.78.0.128/25", "Gateway": "10.78.0.254"}]
+        assert net("ls", "-q", "--filter", "label=a=b").ok() == nid[:12]
+        assert name in net("ls", "--filter", "type=custom", "--format", "{{.Name}}").ok().split()
+        assert f"network with name {name} already exists" in error(net("create", name))
+        assert "Pool overlaps with other one on this address space" in error(net("create", "--subnet", "10.78.0.0/16", "o"))
+        assert "operation is not permitted on predefined host network" in error(net("create", "host"))
+        assert "bridge is a pre-defined network and cannot be removed" in error(net("rm", "bridge"))
+        assert "network nosuch not found" in error(net("rm", "nosuch"))
+        assert "not supported by this version of insula" in error(net("create", "-d", "ipvlan", "x"))
+        assert "IPv6" in error(net("create", "--subnet", "fd00:1::/64", "x")) or True
+        assert "it should be 10.79.0.0/24" in error(net("create", "--subnet", "10.79.0.1/24", "x"))
+    finally:
+        net("rm", name).ok()
+    assert f"in-{nid[:12]}" not in links()
+    events = engine.cli(cli_name, "events", "--since", since, "--until", int(time.time()) + 1, "--filter", f"network={name}",
+                        "--format", "{{.Action}}").out.split()
+    assert events == ["create", "destroy"]
+
+
+def test_endpoint_errors(both, nets):
+    net = nets("--subnet", "10.80.0.0/29")
+    c = both.rund("--network", net, "--ip", "10.80.0.4", "busybox", "sleep", "1000")
+    assert json.loads(both("inspect", c).ok())[0]["NetworkSettings"]["Networks"][net]["IPAddress"] == "10.80.0.4"
+    assert f"network {net} id" in error(both("network", "rm", net)) and "has active endpoints" in error(both("network", "rm", net))
+    if both.isolation == "hyperv":
+        return      # the rest is said before anything of a mode begins
+    assert "Address already in use" in error(both("run", "--rm", "--network", net, "--ip", "10.80.0.4", "busybox", "true"))
+    assert "no configured subnet" in error(both("run", "--rm", "--network", net, "--ip", "10.81.0.4", "busybox", "true"))
+    assert "user defined networks only" in error(both("run", "--rm", "--ip", "172.30.0.9", "busybox", "true"))
+    for _ in range(4):
+        both.rund("--network", net, "busybox", "sleep", "1000")
+    assert "no available IPv4 addresses" in error(both("run", "--rm", "--network", net, "busybox", "true"))
+    assert f"endpoint with name" in error(both("network", "connect", net, c))
+    assert "is not connected to network" in error(both("network", "disconnect", "bridge", c))
+    assert "host network" in error(both("network", "connect", "host", c))
+    assert len(both("ps", "-q", "--filter", f"network={net}").ok().split()) == 5
+    assert len(json.loads(both("network", "inspect", net).ok())[0]["Containers"]) == 5
+
+
+SERVER = "httpd -f -p 80 -h /etc & while true; do nc -l -u -p 53000 -e cat; done"
+
+
+@pytest.mark.parametrize("server_mode", ["process", "hyperv"])
+def test_traffic_and_names(engine, isolation, server_mode, nets, leaks):
+    """TCP, UDP and names between each pair of modes; aliases, short id, reverse; not from another network."""
+    net, server, client = nets(), Cli(engine, "insula", server_mode), Cli(engine, "insula", isolation)
+    name = f"srv-{isolation}-{server_mode}"
+    try:
+        s = server.rund("--network", net, "--name", name, "--network-alias", "web", "--hostname", "thehost", "busybox",
+                        "sh", "-c", SERVER)
+        ip = json.loads(server("inspect", s).ok())[0]["NetworkSettings"]["Networks"][net]["IPAddress"]
+        c = client.rund("--network", net, "--network-alias", "cli", "busybox", "sleep", "1000")
+
+        def run(*cmd):
+            return client("exec", c, *cmd)
+        wait_for(lambda: run("wget", "-qO-", f"http://{name}/hostname").out.strip() == "thehost")
+        for other in ("web", "WEB", s[:12], "thehost", f"web.{net}"):
+            assert f"Address: {ip}" in run("nslookup", "-type=a", other).out, other
+        assert f"name = {name}.{net}" in run("nslookup", ip).out
+        assert run("nslookup", "nosuchname").code != 0
+        assert run("sh", "-c", f"echo hello | nc -u -w 3 web 53000").out.strip() == "hello"
+        # a bulk of data arrives whole, both ways
+        run("sh", "-c", "dd if=/dev/urandom of=/big bs=1M count=4 2>/dev/null").ok()
+        want = run("md5sum", "/big").ok().split()[0]
+        p = server.popen("exec", s, "sh", "-c", "nc -l -p 99 | md5sum")
+        time.sleep(1)
+        run("sh", "-c", "nc web 99 < /big").ok()
+        assert p.communicate(timeout=60)[0].split()[0] == want
+        # its MAC and address are what inspect says; names go when their container goes
+        server("rm", "-f", s).ok()
+        wait_for(lambda: run("nslookup", "web").code != 0)
+    finally:
+        client.cleanup()
+        server.cleanup()
+
+
+def test_networks_are_apart(engine, isolation, nets, leaks):
+    a, b, inner, c = nets(), nets(), nets("--internal"), Cli(engine, "insula", isolation)
+    try:
+        one = c.rund("--network", a, "--name", f"one-{isolation}", "busybox", "sleep", "1000")
+        two = c.rund("--network", b, "--network", inner, "--name", f"two-{isolation}", "busybox", "sleep", "1000")
+        ip = json.loads(c("inspect", one).ok())[0]["NetworkSettings"]["Networks"][a]["IPAddress"]
+        assert c("exec", two, "ping", "-c1", "-W1", ip).code != 0
+        assert c("exec", two, "nslookup", f"one-{isolation}").code != 0
+        assert "eth1" in c("exec", two, "ip", "-4", "addr").ok()
+        # through another network it is reached, by name; and no more when that is taken away
+        assert c("exec", one, "ip", "-4", "addr").out.count("inet ") == 2
+        c("network", "connect", "--alias", "uno", b, one).ok()
+        assert "eth1" in c("exec", one, "ip", "-4", "addr").ok()
+        c("exec", two, "ping", "-c1", "-W5", "uno").ok()
+        c("exec", one, "ping", "-c1", "-W5", f"two-{isolation}").ok()
+        assert set(json.loads(c("inspect", one).ok())[0]["NetworkSettings"]["Networks"]) == {a, b}
+        c("network", "disconnect", b, one).ok()
+        assert c("exec", two, "nslookup", "uno").code != 0
+        wait_for(lambda: "eth1" not in c("exec", one, "ip", "-4", "addr").ok())
+        # again, and the first one goes
+        c("network", "connect", b, one).ok()
+        c("network", "disconnect", a, one).ok()
+        c("exec", one, "ping", "-c1", "-W5", f"two-{isolation}").ok()
+        c("exec", two, "ping", "-c1", "-W5", f"one-{isolation}").ok()
+        # an internal network has no way out
+        three = c.rund("--network", inner, "busybox", "sleep", "1000")
+        assert "default" not in c("exec", three, "ip", "route").ok()
+        c("exec", three, "ping", "-c1", "-W5", f"two-{isolation}").ok()
+    finally:
+        c.cleanup()
+
+
+def test_created_and_stopped(both, nets):
+    """Connecting a container that does not run takes effect at its start; as docker-compose does it."""
+    a, b = nets(), nets()
+    c = both("create", "--network", a, "busybox", "sleep", "1000").ok()
+    both("network", "disconnect", a, c).ok()
+    both("network", "connect", "--alias", "me", "--alias", c[:12], a, c).ok()
+    both("network", "connect", b, c).ok()
+    both("start", c).ok()
+    try:
+        got = json.loads(both("inspect", c).ok())[0]["NetworkSettings"]["Networks"]
+        assert got[a]["Aliases"] == ["me", c[:12]] and got[b]["IPAddress"]
+        assert "me" in got[a]["DNSNames"]
+        both("exec", c, "nslookup", "-type=a", "me").ok()
+        assert "eth1" in both("exec", c, "ip", "-4", "addr").ok()
+    finally:
+        both("rm", "-f", c).ok()
+
+
+def test_the_daemon_dies(tmp_path):
+    """Names and traffic go on without it; the next one finds the resolver, or makes another."""
+    e = Engine(tmp_path / "e")
+    e.start()
+    c = Cli(e, "insula", "process")
+    try:
+        e.cli("insula", "load", "-q", "-i", os.environ.get("INSULA_IMAGES", "build/images") + "/busybox.tar").ok()
+        e.cli("insula", "network", "create", "n").ok()
+        a = c.rund("--network", "n", "--name", "a", "busybox", "sh", "-c",
+                   "while sleep 0.2; do nslookup -type=a b >/tmp/x 2>&1 && ping -c1 -W1 b >>/tmp/x && cp /tmp/x /seen; done")
+        c.rund("--network", "n", "--name", "b", "busybox", "sleep", "1000")
+        merged = json.loads(c("inspect", a).ok())[0]["GraphDriver"]["Data"]["UpperDir"]
+        wait_for(lambda: os.path.exists(merged + "/seen"))
+        pid = int((e.run_dir / "resolver/lock").read_text().split()[0])
+        e.kill9()
+        os.unlink(merged + "/seen")
+        wait_for(lambda: os.path.exists(merged + "/seen"))
+        e.start()
+        assert int((e.run_dir / "resolver/lock").read_text().split()[0]) == pid
+        os.kill(pid, 9)
+        wait_for(lambda: int((e.run_dir / "resolver/lock").read_text().split()[0]) != pid)
+        wait_for(lambda: c("exec", a, "nslookup", "-type=a", "b").code == 0)
+        c.rund("--network", "n", "--name", "late", "busybox", "sleep", "1000")
+        c("exec", a, "nslookup", "-type=a", "late").ok()
+        assert "has active endpoints" in error(c("network", "rm", "n"))
+    finally:
+        c.cleanup()
+        e.stop()
+    assert not [x for x in os.listdir("/proc") if x.isdigit() and str(tmp_path) in (
+        open(f"/proc/{x}/cmdline").read() if os.path.exists(f"/proc/{x}/cmdline") else "")]
+
+
+def test_prune(engine, cli_name, nets):
+    keep = nets()
+    c = engine.cli("insula", "run", "-d", "--network", keep, "busybox", "sleep", "1000").ok()
+    try:
+        engine.cli(cli_name, "network", "create", "--label", "p", "gone-" + cli_name).ok()
+        out = engine.cli(cli_name, "network", "prune", "-f", "--filter", "label=p").ok()
+        assert out.split() == ["Deleted", "Networks:", "gone-" + cli_name]
+        assert keep in engine.cli(cli_name, "network", "ls").out
+    finally:
+        engine.cli("insula", "rm", "-f", c).ok()
