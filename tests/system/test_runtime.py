@@ -142,8 +142,8 @@ def test_limits(rt):
     rt.config["linux"]["resources"] = {"memory": {"limit": 32 << 20}, "pids": {"limit": 50}}
     rt.write(["sleep", "1000"])
     rt.create("oci-limits")
-    limits = [p.read_text().strip() for p in pathlib.Path("/sys/fs/cgroup").glob("**/insula/oci-limits/memory*max*")] + \
-        [p.read_text().strip() for p in pathlib.Path("/sys/fs/cgroup").glob("**/insula/oci-limits/memory.limit_in_bytes")]
+    limits = [p.read_text().strip() for p in pathlib.Path("/sys/fs/cgroup").glob("insula/oci-limits/memory*max*")] + \
+        [p.read_text().strip() for p in pathlib.Path("/sys/fs/cgroup").glob("*/insula/oci-limits/memory.limit_in_bytes")]
     assert str(32 << 20) in limits
 
 

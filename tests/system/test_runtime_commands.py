@@ -300,7 +300,7 @@ def test_relative_cgroups_path(rt):
             wait_for(lambda: not other.is_dir() or other.rmdir() is None)
     else:
         rt("delete", "-f", "oci-rel")
-    left = [d for d in pathlib.Path("/sys/fs/cgroup").glob("**/oci-relative")]
+    left = [pathlib.Path(d) for d, _, _ in os.walk("/sys/fs/cgroup") if d.endswith("/oci-relative")]
     assert not [d for d in left if (d / "leaf").exists()]
     for d in left:
         d.rmdir()
@@ -439,7 +439,7 @@ def test_run_passes_signals_on(rt):
     p = subprocess.Popen(rt.command("run", "oci-sig"), cwd=rt.bundle, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     wait_for((rt.bundle / "rootfs/tmp/ready").exists)
     p.terminate()
-    assert p.communicate(timeout=20)[0] == "got\n" and p.returncode == 3
+    assert p.communicate(timeout=60)[0] == "got\n" and p.returncode == 3
     assert "does not exist" in rt("state", "oci-sig").stderr
 
 

@@ -59,7 +59,7 @@ def test_exec_that_ignores_the_pause_runs_after_it(rt):
     with pytest.raises(subprocess.TimeoutExpired):
         p.wait(0.5)
     rt("resume", "oci-later")
-    assert p.communicate(timeout=20)[0] == "late\n" and p.returncode == 0
+    assert p.communicate(timeout=60)[0] == "late\n" and p.returncode == 0
 
 
 def test_a_paused_container_can_be_killed_and_deleted(rt):
