@@ -74,18 +74,21 @@ int caps_from_spec(const struct oci_caps *c, bool userns, struct cap_sets *ret)
 
 #define SYS_ADMIN_BIT (1ull << CAP_SYS_ADMIN)
 
-/* In the user namespace of an ordinary user groups may be denied. He keeps his own then. */
-static int set_groups(const struct oci_user *u, bool userns, struct err *e)
+/* In a user namespace that an ordinary user has made for himself, setgroups is denied even to who has the
+ * capability. His own groups stay then; they give no more than he had. */
+static int set_groups(const struct oci_user *u, struct err *e)
 {
-	if (setgroups(u->additional_gids.n, u->additional_gids.v) == 0 ||
-	    (errno == EPERM && userns && !u->additional_gids.n))
+	uint64_t have = 0;
+	int r = setgroups(u->additional_gids.n, u->additional_gids.v) < 0 ? -errno : 0;
+	bool denied = r == -EPERM && cap_get(&have) == 0 && have & (1ull << CAP_SETGID);
+
+	if (r == 0 || (denied && !u->additional_gids.n))
 		return 0;
-	return err_set(e, ERR_SYSTEM, -errno, "cannot set additional groups%s",
-		       errno == EPERM && userns ? " (denied in this user namespace)" : "");
+	return err_set(e, ERR_SYSTEM, r, "cannot set additional groups%s",
+		       denied ? " (denied in this user namespace)" : "");
 }
 
-int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool userns, bool *ret_kept,
-		 struct err *e)
+int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool *ret_kept, struct err *e)
 {
 	uint64_t keep, have;
 	int r;
@@ -97,7 +100,7 @@ int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool userns
 				       oci_cap_name(i));
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "cannot keep capabilities");
-	r = set_groups(u, userns, e);
+	r = set_groups(u, e);
 	if (r < 0)
 		return r;
 	if (setresgid(u->gid, u->gid, u->gid) < 0)

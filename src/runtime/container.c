@@ -193,8 +193,7 @@ static int fork_init(struct rt_container *c, struct init_plan *ip, uint64_t flag
 	if (r != 0)
 		return r < 0 ? r : 0;
 	if (fp.join_fds)
-		for (int i = 0; i < _OCI_NS_MAX; i++)
-			fd_close(&ip->ns_fds[i]);
+		ns_close(ip->ns_fds);
 	init_run(ip);
 }
 
@@ -214,8 +213,7 @@ static int launch(struct rt_container *c, const struct rt_create_args *a, struct
 	r = sources_open(a->spec, a->bundle, c->userns, &ip->sources, e);
 	if (r == 0)
 		r = fork_init(c, ip, flags, parent, ret, e);
-	for (int i = 0; i < _OCI_NS_MAX; i++)
-		fd_close(&ip->ns_fds[i]);
+	ns_close(ip->ns_fds);
 	sources_close(a->spec, ip->sources);
 	if (r < 0)
 		return r;

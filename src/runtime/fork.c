@@ -126,6 +126,21 @@ static int join(const struct fork_plan *p, struct err *e)
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "join the container's namespaces") : 0;
 }
 
+static int clone_failed(const struct fork_plan *p, int r, struct err *e)
+{
+	const char *why = NULL;
+
+	if (p->maps && r == -EINVAL)
+		why = "the kernel has none (CONFIG_USER_NS)";
+	else if (p->maps && r == -ENOSPC)
+		why = "there may be no more (sysctl user.max_user_namespaces)";
+	else if (p->maps && r == -EPERM)
+		why = "they are not allowed here (sysctl kernel.unprivileged_userns_clone, AppArmor)";
+
+	return why ? err_msg(e, ERR_SYSTEM, r, "cannot make a user namespace: %s", why)
+		   : err_set(e, ERR_SYSTEM, r, "clone the container's init");
+}
+
 /* What the short-lived child does. Only in the process asked for does it return. */
 static void make_joined(const struct fork_plan *p)
 {
@@ -146,7 +161,7 @@ static void make_joined(const struct fork_plan *p)
 		if (r == 0)
 			return;
 		if (r < 0)
-			err_set(&e, ERR_SYSTEM, r, "clone");
+			clone_failed(p, r, &e);
 	}
 	r = r < 0 ? sync_send_error(p->sync, r, &e)
 		  : sync_send(p->sync, SYNC_FORKED, child.pid, child.pidfd);
@@ -189,7 +204,7 @@ int rt_fork(const struct fork_plan *p, struct proc *ret, struct err *e)
 		return fork_joined(p, ret, e);
 	r = do_clone(p->flags, p->cgroup_fd, SIGCHLD, ret);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "clone the container's init");
+		return clone_failed(p, r, e);
 	if (r == 0) {
 		if (!p->maps)
 			set_oom_score(0, p->oom_score_adj);

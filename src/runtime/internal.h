@@ -96,6 +96,7 @@ int gate_release(int fd, const struct rt_container *c, pid_t pid, struct err *e)
 /* Opens those to join: the caller's descriptors win over paths; -EBADF = none. *ret_flags: CLONE_NEW* of
  * those that the clone makes. */
 int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags, struct err *e);
+void ns_close(int fds[_OCI_NS_MAX]);
 /* Joins them; pid: the pid namespace too, for children made from then on. */
 int ns_join(const int fds[_OCI_NS_MAX], bool pid, struct err *e);
 /* Whether another process has to join them, one that then makes the init. */
@@ -151,7 +152,8 @@ struct process_plan {
 	const struct seccomp_prog *seccomp;
 	int stdio[3];
 	int preserve_fds;
-	bool outlive, userns;
+	bool outlive;
+	bool userns;		/* another user namespace than the caller's */
 	int sync;		/* set at the end: where the filter's listener goes */
 	int host_proc;		/* for labels in a user namespace; -EBADF = not needed */
 	int lsm_fd;		/* of process_prepare, for process_exec */
@@ -172,8 +174,7 @@ int command_lookup(const struct oci_process *p, char **ret, struct err *e);
 /* userns: for a user namespace, in which the process will have them all. */
 int caps_from_spec(const struct oci_caps *c, bool userns, struct cap_sets *ret);
 /* Applies all but the final capset; CAP_SYS_ADMIN is kept until caps_finish, for the seccomp filter. */
-int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool userns, bool *ret_kept,
-		 struct err *e);
+int caps_prepare(const struct cap_sets *c, const struct oci_user *u, bool *ret_kept, struct err *e);
 int caps_finish(const struct cap_sets *c);
 /* All but a lower limit of open files, which rlimits_apply_files() sets last: until then we need some of our
  * own, more than the container's program may have. */

@@ -22,14 +22,21 @@ static const struct { int flag; bool late; } kinds[_OCI_NS_MAX] = {
 	[OCI_NS_TIME] = { CLONE_NEWTIME, true }, [OCI_NS_USER] = { CLONE_NEWUSER, false },
 };
 
+void ns_close(int fds[_OCI_NS_MAX])
+{
+	for (int i = 0; i < _OCI_NS_MAX; i++)
+		fd_close(&fds[i]);
+}
+
 int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags, struct err *e)
 {
 	*ret_flags = 0;
+	for (int i = 0; i < _OCI_NS_MAX; i++)
+		fds[i] = -EBADF;
 	for (int i = 0; i < _OCI_NS_MAX; i++) {
 		const struct oci_namespace *ns = &a->spec->ns[i];
 		int given = i == OCI_NS_NET ? a->net_ns_fd : i == OCI_NS_IPC ? a->ipc_ns_fd : -EBADF;
 
-		fds[i] = -EBADF;
 		if (given >= 0) {
 			fds[i] = fcntl(given, F_DUPFD_CLOEXEC, 3);
 		} else if (i == OCI_NS_USER && ns->path && !userns_other(a->spec)) {
@@ -41,9 +48,13 @@ int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_
 				*ret_flags |= (uint64_t)kinds[i].flag;
 			continue;
 		}
-		if (fds[i] < 0)
-			return err_set(e, ERR_SYSTEM, -errno, "open %s namespace '%s'",
-				       oci_ns_name((enum oci_ns)i), ns->path ? ns->path : "");
+		if (fds[i] < 0) {
+			int r = err_set(e, ERR_SYSTEM, -errno, "open %s namespace '%s'",
+					oci_ns_name((enum oci_ns)i), ns->path ? ns->path : "");
+
+			ns_close(fds);
+			return r;
+		}
 	}
 	return 0;
 }

@@ -85,7 +85,7 @@ static int enter(const struct process_plan *pp, struct err *e)
 	if (r < 0 && !again)
 		return bad_cwd(p->cwd, r, e);
 	process_give_stdio(stdio, p->user.uid);
-	r = caps_prepare(&pp->caps, &p->user, pp->userns, &kept, e);
+	r = caps_prepare(&pp->caps, &p->user, &kept, e);
 	if (r < 0)
 		return r;
 	/* A directory that root may not enter (NFS, FUSE) may be the user's own. */

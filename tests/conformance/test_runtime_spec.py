@@ -866,3 +866,14 @@ def test_a_mount_namespace_of_its_own_is_required(rt, path):
     before = open("/proc/self/mountinfo").read().count(str(rt.bundle))
     assert "mount namespace" in refused(rt)
     assert open("/proc/self/mountinfo").read().count(str(rt.bundle)) == before == 0
+
+
+def test_user_namespaces_that_the_host_does_not_give(rt):
+    """As root of a user namespace in which no more may be made; without one the container runs there, with bound devices."""
+    rt.prefix = ["unshare", "-Ur", "sh", "-c", 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"', "sh"]
+    assert output(rt, "sh", "-c", "echo x >/dev/null && busybox stat -c %t:%T /dev/zero") == "1:5\n"
+    for k in ("uidMappings", "gidMappings"):
+        rt.config["linux"][k] = [{"containerID": 0, "hostID": 0, "size": 1}]
+    rt.config["linux"]["namespaces"].append({"type": "user"})
+    rt.write()
+    assert "sysctl user.max_user_namespaces" in refused(rt)

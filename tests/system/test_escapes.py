@@ -13,7 +13,7 @@ import time
 
 import pytest
 from conftest import BUILD, IMAGES, host_state, program, wait_for
-from test_runtime import BOTH, Runtime, rt  # noqa: F401  (the fixture)
+from test_runtime import BOTH, Runtime, reachable_path, rt  # noqa: F401  (the fixtures)
 
 ATTACK = BUILD / "tests/attack"
 SECRET = "insula-secret-of-the-host"

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 from conftest import program, wait_for
-from test_runtime import Runtime
+from test_runtime import Runtime, reachable_path  # noqa: F401  (a fixture)
 from test_runtime_v2 import ONLY_V2, unified
 
 USER = pwd.getpwnam("news")     # of every Debian system, and nobody's
