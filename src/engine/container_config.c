@@ -186,6 +186,7 @@ static struct json *build_host(struct create_ctx *x, const struct json *config)
 	log_config_fill(&x->engine->cfg, p);
 	default_str(hc, "IpcMode", "private");
 	default_str(hc, "CgroupnsMode", "private");
+	ns_modes_fill(x, hc);
 	default_str(hc, "Runtime", "insula-runtime");
 	if (json_get_int(hc, "ShmSize", 0) <= 0)
 		json_set_int(hc, "ShmSize", SHM_DEFAULT);

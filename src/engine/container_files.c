@@ -16,7 +16,7 @@ char *ctr_hostname(const struct container *c)
 
 	if (!str_empty(name))
 		return xstrdup(name);
-	if (ctr_host_network(c) && uname(&u) == 0)
+	if ((ctr_host_network(c) || ns_host_uts(c)) && uname(&u) == 0)
 		return xstrdup(u.nodename);
 	return xstrndup(c->id, 12);
 }

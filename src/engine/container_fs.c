@@ -123,7 +123,8 @@ static void call_send(struct files_call *k)
 	_cleanup_err_ struct err err = ERR_INIT;
 	/* Once it is sent, the supervisor's must be the last one. */
 	_cleanup_close_ int fd = TAKE_FD(k->fd);
-	int r = sees_volumes(k->what) ? spec_build(c, &spec, &err) : 0;
+	const struct ns_shared none = NS_SHARED_NONE;
+	int r = sees_volumes(k->what) ? spec_build(c, &none, &spec, &err) : 0;
 
 	if (r >= 0 && !ctr_conn(c))
 		r = err_msg(&err, ERR_SYSTEM, -ECONNRESET, "the supervisor of container %s ended", c->id);

@@ -171,13 +171,32 @@ char *container_random_name(struct engine *e);
 
 int container_save_doc(struct container *c, struct err *err);	/* after a change of it */
 
+/* ---- container_ns.c ---- */
+
+/* The modes of HostConfig, and those of them that name another container; x->body is the Config. */
+int ns_modes_check(const struct create_ctx *x, const struct json *hc, struct err *err);
+/* Names another container by its id. */
+void ns_modes_fill(const struct create_ctx *x, struct json *hc);
+bool ns_host_uts(const struct container *c);
+/* What a start joins of others; -EBADF = nothing. To be held until the container is created. */
+struct ns_shared {
+	int pid, ipc;
+	uint32_t ipc_of;	/* a process of the container whose ipc it is */
+};
+#define NS_SHARED_NONE { -EBADF, -EBADF, 0 }
+int ns_shared_open(const struct container *c, struct ns_shared *ret, struct err *err);
+void ns_shared_close(struct ns_shared *s);
+/* Changes the namespaces, and the mounts, of a configuration that has its own. */
+void ns_shared_apply(const struct container *c, const struct ns_shared *shared, struct json *linux_);
+void ns_shared_mounts(const struct container *c, const struct ns_shared *shared, struct json *spec);
+
 /* ---- container_spec.c ---- */
 
 /* The limits of a host configuration, as OCI resources; without devices. */
 void spec_limits(const struct json *hc, struct json *res);
 
 /* config.json, for CREATE. gateway: "" if none. */
-int spec_build(struct container *c, struct json **ret, struct err *err);
+int spec_build(struct container *c, const struct ns_shared *shared, struct json **ret, struct err *err);
 /* The process object of an exec. */
 struct exec_process {
 	char *const *cmd, *const *env;

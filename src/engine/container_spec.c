@@ -444,7 +444,7 @@ static void add_sysctls(const struct container *c, struct json *linux_)
 		json_set_str(o, it.key, json_str(it.value));
 }
 
-int spec_build(struct container *c, struct json **ret, struct err *err)
+int spec_build(struct container *c, const struct ns_shared *shared, struct json **ret, struct err *err)
 {
 	_cleanup_json_ struct json *spec = json_object();
 	_cleanup_strv_ char **caps = NULL;
@@ -461,7 +461,8 @@ int spec_build(struct container *c, struct json **ret, struct err *err)
 	root = json_set(spec, "root", json_object());
 	json_set_str(root, "path", "rootfs");
 	json_set_bool(root, "readonly", host_bool(c, "ReadonlyRootfs"));
-	json_set_str(spec, "hostname", hostname);
+	if (!ns_host_uts(c))
+		json_set_str(spec, "hostname", hostname);
 	if (!str_empty(domain))
 		json_set_str(spec, "domainname", domain);
 	if (json_len(annotations))
@@ -469,10 +470,12 @@ int spec_build(struct container *c, struct json **ret, struct err *err)
 	linux_ = json_set(spec, "linux", json_object());
 	json_set_str(linux_, "cgroupsPath", cgroup);
 	add_namespaces(c, linux_);
+	ns_shared_apply(c, shared, linux_);
 	set_paths(c, linux_, "maskedPaths", "MaskedPaths", oci_masked_paths);
 	set_paths(c, linux_, "readonlyPaths", "ReadonlyPaths", oci_readonly_paths);
 	add_sysctls(c, linux_);
 	r = add_mounts(c, spec, err);
+	ns_shared_mounts(c, shared, spec);
 	if (r >= 0)
 		r = add_resources(c, linux_, err);
 	if (r >= 0)

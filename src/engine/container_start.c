@@ -39,6 +39,7 @@ struct start {
 	char *accel;
 	const int *template;		/* what the machine is cloned from; NULL: it boots */
 	struct msg_sandbox sandbox;
+	struct ns_shared shared;
 	size_t mount;			/* the volume it is at */
 	bool spawned;
 };
@@ -327,8 +328,10 @@ static int step_create(struct start *s, struct err *err)
 	_cleanup_json_ struct json *spec = NULL;
 	_cleanup_free_ char *text = NULL, *log = container_log_path(c), *upper = NULL, *work = NULL;
 	_cleanup_strv_ char **files = NULL, **log_opts = container_log_options(c);
-	int r = spec_build(c, &spec, err);
+	int r = s->op->files ? 0 : ns_shared_open(c, &s->shared, err);
 
+	if (r >= 0)
+		r = spec_build(c, &s->shared, &spec, err);
 	if (r < 0)
 		return r;
 	text = json_dump(spec);
@@ -385,6 +388,7 @@ static const struct {
 static void start_free(struct start *s)
 {
 	msg_sandbox_done(&s->sandbox);
+	ns_shared_close(&s->shared);
 	strv_free(s->lower);
 	free(s->accel);
 	free(s);
@@ -512,6 +516,7 @@ static void start_begin(struct op *op)
 	s->op = op;
 	s->c = op->c;
 	mounts_drop(s->c);
+	s->shared = (struct ns_shared)NS_SHARED_NONE;
 	op->step = 0;
 	start_steps(s);
 }

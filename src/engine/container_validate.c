@@ -155,64 +155,7 @@ int no_guest_kernel(const struct engine *e, struct err *err)
 		       e->cfg.vm_dir);
 }
 
-/* ---- namespaces ---- */
-
-/* Modes that stand for the default, and the word for others. */
-struct mode_rule {
-	const char *field, *flag;
-	const char *fine[4];
-	const char *process_reason, *hyperv_reason;
-};
-
-static const struct mode_rule mode_rules[] = {
-    {"PidMode",
-     "--pid",
-     {"private"},
-     "sharing a pid namespace is not supported by this version of insula: leave it out",
-     "a virtual machine has processes of its own: the pid namespace of the host or of another container "
-     "cannot be "
-     "shared; use --isolation=process"},
-    {"IpcMode",
-     "--ipc",
-     {"private", "shareable"},
-     "sharing an ipc namespace is not supported by this version of insula: leave it out",
-     "a virtual machine has memory of its own: the ipc namespace of the host or of another container cannot "
-     "be shared; "
-     "use --isolation=process"},
-    {"UTSMode",
-     "--uts",
-     {"private"},
-     "sharing a uts namespace is not supported by this version of insula: use --hostname",
-     "a virtual machine has a host name of its own; use --hostname"},
-    {"CgroupnsMode",
-     "--cgroupns",
-     {"private"},
-     "sharing the host's cgroup namespace is not supported by this version of insula: leave it out",
-     "a virtual machine has cgroups of its own; leave it out"},
-    {"UsernsMode",
-     "--userns",
-     {"host"},
-     "user namespaces are not supported by this version of insula: leave it out",
-     "user namespaces are not supported by this version of insula: leave it out"},
-};
-
-static int check_modes(const struct create_ctx *x, const struct json *hc, struct err *err)
-{
-	bool hyperv = x->isolation == ISOLATION_HYPERV;
-
-	for (size_t i = 0; i < ARRAY_SIZE(mode_rules); i++) {
-		const struct mode_rule *m = &mode_rules[i];
-		const char *v = json_get_str(hc, m->field);
-		bool fine = str_empty(v);
-
-		for (size_t k = 0; !fine && k < ARRAY_SIZE(m->fine); k++)
-			fine = m->fine[k] && streq(m->fine[k], v);
-		if (!fine)
-			return err_msg(err, ERR_INVALID, 0, "%s=%s: %s", m->flag, v,
-				       hyperv ? m->hyperv_reason : m->process_reason);
-	}
-	return 0;
-}
+/* ---- network ---- */
 
 static int check_network(const struct create_ctx *x, const struct json *hc, struct err *err)
 {
@@ -497,7 +440,7 @@ int host_config_check(const struct create_ctx *x, const struct json *hc, struct 
 {
 	int r = only_known(hc, host_supported, "HostConfig", err);
 
-	if (r == 0) r = check_modes(x, hc, err);
+	if (r == 0) r = ns_modes_check(x, hc, err);
 	if (r == 0) r = check_network(x, hc, err);
 	if (r == 0) r = check_cpu(x, hc, err);
 	if (r == 0) r = check_memory(hc, err);

@@ -11,18 +11,56 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+
+/* The path of "/proc/PID/root/PATH", which is in the root of another container; NULL if it is none. */
+static const char *foreign_path(const char *source, int *ret_pid)
+{
+	int n = 0;
+
+	return sscanf(source, "/proc/%d/root/%n", ret_pid, &n) == 1 && n ? source + n - 1 : NULL;
+}
+
+/* Such a source is resolved there, not by way of our root, and cloned from within its mount namespace, as the
+ * kernel clones only what the caller's own has. */
+static int clone_foreign(const char *source, bool recursive, struct err *e)
+{
+	int pid;
+	const char *path = foreign_path(source, &pid);
+	_cleanup_free_ char *at = xasprintf("/proc/%d/root", pid), *ns = xasprintf("/proc/%d/ns/mnt", pid);
+	_cleanup_close_ int root = -EBADF, from = -EBADF, theirs = -EBADF, own = -EBADF, mnt = -EBADF;
+
+	root = open(at, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	theirs = open(ns, O_RDONLY | O_CLOEXEC);
+	own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (root < 0 || theirs < 0 || own < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "source '%s'", source);
+	from = fs_open_in_root(root, path, O_PATH, 0);
+	if (from < 0)
+		return err_set(e, ERR_SYSTEM, from, "source '%s'", source);
+	if (setns(theirs, CLONE_NEWNS) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "join the mount namespace of '%s'", source);
+	mnt = mount_clone(from, recursive);
+	/* Without a way back there is no going on. */
+	if (setns(own, CLONE_NEWNS) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "leave the mount namespace of '%s'", source);
+	return mnt < 0 ? err_set(e, ERR_SYSTEM, mnt, "source '%s'", source) : TAKE_FD(mnt);
+}
 
 int source_open(const char *bundle, const struct oci_mount *m, const struct mount_opts *o, struct err *e)
 {
 	_cleanup_free_ char *source = NULL;
 	_cleanup_close_ int from = -EBADF;
-	int mnt;
+	int mnt, pid;
 
 	if (str_empty(m->source))
 		return err_msg(e, ERR_INVALID, 0, "a bind mount needs a source");
 	source = path_is_absolute(m->source) ? xstrdup(m->source) : path_join(bundle, m->source);
+	if (foreign_path(source, &pid))
+		return clone_foreign(source, o->recursive, e);
 	from = open(source, O_PATH | O_CLOEXEC);
 	if (from < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "source '%s'", source);

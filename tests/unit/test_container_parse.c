@@ -120,7 +120,7 @@ static void test_refused(void **state)
 	} rows[] = {
 	    {HC("\"PortBindings\":{\"80/tcp\":[{\"HostIp\":\"\",\"HostPort\":\"x\"}]}"),
 	     "invalid port specification: \"x\""},
-	    {HC("\"PidMode\":\"host\""), "--pid=host"},
+	    {HC("\"PidMode\":\"other\""), "invalid PID mode: other"},
 	    {HC("\"NoSuchField\":1"), "HostConfig.NoSuchField"},
 	    {HC("\"Memory\":1024"), "Minimum memory limit allowed is 6MB"},
 	    {HC("\"NanoCpus\":-1"), "CPUs"},
