@@ -96,8 +96,10 @@ void container_sup_lost(struct container *c, const char *dir)
 		return;
 	}
 	log_warn("container %s: %s", c->id, x.error);
+	container_ref(c);		/* with --rm its exit is its end */
 	container_exited(c, &x);
 	cgroup_reap(c->engine, c->id);
+	container_unref(c);
 }
 
 /* ---- what follows ---- */
