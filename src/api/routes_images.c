@@ -5,6 +5,7 @@
 #include "base/strv.h"
 #include "base/timefmt.h"
 #include "engine/container.h"
+#include "engine/events.h"
 #include "engine/filters.h"
 #include "engine/image.h"
 #include "oci/image_spec.h"
@@ -297,6 +298,7 @@ static void prune_images(struct request *r, struct engine *e)
 	}
 	image_pull_collect(e, 0);
 	json_set_int(out, "SpaceReclaimed", (int64_t)freed);
+	event_prune(e, "image", freed);
 	resp_json(r, 200, out);
 }
 

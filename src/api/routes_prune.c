@@ -7,6 +7,7 @@
 #include "base/strv.h"
 #include "base/timefmt.h"
 #include "engine/container.h"
+#include "engine/events.h"
 #include "engine/filters.h"
 #include "engine/volume.h"
 #include "engine/worker.h"
@@ -43,6 +44,7 @@ static void prune_end(struct prune *p)
 
 	json_set(j, p->kind->list, p->deleted);
 	json_set_int(j, "SpaceReclaimed", (int64_t)p->freed);
+	event_prune(p->engine, "container", p->freed);
 	resp_json(p->req, 200, j);
 	strv_free(p->ids);
 	free(p->sizes);

@@ -51,6 +51,8 @@ bool cli_parse(struct cli *c, const struct opt *opts, int argc, char **argv, uns
 void cli_help_top(FILE *f);
 void cli_help_group(const char *group);
 bool cli_is_group(const char *name);
+/* "Did you mean this?" with the names that path ("psx", "container lsx") may have been meant for, if any. */
+void cli_suggest(const char *path, FILE *f);
 /* Names for completion, one a line: of a group, or (NULL) of the top level and the groups. */
 void cli_list_names(const char *group);
 const struct verb *verb_find(const char *path);
@@ -66,7 +68,8 @@ int cli_fail(const struct err *e);
 int cli_resolve_host(struct cli *c, const char *host, const char *context, struct err *e);
 /* Where ~/.docker is. Heap, NULL without a home. */
 char *cli_config_dir(void);
-/* Connects, starting the daemon where that is ours to do. */
+/* Connects, starting the daemon where that is ours to do: the descriptor, or < 0 and e. */
+int cli_dial(struct cli *c, struct err *e);
 int cli_connect(struct cli *c, struct httpc **ret, struct err *e);
 
 /* A complete call: answer below 400 parsed into *ret_json (may be NULL; NULL result for an empty body).

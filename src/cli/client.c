@@ -119,7 +119,7 @@ int cli_resolve_host(struct cli *c, const char *host, const char *context, struc
 	return 0;
 }
 
-int cli_connect(struct cli *c, struct httpc **ret, struct err *e)
+int cli_dial(struct cli *c, struct err *e)
 {
 	int fd = sock_connect_unix(c->socket);
 
@@ -139,6 +139,15 @@ int cli_connect(struct cli *c, struct httpc **ret, struct err *e)
 			       "Cannot connect to the insula daemon at %s. Is the insula daemon "
 			       "running?",
 			       c->host);
+	return fd;
+}
+
+int cli_connect(struct cli *c, struct httpc **ret, struct err *e)
+{
+	int fd = cli_dial(c, e);
+
+	if (fd < 0)
+		return fd;
 	*ret = httpc_new(fd, "insula/" INSULA_VERSION " (linux)");
 	return 0;
 }

@@ -47,6 +47,7 @@ int cmd_save(struct cli *c, int argc, char **argv);
 int cmd_start(struct cli *c, int argc, char **argv);
 int cmd_stats(struct cli *c, int argc, char **argv);
 int cmd_stop(struct cli *c, int argc, char **argv);
+int cmd_system_dial_stdio(struct cli *c, int argc, char **argv);
 int cmd_system_df(struct cli *c, int argc, char **argv);
 int cmd_tag(struct cli *c, int argc, char **argv);
 int cmd_top(struct cli *c, int argc, char **argv);

@@ -95,6 +95,8 @@ const struct verb verbs[] = {
      "Return low-level information on insula objects"},
     {"system df", cmd_system_df, "[OPTIONS]", "Show insula disk usage"},
     {"system events|events", cmd_events, "[OPTIONS]", "Get real time events from the server"},
+    {"system dial-stdio", cmd_system_dial_stdio, "",
+     "Proxy the standard streams to the daemon: what ssh:// contexts run"},
     {"vm prepare", cmd_vm_prepare, "[OPTIONS]",
      "Fetch the guest kernel and make what hyperv containers boot"},
     {"vm status", cmd_vm_status, "", "Show whether and how hyperv isolation works here"},
@@ -120,16 +122,23 @@ static const char *const later[] = {"build",
 				    "trust",
 				    "image build",
 				    "system prune",
-				    "system dial-stdio",
 				    "volume update",
 				    NULL};
 
 static int unknown(const char *path)
 {
-	if (strv_has((char *const *)later, path))
+	const char *space = strchr(path, ' ');
+
+	if (strv_has((char *const *)later, path)) {
 		fprintf(stderr, "insula: '%s' is not yet supported\n", path);
-	else
-		fprintf(stderr, "insula: '%s' is not an insula command.\nSee 'insula --help'\n", path);
+		return 1;
+	}
+	fprintf(stderr, "insula: unknown command: insula %s\n\n", path);
+	cli_suggest(path, stderr);
+	if (space)
+		fprintf(stderr, "Usage:  insula %.*s\n\n", (int)(space - path), path);
+	fprintf(stderr, "Run 'insula %.*s%s--help' for more information\n",
+		space ? (int)(space - path) : 0, path, space ? " " : "");
 	return 1;
 }
 

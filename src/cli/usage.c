@@ -119,6 +119,56 @@ void cli_list_names(const char *group)
 		puts(groups[i].name);
 }
 
+/* Levenshtein's distance; names are short. */
+static size_t distance(const char *a, const char *b)
+{
+	size_t row[64], n = strlen(b);
+
+	if (n >= ARRAY_SIZE(row))
+		return SIZE_MAX;
+	for (size_t k = 0; k <= n; k++)
+		row[k] = k;
+	for (size_t i = 0; a[i]; i++) {
+		size_t corner = row[0];
+
+		row[0] = i + 1;
+		for (size_t k = 0; k < n; k++) {
+			size_t change = corner + (a[i] != b[k]);
+
+			corner = row[k + 1];
+			row[k + 1] = 1 + (row[k] < row[k + 1] ? row[k] : row[k + 1]);
+			row[k + 1] = MIN(row[k + 1], change);
+		}
+	}
+	return row[n];
+}
+
+static bool resembles(const char *typed, const char *name)
+{
+	return distance(typed, name) <= MIN((size_t)2, strlen(typed) / 2) || str_starts(name, typed);
+}
+
+void cli_suggest(const char *path, FILE *f)
+{
+	const char *space = strchr(path, ' '), *typed = space ? space + 1 : path;
+	_cleanup_free_ char *group = space ? xstrndup(path, (size_t)(space - path)) : NULL;
+	struct entry e[64];
+	size_t n = collect(group, -1, e, ARRAY_SIZE(e) - ARRAY_SIZE(groups));
+	bool any = false;
+
+	for (size_t i = 0; !group && i < ARRAY_SIZE(groups); i++)
+		snprintf(e[n++].name, sizeof e->name, "%s", groups[i].name);
+	for (size_t i = 0; i < n; i++) {
+		if (!resembles(typed, e[i].name))
+			continue;
+		fprintf(f, "%s\tinsula %s%s%s\n", any ? "" : "Did you mean this?\n", group ? group : "",
+			group ? " " : "", e[i].name);
+		any = true;
+	}
+	if (any)
+		fputc('\n', f);
+}
+
 void cli_help_group(const char *group)
 {
 	struct entry e[64];

@@ -99,7 +99,13 @@ void container_attach(struct container *c, const struct attach_args *a)
 
 /* ---- requests that pass through ---- */
 
-struct call { struct container *c; engine_done_fn done; void *userdata; char *args; };
+struct call {
+	struct container *c;
+	engine_done_fn done;
+	void *userdata;
+	char *args;		/* of top */
+	struct json *more;	/* of the event that success is */
+};
 
 static struct call *call_new(struct container *c, engine_done_fn done, void *ud)
 {
@@ -113,6 +119,7 @@ static void call_free(struct call *k)
 {
 	container_unref(k->c);
 	free(k->args);
+	json_free(k->more);
 	free(k);
 }
 
@@ -120,8 +127,20 @@ static void resized(void *ud, int r, const struct err *e, const void *p, size_t 
 {
 	struct call *k = ud;
 
+	if (r >= 0 && k->more)
+		container_event(k->c, "resize", TAKE_PTR(k->more));
 	k->done(k->userdata, r, e, NULL);
 	call_free(k);
+}
+
+static struct json *size_json(unsigned rows, unsigned cols)
+{
+	_cleanup_free_ char *height = xasprintf("%u", rows), *width = xasprintf("%u", cols);
+	struct json *j = json_object();
+
+	json_set_str(j, "height", height);
+	json_set_str(j, "width", width);
+	return j;
 }
 
 void container_resize(struct container *c, const char *exec, unsigned rows, unsigned cols,
@@ -130,12 +149,15 @@ void container_resize(struct container *c, const char *exec, unsigned rows, unsi
 	struct msg_resize m = {
 	    .sandbox = c->id, .ctr = c->id, .exec = (char *)(exec ? exec : ""), .rows = rows, .cols = cols};
 	_cleanup_err_ struct err err = ERR_INIT;
+	struct call *k;
 
 	if (c->status != CTR_RUNNING || !ctr_conn(c)) {
 		done(ud, not_running(c, &err), &err, NULL);
 		return;
 	}
-	CONN_REQUEST(ctr_conn(c), RESIZE, resize, &m, -1, resized, call_new(c, done, ud));
+	k = call_new(c, done, ud);
+	k->more = exec ? NULL : size_json(rows, cols);
+	CONN_REQUEST(ctr_conn(c), RESIZE, resize, &m, -1, resized, k);
 }
 
 /* The total that %MEM refers to: what the container's kernel has. */

@@ -1,4 +1,4 @@
-/* /etc/hosts, /etc/hostname and /etc/resolv.conf of a container. */
+/* /etc/hosts, /etc/hostname, /etc/resolv.conf and /.dockerenv of a container. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -120,6 +120,8 @@ char **spec_files(const struct container *c, const struct msg_sandbox *sb)
 			    *resolv = resolv_text(c);
 	char **v = NULL;
 
+	strv_add(&v, "dockerenv");
+	strv_add(&v, "");
 	strv_add(&v, "hosts");
 	strv_add(&v, hosts);
 	strv_add(&v, "hostname");

@@ -79,6 +79,8 @@ void op_finish(struct op *op, int r, const struct err *e)
 
 	if (c->current == op)
 		c->current = NULL;
+	if (op->then_start && r == 0)
+		container_event(c, "restart", NULL);
 	if (op->done)
 		op->done(op->userdata, r, e, NULL);
 	op_free(op);

@@ -253,6 +253,7 @@ static int add_mounts(const struct container *c, struct json *spec, struct err *
 {
 	static const char *const files[][2] = {
 		{"resolv.conf", "/etc/resolv.conf"}, {"hostname", "/etc/hostname"}, {"hosts", "/etc/hosts"},
+		{"dockerenv", "/.dockerenv"},	/* by which programs know that they are in a container */
 	};
 	char *options[] = {(char *)"rbind", (char *)"rprivate", NULL};
 	struct json *list = json_set(spec, "mounts", base_mounts(c));

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/hash.h"
+#include <inttypes.h>
 #include <string.h>
 
 #define EVENTS_KEPT 256		/* as moby keeps */
@@ -99,6 +100,15 @@ void event_emit(struct engine *e, const char *type, const char *action, const ch
 			l->fn(l->userdata, j, now);
 	if (--ev->emitting == 0)
 		bury_listeners(ev);
+}
+
+void event_prune(struct engine *e, const char *type, uint64_t freed)
+{
+	_cleanup_free_ char *bytes = xasprintf("%" PRIu64, freed);
+	struct json *a = json_object();
+
+	json_set_str(a, "reclaimed", bytes);
+	event_emit(e, type, "prune", "", a);
 }
 
 static void replay(struct events *ev, struct event_listener *l, uint64_t since_ns)

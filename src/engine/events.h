@@ -9,6 +9,9 @@ void events_close(struct engine *e);
 void event_emit(struct engine *e, const char *type, const char *action, const char *actor_id,
 		struct json *attributes);
 
+/* Objects of a type were pruned. */
+void event_prune(struct engine *e, const char *type, uint64_t freed);
+
 typedef void (*event_fn)(void *userdata, const struct json *event, uint64_t time_ns);
 struct event_listener;
 /* Replays stored events since since_ns (0 = none), then calls fn for each new one. */

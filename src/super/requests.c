@@ -187,7 +187,7 @@ static void on_started(void *ud, int r, const struct err *e, const void *p, size
 		task_event(t, EVENT_STARTED);
 	} else if (t) {
 		int code = e && e->kind == ERR_CMD_NOT_FOUND ? 127 :
-			   e && e->kind == ERR_CMD_NOT_EXECUTABLE ? 126 : 128;
+			   e && e->kind == ERR_CMD_NOT_EXECUTABLE ? 126 : *t->exec ? 126 : 128;
 
 		task_ended(t, EVENT_FAILED, code, now_real_ns(), e && e->kind ? err_text(e) : strerror(-r));
 	}

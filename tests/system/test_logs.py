@@ -173,11 +173,11 @@ def test_journald(c):
         assert (r.out, r.err) == ("out\n", "err\n")
 
 
-def test_journald_is_absent(c):
-    if JOURNAL.exists():
-        pytest.skip("this machine has a journal")
-    r = c("create", "--log-driver", "journald", "busybox", "true")
-    assert r.code == 1 and "journald is not enabled on this host" in r.err
+def test_journald_may_be_absent(c):
+    with open("/run/insula-test-journal.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        r = c("create", "--log-driver", "journald", "busybox", "true")
+        assert JOURNAL.exists() or (r.code == 1 and "journald is not enabled on this host" in r.err)
 
 
 def attach(engine, cid, query):
