@@ -18,6 +18,7 @@ _insula() {
 	case $prev in
 	--isolation) COMPREPLY=($(compgen -W "process hyperv default" -- "$cur")); return ;;
 	--network | --net) COMPREPLY=($(compgen -W "$(_insula_names network)" -- "$cur")); return ;;
+	--log-driver) COMPREPLY=($(compgen -W "json-file local journald none" -- "$cur")); return ;;
 	--pull) COMPREPLY=($(compgen -W "always missing never" -- "$cur")); return ;;
 	--env-file | --label-file | --cidfile | -i | --input | -v | --volume) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac

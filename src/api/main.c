@@ -1,6 +1,7 @@
 /* insulad: the engine behind Docker's Engine API. */
 #include "api/daemon.h"
 #include "api/server.h"
+#include "api/tls.h"
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"
@@ -30,10 +31,12 @@ struct insulad {
 	struct daemon_config cfg;
 	char *config_file;
 	char **given;			/* options set on the command line */
+	bool tls_verify_seen;
 	bool debug_seen, require_hardware_seen, cold_boot_seen, config_seen, detach, version, help;
 	struct loop *loop;
 	struct engine *engine;
 	struct server *server;
+	struct tls_gate *tls;
 	struct loop_source *stop_timer, *idle_timer, *signals[3];
 	unsigned stop_steps, idle_looks;
 	bool activated;
@@ -58,8 +61,14 @@ static int set_option(const struct opt *o, const char *value, char **ret_error)
 static int parse_options(struct insulad *d, int argc, char **argv)
 {
 	const struct opt opts[] = {
-	    {'H', "host", OPT_CALL, d, "list", "Daemon socket to listen on: unix://PATH or fd://",
+	    {'H', "host", OPT_CALL, d, "list",
+	     "Where to listen: unix://PATH, tcp://ADDRESS:PORT with --tlsverify, or fd://", set_option},
+	    {0, "tlsverify", OPT_BOOL, &d->cfg.tls_verify, NULL,
+	     "Use TLS on tcp:// hosts and demand certificates of clients", .seen = &d->tls_verify_seen},
+	    {0, "tlscacert", OPT_CALL, d, "string", "Certificates of clients are signed by this authority",
 	     set_option},
+	    {0, "tlscert", OPT_CALL, d, "string", "Certificate of the daemon", set_option},
+	    {0, "tlskey", OPT_CALL, d, "string", "Its key", set_option},
 	    {0, "data-root", OPT_CALL, d, "string",
 	     "Root directory of persistent state (default \"/var/lib/insula\")", set_option},
 	    {0, "exec-root", OPT_CALL, d, "string",
@@ -125,6 +134,8 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 		strv_add(&d->given, "debug");
 	if (d->require_hardware_seen)
 		strv_add(&d->given, "require-hardware");
+	if (d->tls_verify_seen)
+		strv_add(&d->given, "tlsverify");
 	if (d->cold_boot_seen)
 		strv_add(&d->given, "vm-cold-boot");
 	return 0;
@@ -253,6 +264,9 @@ static int start(struct insulad *d, struct err *e)
 	r = add_sources(d);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "event sources");
+	r = tls_gate_start(&d->cfg, d->engine, &d->tls, e);
+	if (r < 0)
+		return r;
 	return write_pidfile(d->cfg.pidfile, e);
 }
 
@@ -262,6 +276,7 @@ static void finish(struct insulad *d)
 		(void)unlink(d->cfg.engine.socket);
 	if (d->server)
 		(void)unlink(d->cfg.pidfile);
+	tls_gate_free(d->tls);
 	server_free(d->server);
 	engine_close(d->engine);
 	loop_free(d->loop);

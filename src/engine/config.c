@@ -53,6 +53,10 @@ void daemon_config_done(struct daemon_config *c)
 	free(c->pidfile);
 	free(c->isolation);
 	strv_free(c->hosts);
+	strv_free(c->tcp);
+	free(c->tls_ca);
+	free(c->tls_cert);
+	free(c->tls_key);
 	*c = (struct daemon_config){0};
 }
 
@@ -238,6 +242,10 @@ static const struct key keys[] = {
 	{"pidfile", "pidfile", KEY_STR, OFF(pidfile)},
 	{"group", "group", KEY_STR, OFF(group)},
 	{"debug", "debug", KEY_BOOL, OFF(debug)},
+	{"tlsverify", "tlsverify", KEY_BOOL, OFF(tls_verify)},
+	{"tlscacert", "tlscacert", KEY_STR, OFF(tls_ca)},
+	{"tlscert", "tlscert", KEY_STR, OFF(tls_cert)},
+	{"tlskey", "tlskey", KEY_STR, OFF(tls_key)},
 	{"require-hardware", "require-hardware", KEY_BOOL, OFF(engine.require_hardware)},
 	{"vm-cpus", "vm-cpus", KEY_CPUS, OFF(engine.vm_vcpus)},
 	{"vm-memory", "vm-memory", KEY_CALL, 0, set_vm_memory},
@@ -413,16 +421,28 @@ static int socket_of(struct daemon_config *c, struct err *e)
 
 		if (str_starts(h, "fd://"))
 			continue;
+		if (str_starts(h, "tcp://")) {
+			strv_add(&c->tcp, h + strlen("tcp://"));
+			continue;
+		}
 		if (!str_starts(h, "unix://"))
 			return err_set(
 			    e, ERR_INVALID, 0,
-			    "invalid host '%s': this version of insulad serves unix:// sockets only", h);
+			    "invalid host '%s': insulad serves unix://PATH, "
+			    "tcp://ADDRESS:PORT and fd://", h);
 		if (path)
-			return err_set(e, ERR_INVALID, 0, "invalid host '%s': insulad serves one socket", h);
+			return err_set(e, ERR_INVALID, 0,
+				       "invalid host '%s': insulad serves one unix socket", h);
 		path = h + strlen("unix://");
 		if (*path && *path != '/')
 			return err_set(e, ERR_INVALID, 0, "invalid host '%s': expected an absolute path", h);
 	}
+	if (c->tcp && (!c->tls_verify || str_empty(c->tls_ca) || str_empty(c->tls_cert) ||
+		       str_empty(c->tls_key)))
+		return err_set(e, ERR_INVALID, 0,
+			       "tcp://%s needs --tlsverify, --tlscacert, --tlscert and --tlskey: whoever "
+			       "can talk to insulad is root on this host",
+			       c->tcp[0]);
 	c->engine.socket = str_empty(path) ? path_join(c->engine.exec_root, "insula.sock") : xstrdup(path);
 	return 0;
 }

@@ -11,6 +11,9 @@ struct daemon_config {
 	char *pidfile;		/* NULL = exec_root/insulad.pid */
 	char *isolation;	/* "auto", "process", "hyperv" */
 	char **hosts;		/* unix://PATH or fd://; NULL = unix://EXEC_ROOT/insula.sock */
+	char **tcp;		/* ADDRESS:PORT of the tcp:// hosts */
+	bool tls_verify;	/* needed for those */
+	char *tls_ca, *tls_cert, *tls_key;
 	bool debug;
 };
 

@@ -12,6 +12,7 @@ static const struct { const char *program, *place; } build_places[] = {
 	{"insula-puller", "puller/insula-puller"}, {"insula-agent", "agent/insula-agent"},
 	{"insula-runtime", "runtime/insula-runtime"}, {"insula-init", "init/insula-init"},
 	{"insula-resolver", "resolver/insula-resolver"}, {"insula-registry", "registry/insula-registry"},
+	{"insula-tls", "tls/insula-tls"},
 };
 
 static char *dir_of(const char *path)

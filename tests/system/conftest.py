@@ -20,7 +20,8 @@ VM_DIR = pathlib.Path(os.environ.get("INSULA_VM_DIR", BUILD / "guest"))
 IMAGES = pathlib.Path(os.environ.get("INSULA_IMAGES", ROOT / "build" / "images"))
 # Whoever runs the tests in the background may ignore it, and what we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-OURS = ("insula-shim", "vmwp", "qemu-system-x86", "virtiofsd", "insula-puller", "insula-registry", "insula-agent")
+OURS = ("insula-shim", "vmwp", "qemu-system-x86", "virtiofsd", "insula-puller", "insula-registry", "insula-agent",
+        "insula-tls")
 
 
 def wrapped(path):
@@ -93,7 +94,7 @@ class Engine:
         end = time.time() + 60
         while time.time() < end:
             if self.proc.poll() is not None:
-                raise RuntimeError("insulad ended: " + (self.base / "insulad.log").read_text()[-2000:])
+                raise RuntimeError(f"insulad ended ({self.proc.returncode}): " + (self.base / "insulad.log").read_text()[-2000:])
             if self.sock.exists() and self.cli("insula", "version").code == 0:
                 return
             time.sleep(0.02)

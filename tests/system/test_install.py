@@ -12,11 +12,14 @@ from conftest import BUILD, IMAGES, ROOT, VM_DIR
 
 PROGRAMS = {"usr/bin/insula", "usr/bin/insula-runtime", "usr/sbin/insulad",
             *(f"usr/lib/insula/{n}" for n in ("insula-shim", "vmwp", "insula-agent", "insula-init", "insula-puller",
-                                              "insula-resolver", "insula-registry", "insula-guest-image"))}
+                                              "insula-resolver", "insula-registry", "insula-tls",
+                                              "insula-guest-image"))}
 DATA = {"usr/share/man/man1/insula.1",
         *(f"usr/share/man/man8/{n}.8" for n in ("insulad", "insula-shim", "vmwp", "insula-agent", "insula-runtime",
-                                                "insula-puller", "insula-resolver", "insula-registry", "insula-init")),
-        "usr/share/bash-completion/completions/insula", "usr/share/insula/apparmor/insula-default",
+                                                "insula-puller", "insula-resolver", "insula-registry", "insula-init",
+                                                "insula-tls")),
+        "usr/share/bash-completion/completions/insula", "usr/share/zsh/vendor-completions/_insula",
+        "usr/share/fish/vendor_completions.d/insula.fish", "usr/share/insula/apparmor/insula-default",
         "usr/lib/systemd/system/insula.service", "usr/lib/systemd/system/insula.socket"}
 
 
@@ -70,6 +73,14 @@ def test_man_pages_and_completion_are_well_formed(base):
     completion = base / "dest/usr/share/bash-completion/completions/insula"
     r = subprocess.run(["bash", "-c", f". {completion}; complete -p insula"], capture_output=True, text=True)
     assert r.returncode == 0 and "insula" in r.stdout, r.stderr
+    for shell, path in (("zsh", "zsh/vendor-completions/_insula"), ("fish", "fish/vendor_completions.d/insula.fish")):
+        r = subprocess.run([shell, "-n", str(base / "dest/usr/share" / path)], capture_output=True, text=True)
+        assert r.returncode == 0 and not r.stderr, (shell, r.stderr)
+    # fish can be asked without a terminal
+    env = dict(os.environ, PATH=f"{base}/dest/usr/bin:{os.environ['PATH']}", HOME=str(base))
+    script = f"source {base}/dest/usr/share/fish/vendor_completions.d/insula.fish; complete -C 'insula container st'"
+    r = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, env=env)
+    assert {"start", "stats", "stop"} <= set(r.stdout.split()), (r.stdout, r.stderr)
 
 
 # The installation is laid over /usr in a mount namespace of its own; nothing of the build tree is named.
