@@ -48,8 +48,10 @@ static uint32_t go_mode(mode_t m)
 static void stat_header(struct request *r, const struct msg_file_stat *st)
 {
 	_cleanup_json_ struct json *j = json_object();
-	_cleanup_free_ char *time = time_rfc3339(st->mtime_s * 1000000000 + st->mtime_ns), *text = NULL;
-	_cleanup_free_ char *value = NULL;
+	uint64_t ns = st->mtime_s * 1000000000 + st->mtime_ns;
+	/* for time_rfc3339 0 is no time at all; archives are full of it */
+	_cleanup_free_ char *time = ns ? time_rfc3339(ns) : xstrdup("1970-01-01T00:00:00Z");
+	_cleanup_free_ char *text = NULL, *value = NULL;
 
 	json_set_str(j, "name", st->name);
 	json_set_int(j, "size", (int64_t)st->size);
