@@ -80,7 +80,10 @@ def test_strangers_are_not_let_in(served, certs):
         raise OSError("ended")
     with socket.create_connection(("127.0.0.1", served.port), 20) as s:
         s.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"200" not in s.recv(1000)
+        try:
+            assert b"200" not in s.recv(1000)
+        except ConnectionResetError:
+            pass
 
 
 def test_a_silent_client_hinders_nobody(served, certs):
