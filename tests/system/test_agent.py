@@ -46,9 +46,9 @@ NAMES = {number: name for name, (number, _) in TABLE.items()}
 INTS = {"U8": "<B", "U32": "<I", "U64": "<Q"}
 
 
-def encode(name, **values):
+def encode(message, **values):
     out = b""
-    for kind, field in TABLE[name][1]:
+    for kind, field in TABLE[message][1]:
         v = values.pop(field, None)
         if kind in INTS:
             out += struct.pack(INTS[kind], v or 0)
