@@ -268,11 +268,14 @@ def main():
     ap.add_argument("--full", action="store_true", help="and the parts of EXTRA")
     ap.add_argument("--part", action="append", choices=[*CHECK, *EXTRA], help="only this (several times: these), without a limit")
     ap.add_argument("--minutes", type=float, help="what of EXTRA does not fit in is left out")
+    ap.add_argument("--without", action="append", default=[], choices=[*EXTRA], help="a part of EXTRA to leave out")
     ap.add_argument("--since", type=float, default=time.time(), help="the moment from which they count (date +%%s)")
     a, rest = ap.parse_known_args()
     build = pathlib.Path(a.build).resolve()
     for name in a.part or [*CHECK, *(EXTRA if a.full else ())] if not rest else ():
-        if name in CHECK:
+        if name in a.without:
+            leave_out(name, "not asked for")
+        elif name in CHECK:
             CHECK[name](build)
         elif a.part and a.minutes is None:
             EXTRA[name][0](build)
