@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/fd.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/opt.h"
 #include "base/strv.h"
@@ -101,6 +102,15 @@ static int drop_privileges(const char *socket_path)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
+/* The socket is reached by its name alone: nobody may not be let through the directories above. */
+static int stand_beside(struct gate *g, const char *socket_path)
+{
+	_cleanup_free_ char *dir = xstrndup(socket_path, (size_t)(path_basename(socket_path) - socket_path));
+
+	g->socket = path_basename(socket_path);
+	return *dir && chdir(dir) < 0 ? -errno : 0;
+}
+
 struct settings { char *socket, *ca, *cert, *key, **listen; };
 
 static int prepare(struct gate *g, const struct settings *o, struct err *e)
@@ -118,7 +128,9 @@ static int prepare(struct gate *g, const struct settings *o, struct err *e)
 		r = listen_on(g, *l, e);
 	if (r < 0)
 		return r;
-	r = drop_privileges(o->socket);
+	r = stand_beside(g, o->socket);
+	if (r >= 0)
+		r = drop_privileges(g->socket);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "drop privileges");
 	/* the parent that was to end this one may be gone already */
@@ -154,7 +166,6 @@ int main(int argc, char **argv)
 	umask(077);
 	(void)setrlimit(RLIMIT_NOFILE, &files);
 	list_init(&g.relays);
-	g.socket = o.socket;
 	r = prepare(&g, &o, &e);
 	text = r < 0 ? (e.kind ? err_text(&e) : "the daemon has gone") : "+";
 	(void)fd_write_full(READY_FD, text, strlen(text));
