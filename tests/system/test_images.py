@@ -255,7 +255,8 @@ def test_layers_look_the_same_in_both_modes(c, engine, busybox_bytes):
     out = c("run", "--rm", "--network", "none", "-e", f"B={BUSYBOX}", "deep:1", BUSYBOX, "sh", "-c", LIST).ok()
     assert "/d/old" not in out and "/d/gone" not in out and "/opq/lower" not in out and "/l2 " not in out
     assert "/opq/new 644" in out and "/set-id 4711 7 8 1234567890 regular file" in out and "/far 644 0 0 3000000000" in out
-    listings[c.isolation] = out
+    # Made at the start, not of the image.
+    listings[c.isolation] = [line for line in out.splitlines() if not line.startswith("/.dockerenv ")]
     if len(listings) == 2:
         assert listings["process"] == listings["hyperv"]
         disks = os.listdir(engine.data / "disks")

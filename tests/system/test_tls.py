@@ -62,7 +62,7 @@ def docker(e, certs, *args, name="client", stdin=None):
 def test_served_as_on_the_socket(served, certs, isolation):
     iso = f"--isolation={isolation}"
     p = docker(served, certs, "run", "--rm", iso, "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
-    assert (p.returncode, p.stdout) == (3, "out\n") and "err\n" in p.stderr
+    assert (p.returncode, p.stdout) == (3, "out\n") and "err\n" in p.stderr, p
     p = docker(served, certs, "run", "-i", "--rm", iso, "busybox", "sh", "-c", "md5sum; seq 20000", stdin="x" * 300000)
     lines = p.stdout.splitlines()
     assert lines[0].startswith(subprocess.run(["md5sum"], input=b"x" * 300000, capture_output=True).stdout.decode()[:32])
