@@ -238,7 +238,7 @@ def test_own_binary_on_a_tmpfs_or_a_read_only_mount(rt):
     rt.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"readlink /proc/$PPID/exe >>{rt.bundle}/exe"]}]}
     rt.write(["echo", "ran"])
     script = """mount -t tmpfs tmpfs /mnt; cp "$1" /mnt/rt; shift; /mnt/rt "$@"; mount -o remount,ro /mnt; /mnt/rt "$@" """
-    p = subprocess.run(["unshare", "-m", "sh", "-ec", script, "sh", program("insula-runtime"), "--root", str(rt.root), "run", "oci-tmpfs"],
+    p = subprocess.run(["unshare", "-m", "sh", "-ec", script, "sh", str(BUILD / "src/runtime/insula-runtime"), "--root", str(rt.root), "run", "oci-tmpfs"],
                        cwd=rt.bundle, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
     assert (p.returncode, p.stdout) == (0, "ran\nran\n"), p
     # A detached clone of a file has no path.
