@@ -78,6 +78,9 @@ static int bridge_make(struct network *w, bool *ret_made, struct err *err)
 {
 	_cleanup_nl_ struct nl *nl = NULL;
 	struct nl_addr gw = { .family = AF_INET, .v4 = { htonl(w->gateway) }, .prefix = w->subnet.prefix };
+	/* One of its own: else it changes with the ports, and who knows the old one is cut off. */
+	uint8_t mac[6] = { 2, 0x42, (uint8_t)(w->gateway >> 24), (uint8_t)(w->gateway >> 16),
+			   (uint8_t)(w->gateway >> 8), (uint8_t)w->gateway };
 	int index, r;
 
 	r = nl_open(&nl);
@@ -88,6 +91,8 @@ static int bridge_make(struct network *w, bool *ret_made, struct err *err)
 		r = nl_bridge_add(nl, w->bridge);
 		if (r == 0 || r == -EEXIST)
 			r = nl_link_index(nl, w->bridge, &index);
+		if (r == 0)
+			r = nl_link_set_mac(nl, index, mac);
 		if (r == 0)
 			r = nl_addr_add(nl, index, &gw);
 		if (r == 0)

@@ -131,10 +131,20 @@ def test_traffic_and_names(engine, isolation, server_mode, nets, leaks):
         server.cleanup()
 
 
+def bridge_address(engine, network):
+    """The bridge's own: it must not follow its ports, or neighbours lose the gateway."""
+    name = "in-" + engine.cli("insula", "network", "inspect", "-f", "{{.Id}}", network).ok()[:12]
+    try:
+        return open(f"/sys/class/net/{name}/address").read().strip()
+    except OSError:
+        return None
+
+
 def test_networks_are_apart(engine, isolation, nets, leaks):
     a, b, inner, c = nets(), nets(), nets("--internal"), Cli(engine, "insula", isolation)
     try:
         one = c.rund("--network", a, "--name", f"one-{isolation}", "busybox", "sleep", "1000")
+        address = bridge_address(engine, a)
         two = c.rund("--network", b, "--network", inner, "--name", f"two-{isolation}", "busybox", "sleep", "1000")
         ip = json.loads(c("inspect", one).ok())[0]["NetworkSettings"]["Networks"][a]["IPAddress"]
         assert c("exec", two, "ping", "-c1", "-W1", ip).code != 0
@@ -155,6 +165,7 @@ def test_networks_are_apart(engine, isolation, nets, leaks):
         c("network", "disconnect", a, one).ok()
         c("exec", one, "ping", "-c1", "-W5", f"two-{isolation}").ok()
         c("exec", two, "ping", "-c1", "-W5", f"one-{isolation}").ok()
+        assert bridge_address(engine, b).startswith("02:42:") and bridge_address(engine, a) in (address, None)
         # an internal network has no way out
         three = c.rund("--network", inner, "busybox", "sleep", "1000")
         assert "default" not in c("exec", three, "ip", "route").ok()
