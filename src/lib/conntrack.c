@@ -3,7 +3,7 @@
 #include "lib/conntrack.h"
 #include "base/fd.h"
 #include "base/sbuf.h"
-#include "lib/nl_msg.h"
+#include "lib/nl_sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,14 +11,13 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <sys/socket.h>
 
-#define TYPE(a) ((a)->rta_type & NLA_TYPE_MASK)
 #define MAX_TUPLE 512
 
 static const struct rtattr *find(const struct rtattr *a, size_t n, uint16_t type)
 {
-	for (; RTA_OK(a, n); a = RTA_NEXT(a, n))
-		if (TYPE(a) == type)
-			return a;
+	nl_for_each_attr(one, a, n)
+		if (NL_TYPE(one) == type)
+			return one;
 	return NULL;
 }
 
@@ -51,54 +50,45 @@ static void request(struct req *r, uint16_t type, uint16_t flags)
 	g->version = NFNETLINK_V0;
 }
 
-/* Appends the original tuple of an entry that is meant. */
-static void collect(const struct nlmsghdr *h, uint8_t proto, const uint16_t *ports, size_t n,
-		    struct sbuf *out)
-{
-	size_t head = NLMSG_ALIGN(NLMSG_LENGTH(sizeof(struct nfgenmsg)));
-	const struct rtattr *tuple;
+struct wanted { uint8_t proto; const uint16_t *ports; size_t n; struct sbuf *out; };
 
-	if (h->nlmsg_len < head)
-		return;
-	tuple = find((const struct rtattr *)((const char *)h + head), h->nlmsg_len - head, CTA_TUPLE_ORIG);
-	if (tuple && tuple->rta_len <= MAX_TUPLE && to_port(tuple, proto, ports, n))
-		sbuf_add(out, tuple, RTA_ALIGN(tuple->rta_len));
+/* Appends the original tuple of an entry that is meant. */
+static int collect(void *userdata, const struct nlmsghdr *h)
+{
+	struct wanted *w = userdata;
+	const struct rtattr *attrs, *tuple;
+	size_t n;
+
+	if (h->nlmsg_type == NLMSG_DONE)
+		return 1;
+	if (h->nlmsg_type == NLMSG_ERROR)
+		return nl_verdict(h);
+	attrs = nl_attrs(h, sizeof(struct nfgenmsg), &n);
+	tuple = attrs ? find(attrs, n, CTA_TUPLE_ORIG) : NULL;
+	if (tuple && tuple->rta_len <= MAX_TUPLE && to_port(tuple, w->proto, w->ports, w->n))
+		sbuf_add(w->out, tuple, RTA_ALIGN(tuple->rta_len));
+	return 0;
 }
 
-static int list(int fd, uint8_t proto, const uint16_t *ports, size_t n, struct sbuf *out)
+static int list(int fd, struct wanted *w)
 {
-	char buf[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
 	struct req r;
 
 	request(&r, IPCTNL_MSG_CT_GET, NLM_F_DUMP);
 	if (RETRY(send(fd, &r, r.h.nlmsg_len, 0)) < 0)
 		return -errno;
-	for (;;) {
-		ssize_t got = RETRY(recv(fd, buf, sizeof buf, 0));
-		size_t left = got < 0 ? 0 : (size_t)got;
-
-		if (got < 0)
-			return -errno;
-		for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left);
-		     h = NLMSG_NEXT(h, left)) {
-			if (h->nlmsg_type == NLMSG_DONE)
-				return 0;
-			if (h->nlmsg_type == NLMSG_ERROR)
-				return ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
-			collect(h, proto, ports, n, out);
-		}
-	}
+	return nl_sock_answers(fd, collect, w);
 }
 
 int conntrack_forget(uint8_t proto, const uint16_t *ports, size_t n)
 {
-	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	_cleanup_close_ int fd = nl_sock_open(NETLINK_NETFILTER, 0, 0);
 	_cleanup_sbuf_ struct sbuf tuples = SBUF_INIT;
 	int r;
 
 	if (fd < 0)
-		return errno == EPROTONOSUPPORT ? 0 : -errno;
-	r = list(fd, proto, ports, n, &tuples);
+		return fd == -EPROTONOSUPPORT ? 0 : fd;
+	r = list(fd, &(struct wanted){proto, ports, n, &tuples});
 	if (r < 0)
 		return r == -EINVAL || r == -EOPNOTSUPP ? 0 : r;
 	for (size_t at = 0; at < tuples.len;) {

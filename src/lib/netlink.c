@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/strv.h"
-#include "lib/nl_msg.h"
+#include "lib/nl_sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,19 +30,12 @@ struct nl {
 
 int nl_open(struct nl **ret)
 {
-	struct sockaddr_nl sa = { .nl_family = AF_NETLINK };
-	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	struct timeval patience = { .tv_sec = 10 };
-	int one = 1;
+	int fd = nl_sock_open(NETLINK_ROUTE, 0, 0);
 
-	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0)
-		return -errno;
-	/* The kernel has answered when send() returns; no error of its may hang us for ever. */
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0)
-		return -errno;
-	(void)setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
+	if (fd < 0)
+		return fd;
 	*ret = new0(struct nl);
-	(*ret)->fd = TAKE_FD(fd);
+	(*ret)->fd = fd;
 	return 0;
 }
 
@@ -56,42 +49,32 @@ void nl_close(struct nl *n)
 
 /* --- talking --- */
 
+/* What an answer is compared with, and where it goes. */
+struct expected { uint32_t seq; void *reply; size_t reply_n; };
+
+static int on_answer(void *userdata, const struct nlmsghdr *h)
+{
+	struct expected *x = userdata;
+
+	if (h->nlmsg_seq != x->seq)
+		return 0;
+	if (h->nlmsg_type == NLMSG_ERROR)
+		return nl_verdict(h);
+	if (x->reply)
+		memcpy(x->reply, h, MIN((size_t)h->nlmsg_len, x->reply_n));
+	x->reply = NULL;
+	return 0;
+}
+
 /* Sends and waits for the answer. reply, if given, receives the first message that is not the ack. */
 static int talk(struct nl *n, struct req *r, void *reply, size_t reply_n)
 {
-	char buf[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
-	bool stored = false;
+	struct expected x = { ++n->seq, reply, reply_n };
 
-	r->h.nlmsg_seq = ++n->seq;
+	r->h.nlmsg_seq = n->seq;
 	if (RETRY(send(n->fd, r, r->h.nlmsg_len, 0)) < 0)
 		return -errno;
-	for (;;) {
-		struct sockaddr_nl from = { 0 };
-		socklen_t from_len = sizeof from;
-		ssize_t got =
-		    RETRY(recvfrom(n->fd, buf, sizeof buf, MSG_TRUNC, (struct sockaddr *)&from, &from_len));
-		size_t left;
-
-		if (got < 0)
-			return errno == EAGAIN ? -ETIMEDOUT : -errno;
-		if (from.nl_pid)
-			continue;	/* not the kernel */
-		left = MIN((size_t)got, sizeof buf);
-		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left);
-		     h = NLMSG_NEXT(h, left)) {
-			if (h->nlmsg_seq != n->seq)
-				continue;
-			if (h->nlmsg_type == NLMSG_ERROR) {
-				struct nlmsgerr *e = NLMSG_DATA(h);
-
-				return h->nlmsg_len < NLMSG_LENGTH(sizeof e->error) ? -EBADMSG : e->error;
-			}
-			if (reply && !stored) {
-				memcpy(reply, h, MIN((size_t)h->nlmsg_len, reply_n));
-				stored = true;
-			}
-		}
-	}
+	return nl_sock_answers(n->fd, on_answer, &x);
 }
 
 static int name_check(const char *name)

@@ -12,7 +12,7 @@
 #include "lib/nft.h"
 #include "base/alloc.h"
 #include "base/fd.h"
-#include "lib/nl_msg.h"
+#include "lib/nl_sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,7 +22,6 @@
 #include <sys/socket.h>
 
 #define ELEMS_PER_MSG 24	/* of at most 72 bytes each, in a request of 2 KiB */
-#define PATIENCE_S 10
 
 struct nft { int fd; };
 
@@ -150,29 +149,14 @@ void nft_batch_bytes(const struct nft_batch *b, struct sbuf *out)
 	frame_add(out, NFNL_MSG_BATCH_END, b->seq + 1);
 }
 
-static int socket_open(int flags, uint32_t groups)
-{
-	struct sockaddr_nl sa = {.nl_family = AF_NETLINK, .nl_groups = groups};
-	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | flags, NETLINK_NETFILTER);
-
-	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0)
-		return -errno;
-	return TAKE_FD(fd);
-}
-
 int nft_open(struct nft **ret)
 {
-	_cleanup_close_ int fd = socket_open(0, 0);
-	struct timeval patience = {.tv_sec = PATIENCE_S};
-	int one = 1;
+	int fd = nl_sock_open(NETLINK_NETFILTER, 0, 0);
 
 	if (fd < 0)
 		return fd;
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0)
-		return -errno;
-	(void)setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
 	*ret = new0(struct nft);
-	(*ret)->fd = TAKE_FD(fd);
+	(*ret)->fd = fd;
 	return 0;
 }
 
@@ -197,42 +181,9 @@ static int request(struct nft *n, const void *p, size_t len)
 	return RETRY(send(n->fd, p, len, 0)) < 0 ? -errno : 0;
 }
 
-/* One message of the kernel: 0 = go on, 1 = over, -errno. */
-typedef int (*answer_fn)(void *userdata, const struct nlmsghdr *h);
-
-static int answers(struct nft *n, answer_fn fn, void *userdata)
-{
-	char buf[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
-
-	for (;;) {
-		ssize_t got = RETRY(recv(n->fd, buf, sizeof buf, MSG_TRUNC));
-		size_t left;
-
-		if (got < 0)
-			return errno == EAGAIN ? -ETIMEDOUT : -errno;
-		left = MIN((size_t)got, sizeof buf);
-		for (const struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left);
-		     h = NLMSG_NEXT(h, left)) {
-			int r = fn(userdata, h);
-
-			if (r)
-				return r < 0 ? r : 0;
-		}
-	}
-}
-
-static int verdict(const struct nlmsghdr *h)
-{
-	const struct nlmsgerr *e = NLMSG_DATA(h);
-
-	if (h->nlmsg_len < NLMSG_LENGTH(sizeof e->error))
-		return -EBADMSG;
-	return e->error ? e->error : 1;
-}
-
 static int commit_answer(void *userdata, const struct nlmsghdr *h)
 {
-	return h->nlmsg_type == NLMSG_ERROR ? verdict(h) : 0;
+	return h->nlmsg_type == NLMSG_ERROR ? nl_verdict(h) : 0;
 }
 
 int nft_batch_commit(struct nft *n, struct nft_batch *b)
@@ -246,7 +197,7 @@ int nft_batch_commit(struct nft *n, struct nft_batch *b)
 	if (!sbuf_ok(&all) || !sbuf_ok(&b->msgs))
 		return -E2BIG;
 	r = request(n, all.buf, all.len);
-	return r < 0 ? r : answers(n, commit_answer, NULL);
+	return r < 0 ? r : nl_sock_answers(n->fd, commit_answer, NULL);
 }
 
 /* --- looking --- */
@@ -265,15 +216,17 @@ struct look {
 static int dump_answer(void *userdata, const struct nlmsghdr *h)
 {
 	struct look *l = userdata;
-	size_t head = NLMSG_LENGTH(sizeof(struct nfgenmsg));
+	const struct rtattr *attrs;
+	size_t n;
 
 	if (h->nlmsg_type == NLMSG_DONE)
 		return 1;
 	if (h->nlmsg_type == NLMSG_ERROR)
-		return verdict(h);
-	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | l->type) || h->nlmsg_len < head)
+		return nl_verdict(h);
+	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | l->type))
 		return 0;
-	return l->fn(l, (const struct rtattr *)((const char *)h + NLMSG_ALIGN(head)), h->nlmsg_len - head);
+	attrs = nl_attrs(h, sizeof(struct nfgenmsg), &n);
+	return attrs ? l->fn(l, attrs, n) : 0;
 }
 
 /* A NUL-terminated string attribute, else NULL. */
@@ -292,27 +245,23 @@ static uint32_t u32_of(const struct rtattr *a)
 	return ntohl(v);
 }
 
-#define for_each_attr(a, p, n) \
-	for (const struct rtattr *a = (p); RTA_OK(a, n); a = RTA_NEXT(a, n))
-#define TYPE(a) ((a)->rta_type & NLA_TYPE_MASK)
-
 static int chain_answer(struct look *l, const struct rtattr *attrs, size_t n)
 {
 	struct nft_chain c = {0};
 
-	for_each_attr(a, attrs, n) {
+	nl_for_each_attr(a, attrs, n) {
 		const struct rtattr *in = RTA_DATA(a);
 		size_t n_in = RTA_PAYLOAD(a);
 
-		if (TYPE(a) == NFTA_CHAIN_TABLE)
+		if (NL_TYPE(a) == NFTA_CHAIN_TABLE)
 			c.table = text_of(a);
-		else if (TYPE(a) == NFTA_CHAIN_NAME)
+		else if (NL_TYPE(a) == NFTA_CHAIN_NAME)
 			c.name = text_of(a);
-		else if (TYPE(a) == NFTA_CHAIN_POLICY)
+		else if (NL_TYPE(a) == NFTA_CHAIN_POLICY)
 			c.policy = u32_of(a);
-		else if (TYPE(a) == NFTA_CHAIN_HOOK)
-			for_each_attr(h, in, n_in)
-				if (TYPE(h) == NFTA_HOOK_HOOKNUM) {
+		else if (NL_TYPE(a) == NFTA_CHAIN_HOOK)
+			nl_for_each_attr(h, in, n_in)
+				if (NL_TYPE(h) == NFTA_HOOK_HOOKNUM) {
 					c.base = true;
 					c.hook = u32_of(h);
 				}
@@ -326,15 +275,15 @@ static int rule_answer(struct look *l, const struct rtattr *attrs, size_t n)
 {
 	bool ours = true, bytes = !l->n_bytes;
 
-	for_each_attr(a, attrs, n) {
+	nl_for_each_attr(a, attrs, n) {
 		const char *t = text_of(a);
 
 		/* not every kernel filters for us */
-		if (TYPE(a) == NFTA_RULE_TABLE)
+		if (NL_TYPE(a) == NFTA_RULE_TABLE)
 			ours &= t && !strcmp(t, l->in_table);
-		else if (TYPE(a) == NFTA_RULE_CHAIN && l->in_chain)
+		else if (NL_TYPE(a) == NFTA_RULE_CHAIN && l->in_chain)
 			ours &= t && !strcmp(t, l->in_chain);
-		else if (TYPE(a) == NFTA_RULE_EXPRESSIONS)
+		else if (NL_TYPE(a) == NFTA_RULE_EXPRESSIONS)
 			bytes |= memmem(RTA_DATA(a), RTA_PAYLOAD(a), l->bytes, l->n_bytes) != NULL;
 	}
 	l->found |= ours && bytes;
@@ -345,7 +294,7 @@ static int dump(struct nft *n, struct req *r, struct look *l)
 {
 	int rc = request(n, r, r->h.nlmsg_len);
 
-	return rc < 0 ? rc : answers(n, dump_answer, l);
+	return rc < 0 ? rc : nl_sock_answers(n->fd, dump_answer, l);
 }
 
 int nft_chains(struct nft *n, uint8_t family, nft_chain_fn fn, void *userdata)
@@ -377,20 +326,22 @@ int nft_rules_mention(struct nft *n, uint8_t family, const char *table, const ch
 
 int nft_watch_open(void)
 {
-	return socket_open(SOCK_NONBLOCK, 1u << (NFNLGRP_NFTABLES - 1));
+	return nl_sock_open(NETLINK_NETFILTER, SOCK_NONBLOCK, 1u << (NFNLGRP_NFTABLES - 1));
 }
 
 static bool is_end_of(const struct nlmsghdr *h, const char *table)
 {
 	const struct nfgenmsg *g = NLMSG_DATA(h);
-	size_t head = NLMSG_LENGTH(sizeof *g), n = h->nlmsg_len - head;
-	const struct rtattr *attrs = (const struct rtattr *)((const char *)h + NLMSG_ALIGN(head));
+	const struct rtattr *attrs;
+	size_t n;
 
-	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE) || h->nlmsg_len < head ||
-	    g->nfgen_family != NFPROTO_IPV4)
+	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE))
 		return false;
-	for_each_attr(a, attrs, n)
-		if (TYPE(a) == NFTA_TABLE_NAME && text_of(a) && !strcmp(text_of(a), table))
+	attrs = nl_attrs(h, sizeof *g, &n);
+	if (!attrs || g->nfgen_family != NFPROTO_IPV4)
+		return false;
+	nl_for_each_attr(a, attrs, n)
+		if (NL_TYPE(a) == NFTA_TABLE_NAME && text_of(a) && !strcmp(text_of(a), table))
 			return true;
 	return false;
 }
