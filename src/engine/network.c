@@ -1,4 +1,5 @@
-/* The host's side of networks: a bridge each, and one nft table.
+/* The host's side of networks: a bridge each, one nft table for what is routed, and one for what is bridged
+ * (network_guard.c).
  *
  * The networks that are used are elements of the table's sets, and the rules speak of the sets. The whole is
  * written in one transaction that leaves alone what others keep in the table. One nft runs at a time; what
@@ -176,6 +177,7 @@ static void table_text(struct networks *n, struct sbuf *b)
 	add_lines(skeleton, ARRAY_SIZE(skeleton), table, b);
 	publish_rules(table, b);
 	add_lines(rules, ARRAY_SIZE(rules), table, b);
+	guard_rules(table, b);
 	sbuf_printf(b,
 		    "add rule ip %s resolve iifname @bridges ip daddr @gateways meta l4proto { tcp, udp } "
 		    "th dport 53 redirect to :%u\n",
@@ -251,6 +253,8 @@ static void rules_loaded(void *userdata, int r, const struct err *e, const struc
 	n->stale = r < 0;
 	if (r == 0)
 		publish_sync(n->engine);
+	if (r == 0 && guard_sync(n) < 0)
+		log_error("guard the networks against forged frames: the rules are not complete");
 	waiters_tell(n, r, e);
 }
 
@@ -320,6 +324,14 @@ void networks_ensure(struct engine *e, const struct json *attachments, engine_do
 		wait_for_rules(n, done, ud);
 }
 
+bool networks_used(const struct engine *e)
+{
+	list_for_each(w, &e->networks->all, struct network, link)
+		if (w->wanted)
+			return true;
+	return false;
+}
+
 void network_rules_renew(struct engine *e, engine_done_fn done, void *ud)
 {
 	names_want(e->networks);
@@ -344,7 +356,9 @@ void network_host_remove(struct networks *n, struct network *w)
 static void host_clean(struct networks *n)
 {
 	_cleanup_free_ char *table = network_table(n->engine),
-			    *gone = xasprintf("add table ip %s\ndelete table ip %s\n", table, table);
+			    *gone = xasprintf("add table ip %s\ndelete table ip %s\n"
+					      "add table bridge %s\ndelete table bridge %s\n",
+					      table, table, table, table);
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_nl_ struct nl *nl = NULL;
 	bool any = false;

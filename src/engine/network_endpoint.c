@@ -21,6 +21,17 @@ static void endpoint_done(struct endpoint *p)
 	free(p->mac);
 }
 
+/* At most 15 characters, and nobody else's. */
+char *endpoint_host_ifname(const char *ctr, unsigned slot)
+{
+	return slot ? xasprintf("in%.12s%c", ctr, 'a' + slot - 1) : xasprintf("in%.12s", ctr);
+}
+
+static struct guard_port guarded(const char *ctr, const struct endpoint *p)
+{
+	return (struct guard_port){ .ctr = ctr, .mac = p->mac, .slot = p->slot, .ip = p->ip };
+}
+
 static int lookup(struct networks *n, const char *ctr, const char *network, struct endpoint *ret,
 		  struct err *err)
 {
@@ -171,15 +182,17 @@ static int take(struct networks *n, const char *ctr, const struct network *w, co
 		endpoint_done(&p);
 		return err_wrap(err, r, "allocate an address");
 	}
+	/* before the interface is there */
+	struct guard_port port = guarded(ctr, &p);
+
+	r = guard_add(n, &port);
+	if (r < 0) {
+		endpoint_done(&p);
+		return err_set(err, ERR_SYSTEM, r, "guard the interface of container %s", ctr);
+	}
 	network_event(n->engine, "connect", w, ctr);
 	*ret = p;
 	return 0;
-}
-
-/* The veth or tap of an endpoint: at most 15 characters, and nobody else's. */
-static char *host_ifname(const char *ctr, unsigned slot)
-{
-	return slot ? xasprintf("in%.12s%c", ctr, 'a' + slot - 1) : xasprintf("in%.12s", ctr);
 }
 
 static void add_nic(const char *ctr, const struct network *w, const struct endpoint *p, struct nics *nics)
@@ -189,7 +202,7 @@ static void add_nic(const char *ctr, const struct network *w, const struct endpo
 
 	m->name = xasprintf("eth%u", p->slot);
 	m->bridge = xstrdup(w->bridge);
-	m->ifname = host_ifname(ctr, p->slot);
+	m->ifname = endpoint_host_ifname(ctr, p->slot);
 	m->mac = xstrdup(p->mac);
 	m->mtu = w->mtu;
 	strv_addf(&m->addresses, "%s/%u", ip, w->subnet.prefix);
@@ -279,6 +292,7 @@ int endpoints_take(struct engine *e, const char *ctr, const char *first, const s
 	else
 		db_rollback(e->db);
 	if (r < 0) {
+		(void)guard_sync(n);	/* some of them may have been told */
 		nics_done(&nics);
 		return r;
 	}
@@ -299,7 +313,7 @@ int endpoint_ifname(struct engine *e, const char *ctr, const char *network, char
 		r = lookup(e->networks, ctr, w->id, &p, err);
 	if (r < 0)
 		return r;
-	*ret = host_ifname(ctr, p.slot);
+	*ret = endpoint_host_ifname(ctr, p.slot);
 	endpoint_done(&p);
 	return 0;
 }
@@ -316,9 +330,12 @@ void endpoints_release(struct engine *e, const char *ctr, const char *network)
 
 		if ((network && !streq(network, w->name)) || lookup(n, ctr, w->id, &p, NULL) < 0)
 			continue;
-		endpoint_done(&p);
+		struct guard_port port = guarded(ctr, &p);
+
 		(void)db_run(e->db, NULL, "DELETE FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
 			     w->id);
+		guard_del(n, &port);
+		endpoint_done(&p);
 		network_event(e, "disconnect", w, ctr);
 		any = true;
 	}

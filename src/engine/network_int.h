@@ -75,6 +75,24 @@ int ipam_find(struct networks *n, const struct network *w, uint32_t *ret, struct
 /* Takes a network's bridge and rules off the host. */
 void network_host_remove(struct networks *n, struct network *w);
 
+/* ---- network_endpoint.c ---- */
+
+/* The veth or tap of an endpoint on the host; heap. */
+char *endpoint_host_ifname(const char *ctr, unsigned slot);
+
+/* ---- network_guard.c: what a container may send ---- */
+
+/* What the interface of an endpoint is known by, and may use. Borrowed strings. */
+struct guard_port { const char *ctr, *mac; unsigned slot; uint32_t ip; };
+/* The table of the family bridge, as nft script; sets keep what is in them. */
+void guard_rules(const char *table, struct sbuf *out);
+/* Before the interface is there. */
+int guard_add(struct networks *n, const struct guard_port *p);
+/* When it is gone. */
+void guard_del(struct networks *n, const struct guard_port *p);
+/* Makes the sets what the endpoints are. */
+int guard_sync(struct networks *n);
+
 /* ---- network_names.c: the resolver and what it knows ---- */
 
 int names_open(struct networks *n, struct err *err);

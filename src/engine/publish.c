@@ -32,6 +32,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netfilter.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -88,12 +89,12 @@ void publish_bridge_open(const char *bridge)
 
 /* ---- elements ---- */
 
-struct elements { struct nft_elem *at, *any; size_t n_at, n_any; };
+struct elements { struct nft_elems at, any; };
 
 static void elements_done(struct elements *x)
 {
-	free(x->at);
-	free(x->any);
+	nft_elems_done(&x->at);
+	nft_elems_done(&x->any);
 }
 
 static uint8_t proto_number(const char *name)
@@ -121,13 +122,7 @@ static void elements_add_one(struct elements *x, const struct place *p, const st
 	nft_key_add(&e, &port, sizeof port);
 	nft_value_add(&e, &p->target, sizeof p->target);
 	nft_value_add(&e, &target, sizeof target);
-	if (host.s_addr) {
-		x->at = xrealloc(x->at, x->n_at + 1, sizeof *x->at);
-		x->at[x->n_at++] = e;
-	} else {
-		x->any = xrealloc(x->any, x->n_any + 1, sizeof *x->any);
-		x->any[x->n_any++] = e;
-	}
+	nft_elems_add(host.s_addr ? &x->at : &x->any, &e);
 }
 
 static void elements_add(struct elements *x, const struct container *c)
@@ -151,22 +146,20 @@ static void elements_add(struct elements *x, const struct container *c)
 	}
 }
 
-static int elements_commit(struct engine *e, const struct elements *x,
-			   void (*change)(struct nft_batch *b, const char *table, const char *map,
-					  const struct nft_elem *e, size_t n),
-			   bool flush)
+static int elements_commit(struct engine *e, const struct elements *x, nft_change_fn change, bool flush)
 {
 	_cleanup_nft_batch_ struct nft_batch b = NFT_BATCH_INIT;
 	_cleanup_free_ char *table = network_table(e);
+	const struct nft_set at = {NFPROTO_IPV4, table, MAP_AT}, any = {NFPROTO_IPV4, table, MAP_ANY};
 
 	if (!e->publishing->nft)
 		return -EPROTONOSUPPORT;
 	if (flush) {
-		nft_map_flush(&b, table, MAP_AT);
-		nft_map_flush(&b, table, MAP_ANY);
+		nft_set_flush(&b, &at);
+		nft_set_flush(&b, &any);
 	}
-	change(&b, table, MAP_AT, x->at, x->n_at);
-	change(&b, table, MAP_ANY, x->any, x->n_any);
+	change(&b, &at, &x->at);
+	change(&b, &any, &x->any);
 	return nft_batch_commit(e->publishing->nft, &b);
 }
 
@@ -176,7 +169,7 @@ static int sync_all(struct engine *e)
 
 	list_for_each(c, &e->containers->all, struct container, link)
 		elements_add(&x, c);
-	return elements_commit(e, &x, nft_map_add, true);
+	return elements_commit(e, &x, nft_set_add, true);
 }
 
 struct nft *publish_nft(struct engine *e)
@@ -213,7 +206,7 @@ static void on_change(struct loop_source *s, int fd, uint32_t events, void *ud)
 	struct engine *e = ud;
 	_cleanup_free_ char *table = network_table(e);
 
-	if (!nft_watch_read(fd, table) || !e->containers || !publish_any(e))
+	if (!nft_watch_read(fd, table) || !e->containers || !networks_used(e))
 		return;
 	log_warn("the nft table '%s' was removed by another program: it is made again", table);
 	network_rules_renew(e, renewed, NULL);
@@ -247,7 +240,7 @@ void publish_close(struct engine *e)
 /* What runs may need rules that this version of the daemon has and the last had not. */
 void publish_adopt(struct engine *e)
 {
-	if (publish_any(e))
+	if (networks_used(e))
 		network_rules_renew(e, renewed, NULL);
 	else
 		publish_sync(e);
@@ -308,7 +301,7 @@ void publish_stop(struct container *c)
 	c->ports = NULL;
 	free(TAKE_PTR(c->ports_target));
 	/* somebody has changed our table: all that is left is put right */
-	if (elements_commit(c->engine, &x, nft_map_del, false) < 0)
+	if (elements_commit(c->engine, &x, nft_set_del, false) < 0)
 		publish_sync(c->engine);
 	forget_datagrams(c->engine, ports);
 	json_free(ports);
@@ -448,7 +441,7 @@ static void bound(void *ud, int r, const struct err *e, const void *payload, siz
 	remember(p->c, p->address, table.cells);
 	msg_ports_table_done(&table);
 	elements_add(&x, p->c);
-	r = elements_commit(p->c->engine, &x, nft_map_add, false);
+	r = elements_commit(p->c->engine, &x, nft_set_add, false);
 	/* an element that nobody owns, or no table: somebody was there */
 	if (r == -EEXIST)
 		r = sync_all(p->c->engine);

@@ -19,17 +19,18 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <net/if.h>
 #include <sys/socket.h>
 
-#define ELEMS_PER_MSG 24	/* of at most 72 bytes each, in a request of 2 KiB */
+#define ELEMS_PER_MSG 24	/* of at most 80 bytes each, in a request of 2 KiB */
 
 struct nft { int fd; };
 
 /* --- elements --- */
 
-static void part_add(uint8_t *to, uint8_t *len, const void *p, size_t n)
+static void part_add(uint8_t *to, size_t room, uint8_t *len, const void *p, size_t n)
 {
-	if (*len + NLMSG_ALIGN(n) > 16)
+	if (*len + NLMSG_ALIGN(n) > room)
 		abort();
 	memset(to + *len, 0, NLMSG_ALIGN(n));
 	memcpy(to + *len, p, n);
@@ -38,12 +39,32 @@ static void part_add(uint8_t *to, uint8_t *len, const void *p, size_t n)
 
 void nft_key_add(struct nft_elem *e, const void *p, size_t n)
 {
-	part_add(e->key, &e->n_key, p, n);
+	part_add(e->key, sizeof e->key, &e->n_key, p, n);
 }
 
 void nft_value_add(struct nft_elem *e, const void *p, size_t n)
 {
-	part_add(e->value, &e->n_value, p, n);
+	part_add(e->value, sizeof e->value, &e->n_value, p, n);
+}
+
+void nft_key_add_ifname(struct nft_elem *e, const char *ifname)
+{
+	char name[IFNAMSIZ] = "";
+
+	memcpy(name, ifname, MIN(strlen(ifname), sizeof name - 1));
+	nft_key_add(e, name, sizeof name);
+}
+
+void nft_elems_add(struct nft_elems *x, const struct nft_elem *e)
+{
+	x->v = xrealloc(x->v, x->n + 1, sizeof *x->v);
+	x->v[x->n++] = *e;
+}
+
+void nft_elems_done(struct nft_elems *x)
+{
+	freep(&x->v);
+	x->n = 0;
 }
 
 /* --- building --- */
@@ -64,11 +85,11 @@ static void batch_add(struct nft_batch *b, struct req *r)
 	sbuf_add(&b->msgs, r, NLMSG_ALIGN(r->h.nlmsg_len));
 }
 
-static void elem_req(struct req *r, uint16_t type, uint16_t flags, const char *table, const char *map)
+static void elem_req(struct req *r, uint16_t type, uint16_t flags, const struct nft_set *s)
 {
-	nft_req(r, type, flags, NFPROTO_IPV4);
-	attr_str(r, NFTA_SET_ELEM_LIST_TABLE, table);
-	attr_str(r, NFTA_SET_ELEM_LIST_SET, map);
+	nft_req(r, type, flags, s->family);
+	attr_str(r, NFTA_SET_ELEM_LIST_TABLE, s->table);
+	attr_str(r, NFTA_SET_ELEM_LIST_SET, s->name);
 }
 
 static void data_attr(struct req *r, uint16_t type, const uint8_t *p, size_t n)
@@ -79,21 +100,22 @@ static void data_attr(struct req *r, uint16_t type, const uint8_t *p, size_t n)
 	nest_end(r, a);
 }
 
-static void elems(struct nft_batch *b, uint16_t type, uint16_t flags, const char *table, const char *map,
-		  const struct nft_elem *e, size_t n)
+static void elems(struct nft_batch *b, uint16_t type, uint16_t flags, const struct nft_set *s,
+		  const struct nft_elems *x)
 {
-	for (size_t i = 0; i < n;) {
+	for (size_t i = 0; i < x->n;) {
 		struct rtattr *list;
 		struct req r;
 
-		elem_req(&r, type, flags, table, map);
+		elem_req(&r, type, flags, s);
 		list = nest(&r, NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED);
-		for (size_t end = MIN(n, i + ELEMS_PER_MSG); i < end; i++) {
+		for (size_t end = MIN(x->n, i + ELEMS_PER_MSG); i < end; i++) {
+			const struct nft_elem *e = &x->v[i];
 			struct rtattr *one = nest(&r, NFTA_LIST_ELEM | NLA_F_NESTED);
 
-			data_attr(&r, NFTA_SET_ELEM_KEY, e[i].key, e[i].n_key);
-			if (type == NFT_MSG_NEWSETELEM)
-				data_attr(&r, NFTA_SET_ELEM_DATA, e[i].value, e[i].n_value);
+			data_attr(&r, NFTA_SET_ELEM_KEY, e->key, e->n_key);
+			if (type == NFT_MSG_NEWSETELEM && e->n_value)
+				data_attr(&r, NFTA_SET_ELEM_DATA, e->value, e->n_value);
 			nest_end(&r, one);
 		}
 		nest_end(&r, list);
@@ -106,22 +128,22 @@ void nft_batch_done(struct nft_batch *b)
 	sbuf_done(&b->msgs);
 }
 
-void nft_map_flush(struct nft_batch *b, const char *table, const char *map)
+void nft_set_flush(struct nft_batch *b, const struct nft_set *s)
 {
 	struct req r;
 
-	elem_req(&r, NFT_MSG_DELSETELEM, 0, table, map);
+	elem_req(&r, NFT_MSG_DELSETELEM, 0, s);
 	batch_add(b, &r);
 }
 
-void nft_map_add(struct nft_batch *b, const char *table, const char *map, const struct nft_elem *e, size_t n)
+void nft_set_add(struct nft_batch *b, const struct nft_set *s, const struct nft_elems *x)
 {
-	elems(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, table, map, e, n);
+	elems(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, s, x);
 }
 
-void nft_map_del(struct nft_batch *b, const char *table, const char *map, const struct nft_elem *e, size_t n)
+void nft_set_del(struct nft_batch *b, const struct nft_set *s, const struct nft_elems *x)
 {
-	elems(b, NFT_MSG_DELSETELEM, 0, table, map, e, n);
+	elems(b, NFT_MSG_DELSETELEM, 0, s, x);
 }
 
 /* --- sending --- */
@@ -338,7 +360,8 @@ static bool is_end_of(const struct nlmsghdr *h, const char *table)
 	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE))
 		return false;
 	attrs = nl_attrs(h, sizeof *g, &n);
-	if (!attrs || g->nfgen_family != NFPROTO_IPV4)
+	if (!attrs || (g->nfgen_family != NFPROTO_IPV4 && g->nfgen_family != NFPROTO_IPV6 &&
+		       g->nfgen_family != NFPROTO_BRIDGE))
 		return false;
 	nl_for_each_attr(a, attrs, n)
 		if (NL_TYPE(a) == NFTA_TABLE_NAME && text_of(a) && !strcmp(text_of(a), table))

@@ -30,8 +30,9 @@ int nl_sock_answers(int fd, nl_answer_fn fn, void *userdata)
 	for (;;) {
 		struct sockaddr_nl from = {0};
 		socklen_t n_from = sizeof from;
-		ssize_t got = RETRY(recvfrom(fd, buf, sizeof buf, MSG_TRUNC, (struct sockaddr *)&from, &n_from));
 		size_t left;
+		ssize_t got =
+			RETRY(recvfrom(fd, buf, sizeof buf, MSG_TRUNC, (struct sockaddr *)&from, &n_from));
 
 		if (got < 0)
 			return errno == EAGAIN ? -ETIMEDOUT : -errno;

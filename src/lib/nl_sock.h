@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-/* A bound socket of this protocol that waits a bounded time for answers; flags: SOCK_NONBLOCK or 0. -errno. */
+/* A bound socket of this protocol that waits a bounded time for answers; flags: SOCK_NONBLOCK or 0.
+ * -errno. */
 int nl_sock_open(int protocol, int flags, uint32_t groups);
 
 /* One message of the kernel: 0 = go on, 1 = over, -errno. */

