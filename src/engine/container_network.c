@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "base/strv.h"
 #include "engine/network.h"
+#include "engine/publish.h"
 #include "lib/netlink.h"
 
 #include <errno.h>
@@ -163,6 +164,8 @@ struct net_change {
 	bool connect;
 	struct json *before;		/* the attachments to return to if it fails */
 	struct nics nics;
+	int published;			/* whether the ports could follow; why not */
+	struct err why;
 };
 
 static void change_end(struct net_change *x, int r, const struct err *e)
@@ -173,17 +176,35 @@ static void change_end(struct net_change *x, int r, const struct err *e)
 
 	if (r < 0)
 		json_set(c->doc, "Networks", TAKE_PTR(x->before));
+	container_save(c);
 	if (container_save_doc(c, r < 0 ? NULL : &err) < 0 && r >= 0) {
 		r = err.errnum ? -err.errnum : -EIO;
 		e = &err;
 	}
 	if (x->connect ? r < 0 : r >= 0)
 		endpoints_release(c->engine, c->id, x->network);
+	if (r >= 0 && x->published < 0) {
+		r = x->published;
+		err_clear(&err);
+		err = x->why;
+		e = &err;
+	}
 	nics_done(&x->nics);
 	json_free(x->before);
 	free(x->network);
 	free(x);
 	op_finish(op, r, e);
+}
+
+/* A port that is not to be had at its new place does not undo the change, but is told. */
+static void on_published(void *ud, int r, const struct err *e, void *result)
+{
+	struct net_change *x = ud;
+
+	x->published = r;
+	if (r < 0)
+		err_msg(&x->why, e->kind, r, "%s", err_text(e));
+	change_end(x, 0, NULL);
 }
 
 static void on_changed(void *ud, int r, const struct err *e, const void *p, size_t n)
@@ -194,6 +215,16 @@ static void on_changed(void *ud, int r, const struct err *e, const void *p, size
 	if (r < 0 && (!e || !e->kind)) {
 		err_set(&err, ERR_SYSTEM, r, "tell the supervisor of %s", x->op->c->id);
 		e = &err;
+	}
+	if (r >= 0) {
+		r = publish_follow(x->op->c, &x->nics, on_published, x, &err);
+		if (r == 0)
+			return;
+		if (r < 0)
+			on_published(x, r, &err, NULL);
+		else
+			change_end(x, 0, NULL);
+		return;
 	}
 	change_end(x, r, e);
 }

@@ -266,20 +266,9 @@ static void vm_size(const struct container *c, struct msg_sandbox *m)
 	m->vcpus = MIN(m->vcpus, m->vcpus_max);
 }
 
-/* Where published ports lead to: what the container answers goes out there. Heap. */
-static char *published_address(const struct nics *nics)
-{
-	for (size_t i = 0; i < nics->n; i++)
-		if (nics->v[i].gateways && nics->v[i].addresses)
-			return xstrndup(nics->v[i].addresses[0], strcspn(nics->v[i].addresses[0], "/"));
-	return xstrdup("");
-}
-
 static int step_publish(struct start *s, struct err *err)
 {
-	_cleanup_free_ char *address = published_address(&s->sandbox.nics);
-
-	return s->op->files ? 1 : publish_start(s->c, address, next_done, s, err);
+	return s->op->files ? 1 : publish_start(s->c, &s->sandbox.nics, next_done, s, err);
 }
 
 static void replied(void *ud, int r, const struct err *e, const void *p, size_t n)

@@ -1,13 +1,13 @@
-/* What a container may send into its network: frames with its own MAC and addresses, and nothing that makes it
- * a router or a DHCP server to its neighbours.
+/* What a container may send into its network: frames with its own MAC and addresses, and nothing that makes
+ * it a router or a DHCP server to its neighbours.
  *
- * A table of the family bridge looks at every frame that a container's interface gives to a bridge, before the
- * bridge or the host does anything with it. The rules never change; which interface may use what is in sets,
- * one transaction for each endpoint that comes or goes. An interface that is in none of our networks is none
- * of our business.
+ * A table of the family bridge looks at every frame that a container's interface gives to a bridge, before
+ * the bridge or the host does anything with it. The rules never change; which interface may use what is in
+ * sets, one transaction for each endpoint that comes or goes. An interface that is in none of our networks
+ * is none of our business.
  *
- * Fragments need no thought: the kernel takes no neighbour discovery from fragments (RFC 6980). A frame with a
- * VLAN tag has neither of the three types. */
+ * Fragments need no thought: the kernel takes no neighbour discovery from fragments (RFC 6980). A frame with
+ * a VLAN tag has none of the three types. */
 #include "engine/network_int.h"
 
 #include "base/alloc.h"

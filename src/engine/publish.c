@@ -438,7 +438,8 @@ static void bound(void *ud, int r, const struct err *e, const void *payload, siz
 		finish(p, r, e);
 		return;
 	}
-	remember(p->c, p->address, table.cells);
+	if (*p->address)	/* else they were given up */
+		remember(p->c, p->address, table.cells);
 	msg_ports_table_done(&table);
 	elements_add(&x, p->c);
 	r = elements_commit(p->c->engine, &x, nft_set_add, false);
@@ -473,15 +474,23 @@ static void ask(struct publish *p)
 	strv_free(m.ports);
 }
 
-int publish_start(struct container *c, const char *address, engine_done_fn done, void *ud, struct err *err)
+/* What the container answers goes out there. Heap. */
+static char *published_address(const struct nics *nics)
+{
+	for (size_t i = 0; i < nics->n; i++)
+		if (nics->v[i].gateways && nics->v[i].addresses)
+			return xstrndup(nics->v[i].addresses[0], strcspn(nics->v[i].addresses[0], "/"));
+	return xstrdup("");
+}
+
+static int publish_at(struct container *c, const char *address, engine_done_fn done, void *ud,
+		      struct err *err)
 {
 	struct port_maps maps;
 	struct publish *p;
 	int r;
 
 	publish_stop(c);
-	if (str_empty(address))
-		return 1;
 	r = ports_parse(ctr_config(c), ctr_host(c), c->engine->cfg.publish_ip, &maps, err);
 	if (r < 0)
 		return r;
@@ -495,4 +504,20 @@ int publish_start(struct container *c, const char *address, engine_done_fn done,
 	*p = (struct publish){container_ref(c), xstrdup(address), maps, done, ud};
 	ask(p);
 	return 0;
+}
+
+int publish_start(struct container *c, const struct nics *nics, engine_done_fn done, void *ud,
+		  struct err *err)
+{
+	_cleanup_free_ char *address = published_address(nics);
+
+	return *address ? publish_at(c, address, done, ud, err) : 1;
+}
+
+int publish_follow(struct container *c, const struct nics *nics, engine_done_fn done, void *ud,
+		   struct err *err)
+{
+	_cleanup_free_ char *address = published_address(nics);
+
+	return streq(address, c->ports_target ?: "") ? 1 : publish_at(c, address, done, ud, err);
 }

@@ -10,9 +10,15 @@ void publish_close(struct engine *e);
 struct nft *publish_nft(struct engine *e);	/* the daemon's socket; NULL on a kernel without nf_tables */
 /* Adoption is over: rules and maps become what the running containers need. */
 void publish_adopt(struct engine *e);
-/* Binds and publishes the ports of c, which has the IPv4 address given ("" = none: nothing is published).
- * Returns 1 if there is nothing to do, 0 if done will run. Its supervisor is connected. */
-int publish_start(struct container *c, const char *address, engine_done_fn done, void *ud, struct err *err);
+/* Binds and publishes the ports of c: they lead to the interface that has the default route; without one
+ * nothing is published. Returns 1 if there is nothing to do, 0 if done will run. Its supervisor is
+ * connected. */
+int publish_start(struct container *c, const struct nics *nics, engine_done_fn done, void *ud,
+		  struct err *err);
+/* The same while c runs and its interfaces have become these: if the default route has gone elsewhere the
+ * ports follow it. */
+int publish_follow(struct container *c, const struct nics *nics, engine_done_fn done, void *ud,
+		   struct err *err);
 /* Takes them back: no more connections reach c. Its supervisor closes the sockets. Any number of times. */
 void publish_stop(struct container *c);
 /* Makes the maps what the running containers are. Called when rules were loaded. */

@@ -287,6 +287,10 @@ int ports_publish(struct loop *l, struct ports **p, const struct msg_publish *m,
 	struct in_addr target;
 	int r = 0;
 
+	if (!*m->address) {
+		ports_free(TAKE_PTR(*p));
+		return 0;
+	}
 	if (n % CELLS || inet_pton(AF_INET, m->address, &target) != 1)
 		return err_set(e, ERR_INVALID, -EPROTO, "publish ports of '%s'", m->sandbox);
 	if (!*p)

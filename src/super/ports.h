@@ -11,9 +11,9 @@
 
 struct ports;
 
-/* Binds what m asks for, all or nothing. A second call changes where the ports lead to, nothing else. *p is
- * made by the first. ret_cells: proto, host address, host port, container port of each socket; heap.
- * -EADDRINUSE, in Docker's words, if a port is taken. */
+/* Binds what m asks for, all or nothing. A second call changes where the ports lead to, nothing else; to ""
+ * means that they are given up. *p is made by the first call. ret_cells: proto, host address, host port,
+ * container port of each socket; heap. -EADDRINUSE, in Docker's words, if a port is taken. */
 int ports_publish(struct loop *l, struct ports **p, const struct msg_publish *m, char ***ret_cells,
 		  struct err *e);
 /* Closes the sockets and what runs through them; NULL is fine. */

@@ -471,6 +471,44 @@ def test_host_loopback_is_closed_to_containers(engine, c):
         assert not knocks(c, cid, server, "127.0.0.1")
 
 
+def test_ports_follow_the_default_route(engine, c, machine):
+    """Docker's rule: published ports lead into the network that has the default route, whichever that is by now."""
+    port, nets = free_port(), [f"follow{os.getpid()}{x}" for x in "ab"]
+    for n in nets:
+        engine.cli("insula", "network", "create", n).ok()
+    try:
+        cid = c.rund("--network", nets[0], "-p", f"{port}:80", "-p", "81", *SERVER, *serve("tcp:80", "tcp:81"))
+
+        def target(net):
+            return inspect(c, cid, "{{(index .NetworkSettings.Networks \"%s\").IPAddress}}" % net)
+
+        def led_to(net):
+            other = host_port(c, cid, "81/tcp")
+            wait_for(lambda: ask_from(machine, machine[1], port) == (machine[2], 80))
+            wait_for(lambda: ask_from(machine, machine[1], other) == (machine[2], 81))
+            assert all(f" : {target(net)} . " in x for x in elements(engine)) and len(elements(engine)) == 2
+            assert ask("::1", port)
+        led_to(nets[0])
+        c("network", "connect", nets[1], cid).ok()      # behind the other, by name
+        led_to(nets[0])
+        c("network", "disconnect", nets[0], cid).ok()
+        led_to(nets[1])
+        c("network", "connect", nets[0], cid).ok()      # and before it
+        led_to(nets[0])
+        c("network", "disconnect", nets[1], cid).ok()
+        c("network", "disconnect", nets[0], cid).ok()   # nowhere: they are let go
+        assert not elements(engine) and bindings(c, cid)["80/tcp"] is None
+        socket.create_server(("0.0.0.0", port)).close()
+        c("network", "connect", "--gw-priority", "5", nets[1], cid).ok()
+        led_to(nets[1])
+        c("network", "connect", nets[0], cid).ok()
+        led_to(nets[1])
+    finally:
+        c.cleanup()
+        for n in nets:
+            engine.cli("insula", "network", "rm", n).ok()
+
+
 def test_refused(both):
     for spec, why in (("70000:80", "invalid"), ("80:0", "invalid"), ("300.0.0.1:80:80", "invalid"), ("80-81:90-92", "invalid")):
         r = both("create", "-p", spec, "busybox", "true")
