@@ -22,20 +22,28 @@ static struct json *pairs(char *const *list)
 
 struct subnets { char **subnets, **gateways, **ranges, **aux; };
 
+static int family_of(const char *ip)
+{
+	return strchr(ip, ':') ? AF_INET6 : AF_INET;
+}
+
 static bool contains(const char *subnet, const char *ip)
 {
 	_cleanup_free_ char *net = xstrndup(subnet, strcspn(subnet, "/"));
 	_cleanup_free_ char *host = xstrndup(ip, strcspn(ip, "/"));
-	struct in_addr a, b;
-	uint64_t prefix = 32;
-	uint32_t mask;
+	uint8_t a[16], b[16];
+	uint64_t prefix = family_of(subnet) == AF_INET ? 32 : 128, max = prefix;
 
-	if (inet_pton(AF_INET, net, &a) != 1 || inet_pton(AF_INET, host, &b) != 1)
+	if (family_of(subnet) != family_of(ip))
+		return false;
+	if (inet_pton(family_of(net), net, a) != 1 || inet_pton(family_of(host), host, b) != 1)
 		return true;		/* the daemon says what is wrong with it */
-	if (strchr(subnet, '/') && (str_to_u64(strchr(subnet, '/') + 1, &prefix) < 0 || prefix > 32))
+	if (strchr(subnet, '/') && (str_to_u64(strchr(subnet, '/') + 1, &prefix) < 0 || prefix > max))
 		return true;
-	mask = prefix ? htonl(~0u << (32 - prefix)) : 0;
-	return (a.s_addr & mask) == (b.s_addr & mask);
+	for (uint64_t i = 0; i < prefix; i++)
+		if ((a[i / 8] ^ b[i / 8]) & 0x80 >> i % 8)
+			return false;
+	return true;
 }
 
 /* Puts each value into the first subnet that contains it and has none of this kind. */

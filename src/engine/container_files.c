@@ -25,8 +25,9 @@ char *ctr_hostname(const struct container *c)
 static const char *gateway_of(const struct msg_sandbox *sb)
 {
 	for (size_t i = 0; i < sb->nics.n; i++)
-		if (sb->nics.v[i].gateways)
-			return sb->nics.v[i].gateways[0];
+		for (char **g = sb->nics.v[i].gateways; g && *g; g++)
+			if (!strchr(*g, ':'))
+				return *g;
 	return "127.0.0.1";
 }
 

@@ -98,5 +98,7 @@ bool firewall_user_rules(const char *table)
 {
 	_cleanup_nft_ struct nft *nft = NULL;
 
-	return nft_open(&nft) == 0 && nft_rules_mention(nft, NFPROTO_IPV4, table, "insula-user", NULL, 0) > 0;
+	return nft_open(&nft) == 0 &&
+	       (nft_rules_mention(nft, NFPROTO_IPV4, table, "insula-user", NULL, 0) > 0 ||
+		nft_rules_mention(nft, NFPROTO_IPV6, table, "insula-user", NULL, 0) > 0);
 }

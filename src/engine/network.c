@@ -18,9 +18,12 @@
 #include "lib/netlink.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+
+#define CONF6 "/proc/sys/net/ipv6/conf"
 
 static bool endpoints_left(struct networks *n)
 {
@@ -75,6 +78,16 @@ int network_name(struct engine *e, const char *ref, const char **ret, struct err
 
 /* --- the bridge --- */
 
+/* No container tells the host where to go; and without IPv6 in the network there is none on the bridge. */
+static void bridge_ipv6(const struct network *w)
+{
+	_cleanup_free_ char *ra = xasprintf(CONF6 "/%s/accept_ra", w->bridge),
+			    *off = xasprintf(CONF6 "/%s/disable_ipv6", w->bridge);
+
+	(void)fs_write(AT_FDCWD, ra, "0");
+	(void)fs_write(AT_FDCWD, off, w->subnet6.prefix ? "0" : "1");
+}
+
 static int bridge_make(struct network *w, bool *ret_made, struct err *err)
 {
 	_cleanup_nl_ struct nl *nl = NULL;
@@ -82,6 +95,7 @@ static int bridge_make(struct network *w, bool *ret_made, struct err *err)
 	/* One of its own: else it changes with the ports, and who knows the old one is cut off. */
 	uint8_t mac[6] = { 2, 0x42, (uint8_t)(w->gateway >> 24), (uint8_t)(w->gateway >> 16),
 			   (uint8_t)(w->gateway >> 8), (uint8_t)w->gateway };
+	struct nl_addr gw6 = { .family = AF_INET6, .v6 = w->gateway6, .prefix = w->subnet6.prefix };
 	int index, r;
 
 	r = nl_open(&nl);
@@ -96,6 +110,10 @@ static int bridge_make(struct network *w, bool *ret_made, struct err *err)
 			r = nl_link_set_mac(nl, index, mac);
 		if (r == 0)
 			r = nl_addr_add(nl, index, &gw);
+		if (r == 0) {
+			bridge_ipv6(w);
+			r = w->subnet6.prefix ? nl_addr_add(nl, index, &gw6) : 0;
+		}
 		if (r == 0)
 			r = nl_link_set_up(nl, index, true);
 	}
@@ -120,90 +138,50 @@ char *network_table(const struct engine *e)
 	return xasprintf("insula%s%s", *inst ? "_" : "", inst);
 }
 
-/* What the sets of the table say of a network. */
-static void add_elements(const char *table, const struct network *w, struct sbuf *b)
+struct rules_job { const char *text; bool ipv6; };
+
+/* A host that routes takes router advertisements no more, unless it is told to: one that has its default
+ * route by them is to keep it. */
+static void forward_ipv6(void)
 {
-	_cleanup_free_ char *subnet = subnet_text(&w->subnet), *gateway = ip_text(w->gateway);
+	_cleanup_free_ char *now = NULL;
+	DIR *d;
+	struct dirent *de;
 
-	sbuf_printf(b, "add element ip %s bridges { \"%s\" }\n", table, w->bridge);
-	sbuf_printf(b, "add element ip %s same { \"%s\" . \"%s\" }\n", table, w->bridge, w->bridge);
-	sbuf_printf(b, "add element ip %s subnets { %s }\n", table, subnet);
-	sbuf_printf(b, "add element ip %s gateways { %s }\n", table, gateway);
-	if (w->internal)
-		sbuf_printf(b, "add element ip %s internal { \"%s\" }\n", table, w->bridge);
-}
+	if (fs_read_line(AT_FDCWD, CONF6 "/all/forwarding", &now) >= 0 && streq(now, "1"))
+		return;
+	d = opendir(CONF6);
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *path = xasprintf(CONF6 "/%s/accept_ra", de->d_name), *ra = NULL;
 
-/* @ stands for "ip TABLE". Between two of our bridges nothing passes but what was published; from an
- * internal one nothing leaves, and nothing enters. */
-static const char *const skeleton[] = {
-	"add table @",
-	"add set @ bridges { type ifname; }", "flush set @ bridges",
-	"add set @ internal { type ifname; }", "flush set @ internal",
-	"add set @ same { type ifname . ifname; }", "flush set @ same",
-	"add set @ gateways { type ipv4_addr; }", "flush set @ gateways",
-	"add set @ subnets { type ipv4_addr; flags interval; }", "flush set @ subnets",
-	"add chain @ postrouting { type nat hook postrouting priority srcnat; policy accept; }",
-	"add chain @ forward { type filter hook forward priority filter; policy accept; }",
-	"add chain @ resolve { type nat hook prerouting priority dstnat - 1; policy accept; }",
-	"flush chain @ postrouting", "flush chain @ forward", "flush chain @ resolve",
-};
-static const char *const rules[] = {
-	"add rule @ postrouting ip saddr @subnets oifname != @bridges masquerade",
-	"add rule @ forward jump insula-user",
-	"add rule @ forward iifname . oifname @same accept",
-	"add rule @ forward iifname @internal drop",
-	"add rule @ forward oifname @internal drop",
-	"add rule @ forward oifname @bridges ct status dnat accept",
-	"add rule @ forward iifname @bridges oifname @bridges drop",
-	"add rule @ forward oifname @bridges ct state established,related accept",
-	"add rule @ forward iifname @bridges accept",
-};
-
-static void add_lines(const char *const *lines, size_t n, const char *table, struct sbuf *b)
-{
-	for (size_t i = 0; i < n; i++) {
-		const char *at = strchr(lines[i], '@');
-
-		sbuf_printf(b, "%.*sip %s%s\n", (int)(at - lines[i]), lines[i], table, at + 1);
+		if (de->d_name[0] != '.' && fs_read_line(AT_FDCWD, path, &ra) >= 0 && streq(ra, "1"))
+			(void)fs_write(AT_FDCWD, path, "2");
 	}
-}
-
-/* One transaction that makes what is missing and replaces our rules; published ports, which are elements of
- * maps, stay, and so does what is in the chain for the host's own rules. */
-static void table_text(struct networks *n, struct sbuf *b)
-{
-	_cleanup_free_ char *table = network_table(n->engine);
-
-	add_lines(skeleton, ARRAY_SIZE(skeleton), table, b);
-	publish_rules(table, b);
-	add_lines(rules, ARRAY_SIZE(rules), table, b);
-	guard_rules(table, b);
-	sbuf_printf(b,
-		    "add rule ip %s resolve iifname @bridges ip daddr @gateways meta l4proto { tcp, udp } "
-		    "th dport 53 redirect to :%u\n",
-		    table, names_port(n));
-	list_for_each(w, &n->all, struct network, link)
-		if (w->wanted)
-			add_elements(table, w, b);
+	if (d)
+		(void)closedir(d);
+	(void)fs_write(AT_FDCWD, CONF6 "/all/forwarding", "1");
 }
 
 /* Runs in a worker: forwarding on, and one atomic nft transaction. */
 static int load_rules(void *arg, struct sbuf *out, struct err *err)
 {
 	static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft" };
-	const char *text = arg, *nft = NULL;
+	const struct rules_job *job = arg;
+	const char *nft = NULL;
 	_cleanup_close_ int fd = -EBADF;
 	_cleanup_proc_ struct proc p = PROC_INIT;
 	int r, code = 0;
 
 	(void)fs_write(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", "1");
+	if (job->ipv6)
+		forward_ipv6();
 	for (size_t i = 0; i < ARRAY_SIZE(places) && !nft; i++)
 		if (fs_exists(places[i]))
 			nft = places[i];
 	if (!nft)
 		return err_msg(err, ERR_SYSTEM, -ENOENT, "set up the bridge network: nft is not installed "
 			       "(install nftables, or run with --network none)");
-	fd = fd_from_bytes("nft", text, strlen(text));
+	fd = fd_from_bytes("nft", job->text, strlen(job->text));
 	if (fd < 0)
 		return fd;
 	char *argv[] = { (char *)"nft", (char *)"-f", (char *)"-", NULL };
@@ -251,11 +229,20 @@ static void rules_loaded(void *userdata, int r, const struct err *e, const struc
 		return;
 	}
 	n->stale = r < 0;
+	n->tables |= r == 0;
 	if (r == 0)
 		publish_sync(n->engine);
 	if (r == 0 && guard_sync(n) < 0)
 		log_error("guard the networks against forged frames: the rules are not complete");
 	waiters_tell(n, r, e);
+}
+
+static bool ipv6_wanted(const struct networks *n)
+{
+	list_for_each(w, &n->all, struct network, link)
+		if (w->wanted && w->subnet6.prefix)
+			return true;
+	return false;
 }
 
 static void rules_run(struct networks *n)
@@ -267,12 +254,14 @@ static void rules_run(struct networks *n)
 	n->stale = true;
 	if (n->nft_busy)
 		return;
-	table_text(n, &b);
+	network_rules_text(n, &b);
 	list_for_each(w, &n->all, struct network, link)
 		w->loading = w->wanted;
 	n->nft_busy = true;
 	n->stale = false;
-	r = worker_run(n->engine->loop, load_rules, b.buf, rules_loaded, n);
+	struct rules_job job = { sbuf_str(&b), ipv6_wanted(n) };
+
+	r = worker_run(n->engine->loop, load_rules, &job, rules_loaded, n);
 	if (r < 0) {
 		err_set(&err, ERR_SYSTEM, r, "set up the bridge network");
 		rules_loaded(n, r, &err, NULL);
@@ -355,13 +344,11 @@ void network_host_remove(struct networks *n, struct network *w)
 /* A daemon that ends and leaves no container running takes bridges and table along. */
 static void host_clean(struct networks *n)
 {
-	_cleanup_free_ char *table = network_table(n->engine),
-			    *gone = xasprintf("add table ip %s\ndelete table ip %s\n"
-					      "add table bridge %s\ndelete table bridge %s\n",
-					      table, table, table, table);
+	_cleanup_free_ char *table = network_table(n->engine);
+	_cleanup_sbuf_ struct sbuf gone = SBUF_INIT;
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_nl_ struct nl *nl = NULL;
-	bool any = false;
+	bool any = n->tables;
 	int index;
 
 	if (nl_open(&nl) < 0)
@@ -371,7 +358,9 @@ static void host_clean(struct networks *n)
 			(void)nl_link_del(nl, index);
 			any = true;
 		}
-	if (any && !firewall_user_rules(table) && load_rules(gone, NULL, &err) < 0)
+	network_rules_gone(n->engine, &gone);
+	if (any && !firewall_user_rules(table) &&
+	    load_rules(&(struct rules_job){ sbuf_str(&gone) }, NULL, &err) < 0)
 		log_warn("%s", err_text(&err));
 }
 

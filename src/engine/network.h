@@ -31,11 +31,13 @@ int networks_prune(struct engine *e, const struct filters *f, struct json **ret,
  * table exist (first use, or after somebody removed them). Asynchronous: may run nft once. */
 void networks_ensure(struct engine *e, const struct json *attachments, engine_done_fn done, void *ud);
 
+/* The host's kernel has IPv6, so there is a table of the family ip6 too. */
+bool network_host_ipv6(void);
 /* Some network has its bridge. */
 bool networks_used(const struct engine *e);
 /* Writes the table again, also if nothing seems to be missing. */
 void network_rules_renew(struct engine *e, engine_done_fn done, void *ud);
-/* Name of our nft tables, of the families ip and bridge. Heap. */
+/* Name of our nft tables, of the families ip, ip6 and bridge. Heap. */
 char *network_table(const struct engine *e);
 
 /* network_endpoint.c. attachments: object, name of a network -> what the endpoint asks for

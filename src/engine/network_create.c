@@ -108,10 +108,6 @@ static int check_body(struct networks *n, const char *name, const struct json *b
 		return err_msg(err, ERR_INVALID, 0,
 			       "insula serves one host: ingress, config-only and swarm networks do not "
 			       "exist");
-	if (json_get_bool(body, "EnableIPv6", false) ||
-	    streq(json_get_str(json_get(body, "Options"), "com.docker.network.enable_ipv6"), "true"))
-		return err_msg(err, ERR_INVALID, 0,
-			       "--ipv6 is not supported by this version of insula: leave it out");
 	if (!json_get_bool(body, "EnableIPv4", true))
 		return err_msg(err, ERR_INVALID, 0,
 			       "--ipv4=false is not supported by this version of insula: leave it out");
@@ -168,20 +164,89 @@ static int own_subnet(struct networks *n, const struct json *c, struct network *
 	return r;
 }
 
-static int choose_subnet(struct networks *n, const struct json *body, struct network *w, struct err *err)
+static int check_inside6(const struct network *w, const char *what, const char *text, struct in6_addr *ret,
+			 struct err *err)
 {
-	const struct json *config = json_get(json_get(body, "IPAM"), "Config"), *c = json_at(config, 0);
-	const char *subnet = json_get_str(c, "Subnet");
+	_cleanup_free_ char *subnet = subnet6_text(&w->subnet6);
 
-	if (json_len(config) > 1)
+	if (ip6_parse(text, ret) < 0)
 		return err_msg(err, ERR_INVALID, 0,
-			       "bridge driver doesn't support multiple subnets");
-	if (!str_empty(subnet))
-		return own_subnet(n, c, w, err);
-	if (!str_empty(json_get_str(c, "IPRange")) || !str_empty(json_get_str(c, "Gateway")))
+			       "invalid network config:\ninvalid %s %s: not an IPv6 address", what, text);
+	return subnet6_has(&w->subnet6, ret)
+		       ? 0
+		       : err_msg(err, ERR_INVALID, 0,
+				 "invalid network config:\ninvalid %s %s: it is not in %s", what, text,
+				 subnet);
+}
+
+static int own_subnet6(struct networks *n, const struct json *c, struct network *w, struct err *err)
+{
+	const char *range = json_get_str(c, "IPRange"), *gateway = json_get_str(c, "Gateway");
+	struct json_iter it = { 0 };
+	struct in6_addr ip;
+	int r = subnet6_parse(json_get_str(c, "Subnet"), true, &w->subnet6, err);
+
+	if (r == 0)
+		r = subnet6_check_free(n, &w->subnet6, err);
+	if (r == 0 && !str_empty(range)) {
+		r = subnet6_parse(range, false, &w->range6, err);
+		if (r == 0 && (w->range6.prefix < w->subnet6.prefix ||
+			       !subnet6_has(&w->subnet6, &w->range6.net)))
+			r = err_msg(err, ERR_INVALID, 0,
+				    "invalid network config:\ninvalid ip-range %s: it is not in %s", range,
+				    json_get_str(c, "Subnet"));
+	}
+	if (r == 0 && !str_empty(gateway))
+		r = check_inside6(w, "gateway address", gateway, &w->gateway6, err);
+	while (r == 0 && json_next(json_get(c, "AuxiliaryAddresses"), &it))
+		r = check_inside6(w, "auxiliary address", json_str(it.value) ?: "", &ip, err);
+	return r;
+}
+
+static bool wants_ipv6(const struct json *body)
+{
+	return json_get_bool(body, "EnableIPv6", false) ||
+	       streq(json_get_str(json_get(body, "Options"), "com.docker.network.enable_ipv6"), "true");
+}
+
+/* One of the subnets that were asked for; which family it is tells itself. */
+static int asked_subnet(struct networks *n, const struct json *c, bool ipv6, struct network *w,
+			struct err *err)
+{
+	const char *subnet = json_get_str(c, "Subnet");
+	bool v6 = subnet && strchr(subnet, ':');
+
+	if (str_empty(subnet) && (!str_empty(json_get_str(c, "IPRange")) ||
+				  !str_empty(json_get_str(c, "Gateway"))))
 		return err_msg(err, ERR_INVALID, 0,
 			       "invalid network config:\ngateway and ip-range need a subnet");
-	return subnet_choose(n, NULL, &w->subnet, err);
+	if (str_empty(subnet))
+		return 0;
+	if (v6 && !ipv6)
+		return err_msg(err, ERR_INVALID, 0,
+			       "invalid network config:\ninvalid subnet %s: IPv6 is not enabled for this "
+			       "network: add --ipv6",
+			       subnet);
+	if (v6 ? w->subnet6.prefix != 0 : w->subnet.mask != 0)
+		return err_msg(err, ERR_INVALID, 0, "bridge driver doesn't support multiple subnets");
+	return v6 ? own_subnet6(n, c, w, err) : own_subnet(n, c, w, err);
+}
+
+static int choose_subnet(struct networks *n, const struct json *body, struct network *w, struct err *err)
+{
+	const struct json *config = json_get(json_get(body, "IPAM"), "Config");
+	bool ipv6 = wants_ipv6(body);
+	int r = 0;
+
+	if (ipv6 && !network_host_ipv6())
+		return err_msg(err, ERR_INVALID, 0, "--ipv6: this host's kernel has no IPv6: leave it out");
+	for (size_t i = 0; r == 0 && i < json_len(config); i++)
+		r = asked_subnet(n, json_at(config, i), ipv6, w, err);
+	if (r == 0 && !w->subnet.mask)
+		r = subnet_choose(n, NULL, &w->subnet, err);
+	if (r == 0 && ipv6 && !w->subnet6.prefix)
+		r = subnet6_choose(n, &w->subnet6, err);
+	return r;
 }
 
 static struct json *copy_object(const struct json *o)

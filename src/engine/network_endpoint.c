@@ -13,12 +13,13 @@
 
 #define SLOTS_MAX MSG_NICS_MAX
 
-struct endpoint { char *network; unsigned slot; uint32_t ip; char *mac; };
+struct endpoint { char *network; unsigned slot; uint32_t ip; char *mac, *ip6 /* "" = none */; };
 
 static void endpoint_done(struct endpoint *p)
 {
 	free(p->network);
 	free(p->mac);
+	free(p->ip6);
 }
 
 /* At most 15 characters, and nobody else's. */
@@ -29,7 +30,8 @@ char *endpoint_host_ifname(const char *ctr, unsigned slot)
 
 static struct guard_port guarded(const char *ctr, const struct endpoint *p)
 {
-	return (struct guard_port){ .ctr = ctr, .mac = p->mac, .slot = p->slot, .ip = p->ip };
+	return (struct guard_port){ .ctr = ctr, .mac = p->mac, .slot = p->slot, .ip = p->ip,
+				    .ip6 = p->ip6 };
 }
 
 static int lookup(struct networks *n, const char *ctr, const char *network, struct endpoint *ret,
@@ -37,14 +39,15 @@ static int lookup(struct networks *n, const char *ctr, const char *network, stru
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 	int r = db_query(n->engine->db, &s, err,
-			 "SELECT slot, ip, mac FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
+			 "SELECT slot, ip, mac, ip6 FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
 			 network);
 
 	if (r == 0)
 		r = stmt_step(s, err);
 	if (r > 0)
 		*ret = (struct endpoint){ .network = xstrdup(network), .slot = (unsigned)stmt_int(s, 0),
-					  .ip = (uint32_t)stmt_int(s, 1), .mac = xstrdup(stmt_str(s, 2)) };
+					  .ip = (uint32_t)stmt_int(s, 1), .mac = xstrdup(stmt_str(s, 2)),
+					  .ip6 = xstrdup(stmt_str(s, 3)) };
 	return r > 0 ? 0 : r < 0 ? r : -ENOENT;
 }
 
@@ -59,14 +62,15 @@ static int bad_settings(const struct network *w, const char *text, struct err *e
 static int check_address(const struct network *w, const struct json *ipam, struct err *err)
 {
 	const char *ip = json_get_str(ipam, "IPv4Address");
+	const char *ip6 = json_get_str(ipam, "IPv6Address");
+	struct in6_addr addr6;
 	uint32_t addr;
+	int r = 0;
 
-	if (!str_empty(json_get_str(ipam, "IPv6Address")))
-		return bad_settings(w, "IPv6 addresses are not supported by this version of insula", err);
 	if (json_len(json_get(ipam, "LinkLocalIPs")))
 		return bad_settings(w, "link-local addresses are not supported by this version of insula",
 				    err);
-	if (str_empty(ip))
+	if (str_empty(ip) && str_empty(ip6))
 		return 0;
 	if (w->builtin)
 		return bad_settings(w, "user specified IP address is supported on user defined networks only",
@@ -75,9 +79,13 @@ static int check_address(const struct network *w, const struct json *ipam, struc
 		return bad_settings(w,
 				    "user specified IP address is supported only when connecting to networks "
 				    "with user configured subnets", err);
-	if (ip_parse(ip, &addr) < 0)
-		return bad_settings(w, "invalid IPv4 address", err);
-	return ipam_check(w, addr, err);
+	if (!str_empty(ip))
+		r = ip_parse(ip, &addr) < 0 ? bad_settings(w, "invalid IPv4 address", err)
+					    : ipam_check(w, addr, err);
+	if (r < 0 || str_empty(ip6))
+		return r;
+	return ip6_parse(ip6, &addr6) < 0 ? bad_settings(w, "invalid IPv6 address", err)
+					  : ipam6_check(w, &addr6, err);
 }
 
 int endpoint_check(struct engine *e, const char *network, const struct json *settings, struct err *err)
@@ -132,6 +140,12 @@ static int free_slot(struct networks *n, const char *ctr, unsigned *ret, struct 
 	return 0;
 }
 
+static int address_in_use(struct err *err)
+{
+	return err_msg(err, ERR_FORBIDDEN, -EADDRINUSE,
+		       "failed to set up container networking: Address already in use");
+}
+
 static int choose_ip(struct networks *n, const struct network *w, const struct json *settings, uint32_t *ret,
 		     struct err *err)
 {
@@ -148,9 +162,32 @@ static int choose_ip(struct networks *n, const struct network *w, const struct j
 			     w->id, (int64_t)*ret);
 	if (r == 0)
 		r = stmt_step(s, err);
-	return r > 0 ? err_msg(err, ERR_FORBIDDEN, -EADDRINUSE,
-			       "failed to set up container networking: Address already in use")
-		     : r;
+	return r > 0 ? address_in_use(err) : r;
+}
+
+static int choose_ip6(struct networks *n, const struct network *w, const struct json *settings, uint32_t ip,
+		      char **ret, struct err *err)
+{
+	const char *asked = json_get_str(json_get(settings, "IPAMConfig"), "IPv6Address");
+	struct in6_addr ip6;
+	int r;
+
+	if (!w->subnet6.prefix) {
+		*ret = xstrdup("");
+		return 0;
+	}
+	if (str_empty(asked) || ip6_parse(asked, &ip6) < 0) {
+		r = ipam6_find(n, w, ip - w->range.net, &ip6, err);
+	} else {
+		r = ipam6_check(w, &ip6, err);
+		if (r == 0)
+			r = ipam6_taken(n, w, &ip6, err);
+		if (r > 0)
+			r = address_in_use(err);
+	}
+	if (r == 0)
+		*ret = ip6_text(&ip6);
+	return r;
 }
 
 static char *mac_text(uint32_t ip)
@@ -171,13 +208,16 @@ static int take(struct networks *n, const char *ctr, const struct network *w, co
 	r = free_slot(n, ctr, &p.slot, err);
 	if (r == 0)
 		r = choose_ip(n, w, settings, &p.ip, err);
+	if (r == 0)
+		r = choose_ip6(n, w, settings, p.ip, &p.ip6, err);
 	if (r < 0)
 		return r;
 	p.network = xstrdup(w->id);
 	p.mac = str_empty(mac) ? mac_text(p.ip) : xstrdup(mac);
 	r = db_run(n->engine->db, err,
-		   "INSERT INTO endpoints (id, network, ctr, slot, ip, mac) VALUES (?, ?, ?, ?, ?, ?)",
-		   "sssiis", id.s, w->id, ctr, (int64_t)p.slot, (int64_t)p.ip, p.mac);
+		   "INSERT INTO endpoints (id, network, ctr, slot, ip, mac, ip6) "
+		   "VALUES (?, ?, ?, ?, ?, ?, ?)",
+		   "sssiiss", id.s, w->id, ctr, (int64_t)p.slot, (int64_t)p.ip, p.mac, p.ip6);
 	if (r < 0) {
 		endpoint_done(&p);
 		return err_wrap(err, r, "allocate an address");
@@ -206,10 +246,12 @@ static void add_nic(const char *ctr, const struct network *w, const struct endpo
 	m->mac = xstrdup(p->mac);
 	m->mtu = w->mtu;
 	strv_addf(&m->addresses, "%s/%u", ip, w->subnet.prefix);
+	if (*p->ip6)
+		strv_addf(&m->addresses, "%s/%u", p->ip6, w->subnet6.prefix);
 }
 
 /* As in Docker: the highest priority, then the first by name, of those that lead anywhere. */
-static const struct network *gateway_network(struct networks *n, const struct json *attachments)
+static const struct network *gateway_network(struct networks *n, const struct json *attachments, bool ipv6)
 {
 	const struct network *best = NULL;
 	struct json_iter it = { 0 };
@@ -219,7 +261,8 @@ static const struct network *gateway_network(struct networks *n, const struct js
 		int64_t prio = json_get_int(it.value, "GwPriority", 0);
 		struct network *w;
 
-		if (network_find(n, it.key, &w, NULL) < 0 || w->internal || w->driver != NET_BRIDGE)
+		if (network_find(n, it.key, &w, NULL) < 0 || w->internal || w->driver != NET_BRIDGE ||
+		    (ipv6 && !w->subnet6.prefix))
 			continue;
 		if (!best || prio > best_prio || (prio == best_prio && strcmp(w->name, best->name) < 0)) {
 			best = w;
@@ -229,8 +272,11 @@ static const struct network *gateway_network(struct networks *n, const struct js
 	return best;
 }
 
+/* The networks with the default routes. */
+struct gateways { const struct network *v4, *v6; };
+
 static int take_one(struct networks *n, const char *ctr, const char *name, const struct json *settings,
-		    const struct network *gateway, struct nics *nics, struct err *err)
+		    const struct gateways *gw, struct nics *nics, struct err *err)
 {
 	struct endpoint p;
 	struct network *w;
@@ -242,8 +288,10 @@ static int take_one(struct networks *n, const char *ctr, const char *name, const
 	if (r < 0)
 		return r;
 	add_nic(ctr, w, &p, nics);
-	if (w == gateway)
+	if (w == gw->v4)
 		strv_take(&nics->v[nics->n - 1].gateways, ip_text(w->gateway));
+	if (w == gw->v6)
+		strv_take(&nics->v[nics->n - 1].gateways, ip6_text(&w->gateway6));
 	endpoint_done(&p);
 	return 0;
 }
@@ -280,13 +328,14 @@ int endpoints_take(struct engine *e, const char *ctr, const char *first, const s
 		   struct nics *ret, struct err *err)
 {
 	struct networks *n = e->networks;
-	const struct network *gateway = gateway_network(n, attachments);
+	const struct gateways gw = { gateway_network(n, attachments, false),
+				     gateway_network(n, attachments, true) };
 	_cleanup_strv_ char **names = ordered(first, attachments);
 	struct nics nics = { 0 };
 	int r = db_begin(e->db, err);
 
 	for (char **v = names; r == 0 && v && *v; v++)
-		r = take_one(n, ctr, *v, json_get(attachments, *v), gateway, &nics, err);
+		r = take_one(n, ctr, *v, json_get(attachments, *v), &gw, &nics, err);
 	if (r == 0)
 		r = db_commit(e->db, err);
 	else

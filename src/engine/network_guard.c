@@ -90,10 +90,18 @@ static void element(struct guards *g, size_t set, const char *ifname, const void
 	nft_elems_add(&g->sets[set], &e);
 }
 
+/* The address that the kernel makes of a MAC for the link alone. */
+static struct in6_addr link_local(const uint8_t mac[6])
+{
+	return (struct in6_addr){.s6_addr = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff,
+					     0xfe, mac[3], mac[4], mac[5]}};
+}
+
 static void guards_add(struct guards *g, const struct guard_port *p)
 {
 	_cleanup_free_ char *ifname = endpoint_host_ifname(p->ctr, p->slot);
 	uint32_t ip = htonl(p->ip);
+	struct in6_addr own[2];
 	uint8_t mac[6];
 
 	if (mac_parse(p->mac, mac) < 0)
@@ -101,6 +109,13 @@ static void guards_add(struct guards *g, const struct guard_port *p)
 	element(g, SET_PORTS, ifname, NULL, 0);
 	element(g, SET_MACS, ifname, mac, sizeof mac);
 	element(g, SET_IP, ifname, &ip, sizeof ip);
+	if (ip6_parse(p->ip6, &own[0]) < 0)
+		return;
+	own[1] = link_local(mac);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+		element(g, SET_IP6, ifname, &own[i], sizeof own[i]);
+		element(g, SET_TARGETS, ifname, &own[i], sizeof own[i]);
+	}
 }
 
 static int commit(struct networks *n, const struct guards *g, nft_change_fn change, bool flush)
@@ -125,11 +140,12 @@ int guard_sync(struct networks *n)
 {
 	_cleanup_(guards_done) struct guards g = {0};
 	_cleanup_stmt_ struct stmt *s = NULL;
-	int r = db_query(n->engine->db, &s, NULL, "SELECT ctr, slot, ip, mac FROM endpoints", "");
+	int r = db_query(n->engine->db, &s, NULL, "SELECT ctr, slot, ip, mac, ip6 FROM endpoints", "");
 
 	while (r == 0 && (r = stmt_step(s, NULL)) > 0) {
 		guards_add(&g, &(struct guard_port){.ctr = stmt_str(s, 0), .slot = (unsigned)stmt_int(s, 1),
-						    .ip = (uint32_t)stmt_int(s, 2), .mac = stmt_str(s, 3)});
+						    .ip = (uint32_t)stmt_int(s, 2), .mac = stmt_str(s, 3),
+						    .ip6 = stmt_str(s, 4)});
 		r = 0;
 	}
 	return r < 0 ? r : commit(n, &g, nft_set_add, true);

@@ -16,11 +16,12 @@ static void add_address(struct networks *n, const char *ctr, const struct networ
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 	bool has = db_query(n->engine->db, &s, NULL,
-			    "SELECT id, ip, mac FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
+			    "SELECT id, ip, mac, ip6 FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
 			    w->id) >= 0 &&
 		   stmt_step(s, NULL) > 0;
 	_cleanup_free_ char *ip = has ? ip_text((uint32_t)stmt_int(s, 1)) : xstrdup(""),
-			    *gateway = has && w->gateway && !w->internal ? ip_text(w->gateway) : xstrdup("");
+			    *gateway = has && w->gateway && !w->internal ? ip_text(w->gateway) : xstrdup(""),
+			    *gateway6 = NULL;
 
 	json_set_str(o, "MacAddress", has ? stmt_str(s, 2) : json_get_str(o, "MacAddress") ?: "");
 	json_set_str(o, "NetworkID", w->id);
@@ -28,9 +29,11 @@ static void add_address(struct networks *n, const char *ctr, const struct networ
 	json_set_str(o, "Gateway", gateway);
 	json_set_str(o, "IPAddress", ip);
 	json_set_int(o, "IPPrefixLen", has ? w->subnet.prefix : 0);
-	json_set_str(o, "IPv6Gateway", "");
-	json_set_str(o, "GlobalIPv6Address", "");
-	json_set_int(o, "GlobalIPv6PrefixLen", 0);
+	has &= w->subnet6.prefix != 0;
+	gateway6 = has && !w->internal ? ip6_text(&w->gateway6) : xstrdup("");
+	json_set_str(o, "IPv6Gateway", gateway6);
+	json_set_str(o, "GlobalIPv6Address", has ? stmt_str(s, 3) : "");
+	json_set_int(o, "GlobalIPv6PrefixLen", has ? w->subnet6.prefix : 0);
 }
 
 static struct json *or_null(const struct json *v)
@@ -79,29 +82,51 @@ struct json *endpoints_inspect(struct engine *e, const char *ctr, const struct j
 
 /* --- of a network --- */
 
+/* The auxiliary addresses that were asked for with this subnet. */
+static void add_aux(const struct network *w, const char *subnet, struct json *c)
+{
+	const struct json *config = json_get(w->ipam, "Config");
+
+	for (size_t i = 0; i < json_len(config); i++) {
+		const struct json *aux = json_get(json_at(config, i), "AuxiliaryAddresses");
+
+		if (json_len(aux) && streq(json_get_str(json_at(config, i), "Subnet"), subnet))
+			json_set(c, "AuxiliaryAddresses", json_copy(aux));
+	}
+}
+
+static void add_config(const struct network *w, struct json *config, const char *subnet, const char *range,
+		       const char *gateway)
+{
+	struct json *c = json_add(config, json_object());
+
+	json_set_str(c, "Subnet", subnet);
+	if (!streq(range, subnet))
+		json_set_str(c, "IPRange", range);
+	json_set_str(c, "Gateway", gateway);
+	add_aux(w, subnet, c);
+}
+
 static void add_ipam(const struct network *w, struct json *o)
 {
-	struct json *ipam = json_set(o, "IPAM", json_object()), *config, *c;
-	const struct json *asked = json_at(json_get(w->ipam, "Config"), 0);
+	struct json *ipam = json_set(o, "IPAM", json_object()), *config;
 	const struct json *options = json_get(w->ipam, "Options");
-	_cleanup_free_ char *net = NULL, *gw = NULL, *range = NULL;
 
 	json_set_str(ipam, "Driver", "default");
 	json_set(ipam, "Options", w->builtin ? NULL : options ? json_copy(options) : json_object());
 	config = json_set(ipam, "Config", w->driver == NET_BRIDGE ? json_array() : NULL);
 	if (!config)
 		return;
-	net = subnet_text(&w->subnet);
-	gw = ip_text(w->gateway);
-	c = json_add(config, json_object());
-	json_set_str(c, "Subnet", net);
-	if (w->range.prefix != w->subnet.prefix) {
-		range = subnet_text(&w->range);
-		json_set_str(c, "IPRange", range);
+	_cleanup_free_ char *net = subnet_text(&w->subnet), *range = subnet_text(&w->range),
+			    *gw = ip_text(w->gateway);
+
+	add_config(w, config, net, range, gw);
+	if (w->subnet6.prefix) {
+		_cleanup_free_ char *net6 = subnet6_text(&w->subnet6), *range6 = subnet6_text(&w->range6),
+				    *gw6 = ip6_text(&w->gateway6);
+
+		add_config(w, config, net6, range6, gw6);
 	}
-	json_set_str(c, "Gateway", gw);
-	if (json_len(json_get(asked, "AuxiliaryAddresses")))
-		json_set(c, "AuxiliaryAddresses", json_copy(json_get(asked, "AuxiliaryAddresses")));
 }
 
 static void add_endpoints(struct networks *n, const struct network *w, struct json *o)
@@ -110,7 +135,7 @@ static void add_endpoints(struct networks *n, const struct network *w, struct js
 	_cleanup_stmt_ struct stmt *s = NULL;
 
 	if (db_query(n->engine->db, &s, NULL,
-		     "SELECT p.ctr, p.ip, p.mac, c.name, p.id FROM endpoints p JOIN containers c "
+		     "SELECT p.ctr, p.ip, p.mac, c.name, p.id, p.ip6 FROM endpoints p JOIN containers c "
 		     "ON c.id = p.ctr WHERE p.network = ?",
 		     "s", w->id) < 0)
 		return;
@@ -119,13 +144,14 @@ static void add_endpoints(struct networks *n, const struct network *w, struct js
 			continue;
 		struct json *c = json_set(ctrs, stmt_str(s, 0), json_object());
 		_cleanup_free_ char *ip = ip_text((uint32_t)stmt_int(s, 1));
-		_cleanup_free_ char *cidr = xasprintf("%s/%u", ip, w->subnet.prefix);
+		_cleanup_free_ char *cidr = xasprintf("%s/%u", ip, w->subnet.prefix), *cidr6 = NULL;
 
 		json_set_str(c, "Name", stmt_str(s, 3));
 		json_set_str(c, "EndpointID", stmt_str(s, 4));
 		json_set_str(c, "MacAddress", stmt_str(s, 2));
 		json_set_str(c, "IPv4Address", cidr);
-		json_set_str(c, "IPv6Address", "");
+		cidr6 = *stmt_str(s, 5) ? xasprintf("%s/%u", stmt_str(s, 5), w->subnet6.prefix) : xstrdup("");
+		json_set_str(c, "IPv6Address", cidr6);
 	}
 }
 
@@ -140,7 +166,7 @@ static struct json *network_document(struct networks *n, const struct network *w
 	json_set_str(o, "Scope", "local");
 	json_set_str(o, "Driver", net_driver_name(w->driver));
 	json_set_bool(o, "EnableIPv4", true);
-	json_set_bool(o, "EnableIPv6", false);
+	json_set_bool(o, "EnableIPv6", w->subnet6.prefix != 0);
 	add_ipam(w, o);
 	json_set_bool(o, "Internal", w->internal);
 	json_set_bool(o, "Attachable", w->attachable);

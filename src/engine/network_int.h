@@ -5,10 +5,15 @@
 #include "base/sbuf.h"
 #include "engine/network.h"
 
+#include <netinet/in.h>
+
 enum net_driver { NET_BRIDGE, NET_HOST, NET_NULL };
 
 /* IPv4, host byte order. */
 struct subnet { uint32_t net, mask; unsigned prefix; };
+
+/* prefix 0: there is none. */
+struct subnet6 { struct in6_addr net; unsigned prefix; };
 
 struct network {
 	struct list link;
@@ -18,6 +23,8 @@ struct network {
 	uint64_t created_ns;
 	struct subnet subnet, range;	/* range: where addresses are taken from */
 	uint32_t gateway;
+	struct subnet6 subnet6, range6;
+	struct in6_addr gateway6;
 	char *bridge;			/* the host's interface; NULL if there is none */
 	unsigned mtu;
 	struct json *labels, *options, *ipam;
@@ -33,6 +40,7 @@ struct networks {
 	struct engine *engine;
 	struct list all;		/* struct network; the built-in ones first */
 	bool nft_busy, stale;		/* it runs; what it writes is not the latest */
+	bool tables;			/* ours are in the kernel */
 	struct network_wait *waiting;	/* callers of ensure while nft runs */
 	struct names *names;		/* network_names.c */
 };
@@ -70,6 +78,23 @@ int ipam_check(const struct network *w, uint32_t ip, struct err *err);
 /* An address of w that nobody has. */
 int ipam_find(struct networks *n, const struct network *w, uint32_t *ret, struct err *err);
 
+/* ---- network_ipam6.c: the same for IPv6 ---- */
+
+char *ip6_text(const struct in6_addr *ip);
+char *subnet6_text(const struct subnet6 *s);
+int subnet6_parse(const char *text, bool exact, struct subnet6 *ret, struct err *err);
+int ip6_parse(const char *text, struct in6_addr *ret);
+bool subnet6_has(const struct subnet6 *s, const struct in6_addr *ip);
+struct in6_addr subnet6_first(const struct subnet6 *s);
+int subnet6_choose(struct networks *n, struct subnet6 *ret, struct err *err);
+int subnet6_check_free(struct networks *n, const struct subnet6 *s, struct err *err);
+int ipam6_check(const struct network *w, const struct in6_addr *ip, struct err *err);
+/* 1 = an endpoint has it, 0, or -errno. */
+int ipam6_taken(struct networks *n, const struct network *w, const struct in6_addr *ip, struct err *err);
+/* An address that nobody has, from the at-th of the range on. */
+int ipam6_find(struct networks *n, const struct network *w, uint32_t at, struct in6_addr *ret,
+	       struct err *err);
+
 /* ---- network.c: bridge and rules on the host ---- */
 
 /* Takes a network's bridge and rules off the host. */
@@ -83,7 +108,7 @@ char *endpoint_host_ifname(const char *ctr, unsigned slot);
 /* ---- network_guard.c: what a container may send ---- */
 
 /* What the interface of an endpoint is known by, and may use. Borrowed strings. */
-struct guard_port { const char *ctr, *mac; unsigned slot; uint32_t ip; };
+struct guard_port { const char *ctr, *mac; unsigned slot; uint32_t ip; const char *ip6 /* "" = none */; };
 /* The table of the family bridge, as nft script; sets keep what is in them. */
 void guard_rules(const char *table, struct sbuf *out);
 /* Before the interface is there. */
@@ -92,6 +117,12 @@ int guard_add(struct networks *n, const struct guard_port *p);
 void guard_del(struct networks *n, const struct guard_port *p);
 /* Makes the sets what the endpoints are. */
 int guard_sync(struct networks *n);
+
+/* ---- network_rules.c: the tables of what is routed ---- */
+
+void network_rules_text(struct networks *n, struct sbuf *b);
+/* The transaction that takes all our tables away. */
+void network_rules_gone(const struct engine *e, struct sbuf *b);
 
 /* ---- network_names.c: the resolver and what it knows ---- */
 

@@ -53,13 +53,8 @@ int subnet_parse(const char *text, bool exact, struct subnet *ret, struct err *e
 	struct subnet s;
 	uint32_t ip;
 
-	if (!strchr(text, '/') || nl_addr_parse(text, &a) < 0)
+	if (!strchr(text, '/') || nl_addr_parse(text, &a) < 0 || a.family != AF_INET)
 		return err_msg(err, ERR_INVALID, 0, "invalid CIDR address: %s", text);
-	if (a.family != AF_INET)
-		return err_msg(err, ERR_INVALID, 0,
-			       "IPv6 subnet %s: IPv6 networks are not supported by this version of insula: "
-			       "use an IPv4 subnet",
-			       text);
 	if (a.prefix < 1 || a.prefix > 32)
 		return err_msg(err, ERR_INVALID, 0, "invalid subnet %s: the prefix must be 1 to 32 bits long",
 			       text);
@@ -172,12 +167,15 @@ int subnet_choose(struct networks *n, const char *first, struct subnet *ret, str
 static bool is_aux(const struct network *w, uint32_t ip)
 {
 	const struct json *config = json_get(w->ipam, "Config");
-	struct json_iter it = { 0 };
 	uint32_t aux;
 
-	while (json_next(json_get(json_at(config, 0), "AuxiliaryAddresses"), &it))
-		if (ip_parse(json_str(it.value), &aux) == 0 && aux == ip)
-			return true;
+	for (size_t i = 0; i < json_len(config); i++) {
+		struct json_iter it = { 0 };
+
+		while (json_next(json_get(json_at(config, i), "AuxiliaryAddresses"), &it))
+			if (ip_parse(json_str(it.value), &aux) == 0 && aux == ip)
+				return true;
+	}
 	return false;
 }
 

@@ -50,7 +50,7 @@ static void add_endpoints(struct networks *n, const struct network *w, struct sb
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 
-	if (db_query(n->engine->db, &s, NULL, "SELECT ip, ctr FROM endpoints WHERE network = ?", "s",
+	if (db_query(n->engine->db, &s, NULL, "SELECT ip, ctr, ip6 FROM endpoints WHERE network = ?", "s",
 		     w->id) < 0)
 		return;
 	while (stmt_step(s, NULL) > 0) {
@@ -59,7 +59,8 @@ static void add_endpoints(struct networks *n, const struct network *w, struct sb
 		    w->builtin ? NULL : container_dns_names(n->engine, stmt_str(s, 1), w->name);
 
 		all = names ? strv_join(names, " ") : xstrdup("");
-		sbuf_printf(b, "at %s %s %s\n", ip, stmt_str(s, 1), all);
+		sbuf_printf(b, "at %s%s%s %s %s\n", ip, *stmt_str(s, 2) ? "," : "", stmt_str(s, 2),
+			    stmt_str(s, 1), all);
 	}
 }
 

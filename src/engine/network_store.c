@@ -68,6 +68,10 @@ static void derive(struct networks *n, struct network *w)
 		w->gateway = w->subnet.net + 1;
 	if (!w->range.mask)
 		w->range = w->subnet;
+	if (w->subnet6.prefix && IN6_IS_ADDR_UNSPECIFIED(&w->gateway6))
+		w->gateway6 = subnet6_first(&w->subnet6);
+	if (!w->range6.prefix)
+		w->range6 = w->subnet6;
 }
 
 static struct json *parse_object(const char *s)
@@ -77,8 +81,21 @@ static struct json *parse_object(const char *s)
 	return json_parse(s, strlen(s), &j, NULL) < 0 ? json_object() : j;
 }
 
+static int read_row6(struct network *w, struct stmt *s, int col, struct err *err)
+{
+	const char *subnet = stmt_str(s, col), *range = stmt_str(s, col + 2);
+	int r = 0;
+
+	if (*subnet)
+		r = subnet6_parse(subnet, false, &w->subnet6, err);
+	if (r == 0 && *range)
+		r = subnet6_parse(range, false, &w->range6, err);
+	(void)ip6_parse(stmt_str(s, col + 1), &w->gateway6);
+	return r;
+}
+
 /* A row of: id, name, driver, created_ns, subnet, gateway, ip_range, internal, attachable, labels, options,
- * ipam. */
+ * ipam, subnet6, gateway6, ip_range6. */
 static int read_row(struct networks *n, struct stmt *s, struct err *err)
 {
 	struct network *w = new0(struct network);
@@ -101,6 +118,8 @@ static int read_row(struct networks *n, struct stmt *s, struct err *err)
 	w->labels = parse_object(stmt_str(s, 9));
 	w->options = parse_object(stmt_str(s, 10));
 	w->ipam = parse_object(stmt_str(s, 11));
+	if (r == 0)
+		r = read_row6(w, s, 12, err);
 	if (r < 0) {
 		network_free(w);
 		return r;
@@ -115,7 +134,8 @@ static int load_rows(struct networks *n, struct err *err)
 	_cleanup_stmt_ struct stmt *s = NULL;
 	int r = db_query(n->engine->db, &s, err,
 			 "SELECT id, name, driver, created_ns, subnet, gateway, ip_range, internal, "
-			 "attachable, labels, options, ipam FROM networks ORDER BY created_ns, name",
+			 "attachable, labels, options, ipam, subnet6, gateway6, ip_range6 FROM networks "
+			 "ORDER BY created_ns, name",
 			 "");
 
 	while (r == 0 && (r = stmt_step(s, err)) > 0)
@@ -128,15 +148,19 @@ static int insert(struct networks *n, const struct network *w, struct err *err)
 	_cleanup_free_ char *subnet = w->subnet.mask ? subnet_text(&w->subnet) : xstrdup(""),
 			    *gateway = w->gateway ? ip_text(w->gateway) : xstrdup(""),
 			    *range = w->range.mask ? subnet_text(&w->range) : xstrdup(""),
+			    *subnet6 = w->subnet6.prefix ? subnet6_text(&w->subnet6) : xstrdup(""),
+			    *gateway6 = w->subnet6.prefix ? ip6_text(&w->gateway6) : xstrdup(""),
+			    *range6 = w->range6.prefix ? subnet6_text(&w->range6) : xstrdup(""),
 			    *labels = json_dump(w->labels), *options = json_dump(w->options),
 			    *ipam = json_dump(w->ipam);
 
 	return db_run(n->engine->db, err,
 		      "INSERT INTO networks (id, name, driver, created_ns, subnet, gateway, ip_range, "
-		      "internal, attachable, labels, options, ipam) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-		      "?)",
-		      "sssisssiisss", w->id, w->name, driver_names[w->driver], (int64_t)w->created_ns, subnet,
-		      gateway, range, (int64_t)w->internal, (int64_t)w->attachable, labels, options, ipam);
+		      "internal, attachable, labels, options, ipam, subnet6, gateway6, ip_range6) "
+		      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		      "sssisssiissssss", w->id, w->name, driver_names[w->driver], (int64_t)w->created_ns,
+		      subnet, gateway, range, (int64_t)w->internal, (int64_t)w->attachable, labels, options,
+		      ipam, subnet6, gateway6, range6);
 }
 
 int network_add(struct networks *n, struct network *w, struct err *err)

@@ -1,7 +1,8 @@
 /* Theory of operation.
  *
- * Our nft table has two maps, of ports at one address of the host and of ports at all; a chain sends what
- * comes for the host's own addresses through both and rewrites the destination by what it finds. So a
+ * Our nft table (of each family, network_rules.c) has two maps, of ports at one address of the host and of
+ * ports at all; a chain sends what comes for the host's own addresses through both and rewrites the
+ * destination by what it finds. So a
  * published port is one element, added and removed by one netlink message, whatever else is published.
  *
  *   prerouting  packets from outside, and from containers (hairpin). Not for 127/8: that is never routed
@@ -28,6 +29,7 @@
 #include "engine/ports.h"
 #include "engine/worker.h"
 #include "lib/conntrack.h"
+#include "lib/netlink.h"
 #include "lib/nft.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,49 +38,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#define MAP_AT "ports_at"		/* protocol . address . port */
-#define MAP_ANY "ports_any"		/* protocol . port */
-
 struct publishing {
 	struct nft *nft;
 	int watch;		/* tells of changes of the rules */
 	struct loop_source *io;
 };
-
-/* ---- rules ---- */
-
-void publish_rules(const char *table, struct sbuf *out)
-{
-	static const char *const chains[][2] = {
-		{"insula-user", ""},
-		{"publish", ""},
-		{"prerouting", "{ type nat hook prerouting priority dstnat; policy accept; }"},
-		{"output", "{ type nat hook output priority -100; policy accept; }"},
-		{"guard", "{ type filter hook prerouting priority raw; policy accept; }"},
-	};
-
-	sbuf_printf(out,
-		    "add map ip %s " MAP_AT " { type inet_proto . ipv4_addr . inet_service : "
-		    "ipv4_addr . inet_service; }\n"
-		    "add map ip %s " MAP_ANY " { type inet_proto . inet_service : "
-		    "ipv4_addr . inet_service; }\n",
-		    table, table);
-	for (size_t i = 0; i < ARRAY_SIZE(chains); i++) {
-		sbuf_printf(out, "add chain ip %s %s %s\n", table, chains[i][0], chains[i][1]);
-		if (i > 0)	/* the first is not ours to empty */
-			sbuf_printf(out, "flush chain ip %s %s\n", table, chains[i][0]);
-	}
-	sbuf_printf(out,
-		    "add rule ip %s publish dnat ip to meta l4proto . ip daddr . th dport map @" MAP_AT "\n"
-		    "add rule ip %s publish dnat ip to meta l4proto . th dport map @" MAP_ANY "\n"
-		    "add rule ip %s prerouting ip daddr != 127.0.0.0/8 fib daddr type local goto publish\n"
-		    "add rule ip %s output fib daddr type local goto publish\n"
-		    "add rule ip %s guard iifname @bridges ip daddr 127.0.0.0/8 drop\n"
-		    "add rule ip %s postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade\n"
-		    "add rule ip %s postrouting oifname @bridges ip saddr @subnets ct status dnat "
-		    "masquerade\n",
-		    table, table, table, table, table, table, table);
-}
 
 void publish_bridge_open(const char *bridge)
 {
@@ -89,12 +53,16 @@ void publish_bridge_open(const char *bridge)
 
 /* ---- elements ---- */
 
-struct elements { struct nft_elems at, any; };
+/* Of each family: ports at one address, and at all. */
+struct elements { struct nft_elems at[2], any[2]; };
+static const uint8_t families[] = {NFPROTO_IPV4, NFPROTO_IPV6};
 
 static void elements_done(struct elements *x)
 {
-	nft_elems_done(&x->at);
-	nft_elems_done(&x->any);
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		nft_elems_done(&x->at[i]);
+		nft_elems_done(&x->any[i]);
+	}
 }
 
 static uint8_t proto_number(const char *name)
@@ -102,27 +70,45 @@ static uint8_t proto_number(const char *name)
 	return streq(name, "udp") ? IPPROTO_UDP : streq(name, "sctp") ? IPPROTO_SCTP : IPPROTO_TCP;
 }
 
-struct place { uint8_t proto; uint16_t port; struct in_addr target; };
+/* Where a port leads to: the container's addresses of both families. */
+struct place { uint8_t proto; uint16_t port; struct nl_addr target[2]; };
 
 static void elements_add_one(struct elements *x, const struct place *p, const struct json *binding)
 {
-	struct in_addr host;
+	struct nl_addr host;
 	uint64_t number;
 	struct nft_elem e = {0};
 	uint16_t port, target = htons(p->port);
 
-	/* what is not IPv4 is the supervisor's */
-	if (inet_pton(AF_INET, json_get_str(binding, "HostIp") ?: "", &host) != 1 ||
+	if (nl_addr_parse(json_get_str(binding, "HostIp") ?: "", &host) < 0 ||
 	    str_to_u64(json_get_str(binding, "HostPort") ?: "", &number) < 0)
+		return;
+	size_t family = host.family == AF_INET6, n = nl_addr_bytes(&host);
+	static const struct in6_addr all;
+
+	/* a container without IPv6 is reached by it through its supervisor */
+	if (!p->target[family].family)
 		return;
 	port = htons((uint16_t)number);
 	nft_key_add(&e, &p->proto, sizeof p->proto);
-	if (host.s_addr)
-		nft_key_add(&e, &host, sizeof host);
+	if (memcmp(&host.v6, &all, n))
+		nft_key_add(&e, &host.v6, n);
 	nft_key_add(&e, &port, sizeof port);
-	nft_value_add(&e, &p->target, sizeof p->target);
+	nft_value_add(&e, &p->target[family].v6, n);
 	nft_value_add(&e, &target, sizeof target);
-	nft_elems_add(host.s_addr ? &x->at : &x->any, &e);
+	nft_elems_add(memcmp(&host.v6, &all, n) ? &x->at[family] : &x->any[family], &e);
+}
+
+static void place_targets(struct place *p, const char *target)
+{
+	_cleanup_strv_ char **v = strv_split(target, " ");
+
+	for (char **t = v; t && *t; t++) {
+		struct nl_addr a;
+
+		if (nl_addr_parse(*t, &a) == 0)
+			p->target[a.family == AF_INET6] = a;
+	}
 }
 
 static void elements_add(struct elements *x, const struct container *c)
@@ -130,8 +116,9 @@ static void elements_add(struct elements *x, const struct container *c)
 	struct place p = {0};
 	struct json_iter it = {0};
 
-	if (!c->ports || inet_pton(AF_INET, c->ports_target ?: "", &p.target) != 1)
+	if (!c->ports)
 		return;
+	place_targets(&p, c->ports_target ?: "");
 	while (json_next(c->ports, &it)) {
 		size_t n = strcspn(it.key, "/");
 		_cleanup_free_ char *number = xstrndup(it.key, n);
@@ -150,16 +137,20 @@ static int elements_commit(struct engine *e, const struct elements *x, nft_chang
 {
 	_cleanup_nft_batch_ struct nft_batch b = NFT_BATCH_INIT;
 	_cleanup_free_ char *table = network_table(e);
-	const struct nft_set at = {NFPROTO_IPV4, table, MAP_AT}, any = {NFPROTO_IPV4, table, MAP_ANY};
 
 	if (!e->publishing->nft)
 		return -EPROTONOSUPPORT;
-	if (flush) {
-		nft_set_flush(&b, &at);
-		nft_set_flush(&b, &any);
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		const struct nft_set at = {families[i], table, PUBLISH_MAP_AT},
+				     any = {families[i], table, PUBLISH_MAP_ANY};
+
+		if (flush && (families[i] == NFPROTO_IPV4 || network_host_ipv6())) {
+			nft_set_flush(&b, &at);
+			nft_set_flush(&b, &any);
+		}
+		change(&b, &at, &x->at[i]);
+		change(&b, &any, &x->any[i]);
 	}
-	change(&b, &at, &x->at);
-	change(&b, &any, &x->any);
 	return nft_batch_commit(e->publishing->nft, &b);
 }
 
@@ -456,7 +447,9 @@ static void bound(void *ud, int r, const struct err *e, const void *payload, siz
 
 static void ask(struct publish *p)
 {
-	struct msg_publish m = {.sandbox = p->c->id, .address = p->address};
+	/* IPv4 comes first, and each container has it */
+	_cleanup_free_ char *address = xstrndup(p->address, strcspn(p->address, " "));
+	struct msg_publish m = {.sandbox = p->c->id, .address = address};
 
 	for (size_t i = 0; i < p->maps.n; i++) {
 		const struct port_map *v = &p->maps.v[i];
@@ -474,13 +467,29 @@ static void ask(struct publish *p)
 	strv_free(m.ports);
 }
 
-/* What the container answers goes out there. Heap. */
+static const char *of_family(char *const *v, bool ipv6)
+{
+	for (; v && *v; v++)
+		if ((strchr(*v, ':') != NULL) == ipv6)
+			return *v;
+	return NULL;
+}
+
+/* What the container answers goes out there: its address there, and its IPv6 address where that has a way
+ * out. Heap; "" = it has neither, "10.0.0.2", "10.0.0.2 fd00::2". */
 static char *published_address(const struct nics *nics)
 {
-	for (size_t i = 0; i < nics->n; i++)
-		if (nics->v[i].gateways && nics->v[i].addresses)
-			return xstrndup(nics->v[i].addresses[0], strcspn(nics->v[i].addresses[0], "/"));
-	return xstrdup("");
+	_cleanup_strv_ char **both = NULL;
+
+	for (int ipv6 = 0; ipv6 < 2; ipv6++)
+		for (size_t i = 0; i < nics->n; i++) {
+			const char *gateway = of_family(nics->v[i].gateways, ipv6),
+				   *address = of_family(nics->v[i].addresses, ipv6);
+
+			if (gateway && address)
+				strv_addf(&both, "%.*s", (int)strcspn(address, "/"), address);
+		}
+	return both ? strv_join(both, " ") : xstrdup("");
 }
 
 static int publish_at(struct container *c, const char *address, engine_done_fn done, void *ud,

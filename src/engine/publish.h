@@ -24,9 +24,9 @@ void publish_stop(struct container *c);
 /* Makes the maps what the running containers are. Called when rules were loaded. */
 void publish_sync(struct engine *e);
 bool publish_any(const struct engine *e);	/* a running container has published ports */
-/* Maps and chains of the table that publishing needs, as nft script; they keep elements that are there. The
- * table has the sets `bridges` and `subnets` and the chain postrouting. */
-void publish_rules(const char *table, struct sbuf *out);
+/* Maps of our tables, keyed by protocol . address . port, and by protocol . port. */
+#define PUBLISH_MAP_AT "ports_at"
+#define PUBLISH_MAP_ANY "ports_any"
 /* 127.0.0.1 can lead to containers of the bridge; not before its rules are loaded. */
 void publish_bridge_open(const char *bridge);
 

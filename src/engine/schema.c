@@ -117,4 +117,11 @@ const char *const db_migrations[] = {
     "DROP TABLE addresses;"
     "DELETE FROM meta WHERE key LIKE 'network.%';",
 
+    /* 5: IPv6 */
+    "ALTER TABLE networks ADD COLUMN subnet6 TEXT NOT NULL DEFAULT '';"	/* "" = no IPv6 */
+    "ALTER TABLE networks ADD COLUMN gateway6 TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE networks ADD COLUMN ip_range6 TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE endpoints ADD COLUMN ip6 TEXT NOT NULL DEFAULT '';"	/* as inet_ntop writes it */
+    "CREATE UNIQUE INDEX endpoints_ip6 ON endpoints (network, ip6) WHERE ip6 != '';",
+
     NULL};

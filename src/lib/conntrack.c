@@ -42,11 +42,11 @@ static bool to_port(const struct rtattr *tuple, uint8_t proto, const uint16_t *p
 	return false;
 }
 
-static void request(struct req *r, uint16_t type, uint16_t flags)
+static void request(struct req *r, uint8_t family, uint16_t type, uint16_t flags)
 {
 	struct nfgenmsg *g = req_init(r, (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type), flags, sizeof *g);
 
-	g->nfgen_family = AF_INET;
+	g->nfgen_family = family;
 	g->version = NFNETLINK_V0;
 }
 
@@ -70,32 +70,27 @@ static int collect(void *userdata, const struct nlmsghdr *h)
 	return 0;
 }
 
-static int list(int fd, struct wanted *w)
+static int list(int fd, uint8_t family, struct wanted *w)
 {
 	struct req r;
 
-	request(&r, IPCTNL_MSG_CT_GET, NLM_F_DUMP);
+	request(&r, family, IPCTNL_MSG_CT_GET, NLM_F_DUMP);
 	if (RETRY(send(fd, &r, r.h.nlmsg_len, 0)) < 0)
 		return -errno;
 	return nl_sock_answers(fd, collect, w);
 }
 
-int conntrack_forget(uint8_t proto, const uint16_t *ports, size_t n)
+static int forget(int fd, uint8_t family, struct wanted *w)
 {
-	_cleanup_close_ int fd = nl_sock_open(NETLINK_NETFILTER, 0, 0);
-	_cleanup_sbuf_ struct sbuf tuples = SBUF_INIT;
-	int r;
+	int r = list(fd, family, w);
 
-	if (fd < 0)
-		return fd == -EPROTONOSUPPORT ? 0 : fd;
-	r = list(fd, &(struct wanted){proto, ports, n, &tuples});
 	if (r < 0)
 		return r == -EINVAL || r == -EOPNOTSUPP ? 0 : r;
-	for (size_t at = 0; at < tuples.len;) {
-		const struct rtattr *tuple = (const struct rtattr *)(tuples.buf + at);
+	for (size_t at = 0; at < w->out->len;) {
+		const struct rtattr *tuple = (const struct rtattr *)(w->out->buf + at);
 		struct req d;
 
-		request(&d, IPCTNL_MSG_CT_DELETE, 0);
+		request(&d, family, IPCTNL_MSG_CT_DELETE, 0);
 		d.h.nlmsg_flags &= (uint16_t)~NLM_F_ACK;
 		attr(&d, CTA_TUPLE_ORIG | NLA_F_NESTED, RTA_DATA(tuple), RTA_PAYLOAD(tuple));
 		/* one that is gone already is fine */
@@ -104,4 +99,20 @@ int conntrack_forget(uint8_t proto, const uint16_t *ports, size_t n)
 		at += RTA_ALIGN(tuple->rta_len);
 	}
 	return 0;
+}
+
+int conntrack_forget(uint8_t proto, const uint16_t *ports, size_t n)
+{
+	static const uint8_t families[] = {AF_INET, AF_INET6};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(families) && r == 0; i++) {
+		_cleanup_close_ int fd = nl_sock_open(NETLINK_NETFILTER, 0, 0);
+		_cleanup_sbuf_ struct sbuf tuples = SBUF_INIT;
+
+		if (fd < 0)
+			return fd == -EPROTONOSUPPORT ? 0 : fd;
+		r = forget(fd, families[i], &(struct wanted){proto, ports, n, &tuples});
+	}
+	return r;
 }

@@ -118,7 +118,7 @@ int mac_parse(const char *s, uint8_t ret[6])
 	return 0;
 }
 
-static size_t addr_bytes(const struct nl_addr *a)
+size_t nl_addr_bytes(const struct nl_addr *a)
 {
 	return a->family == AF_INET ? sizeof a->v4 : sizeof a->v6;
 }
@@ -302,8 +302,11 @@ int nl_addr_add(struct nl *n, int index, const struct nl_addr *a)
 	ifa->ifa_family = (uint8_t)a->family;
 	ifa->ifa_prefixlen = (uint8_t)a->prefix;
 	ifa->ifa_index = (uint32_t)index;
-	attr(&r, IFA_LOCAL, &a->v4, addr_bytes(a));
-	attr(&r, IFA_ADDRESS, &a->v4, addr_bytes(a));
+	/* who gives addresses here knows that nobody else has them: they work at once */
+	if (a->family == AF_INET6)
+		ifa->ifa_flags = IFA_F_NODAD;
+	attr(&r, IFA_LOCAL, &a->v4, nl_addr_bytes(a));
+	attr(&r, IFA_ADDRESS, &a->v4, nl_addr_bytes(a));
 	if (a->family == AF_INET && a->prefix < 31) {
 		struct in_addr bc = { a->v4.s_addr | htonl(a->prefix ? ~0u >> a->prefix : ~0u) };
 
@@ -323,7 +326,7 @@ int nl_route_add_default(struct nl *n, const struct nl_addr *gateway, int index)
 	rt->rtm_protocol = RTPROT_BOOT;
 	rt->rtm_scope = RT_SCOPE_UNIVERSE;
 	rt->rtm_type = RTN_UNICAST;
-	attr(&r, RTA_GATEWAY, &gateway->v4, addr_bytes(gateway));
+	attr(&r, RTA_GATEWAY, &gateway->v4, nl_addr_bytes(gateway));
 	attr_u32(&r, RTA_OIF, (uint32_t)index);
 	return talk(n, &r, NULL, 0);
 }

@@ -23,6 +23,8 @@ struct nl_addr {
 };
 int nl_addr_parse(const char *s /* "10.0.0.1/24" or without prefix */, struct nl_addr *ret);
 
+size_t nl_addr_bytes(const struct nl_addr *a);		/* of the address itself */
+
 int nl_link_index(struct nl *n, const char *name, int *ret);		/* -ENODEV */
 int nl_link_set_up(struct nl *n, int index, bool up);
 int nl_link_set_mac(struct nl *n, int index, const uint8_t mac[6]);

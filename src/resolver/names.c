@@ -3,7 +3,8 @@
  * The daemon writes a file that this process reads again whenever it has changed: lines of words.
  *
  *   net NAME SUBNET open|internal	a network; what follows up to the next one is on it
- *   at ADDRESS CONTAINER NAME...	a container's place there, and what it is called there
+ *   at ADDRESS[,IPV6-ADDRESS] CONTAINER NAME...
+ *					a container's place there, and what it is called there
  *   via CONTAINER SERVER...		the servers that this container wants to be asked
  *
  * An asker is known by its source address: that makes it a container, and the container has places on some
@@ -16,6 +17,7 @@
 #include "base/strv.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,10 +28,11 @@
 #define NAMES_MAX (16u << 20)
 #define TYPE_A 1
 #define TYPE_PTR 12
+#define TYPE_AAAA 28
 #define TYPE_ANY 255
 #define ANSWERS_MAX 24
 
-struct place { char *ctr, **names; uint32_t ip; };
+struct place { char *ctr, **names; uint32_t ip; bool has_ip6; struct in6_addr ip6; };
 struct net {
 	char *name;
 	uint32_t net, mask;
@@ -99,8 +102,13 @@ static void add_net(struct names *m, char *const *w)
 static void add_place(struct names *m, char *const *w)
 {
 	struct net *n = m->n_nets ? &m->nets[m->n_nets - 1] : NULL;
+	char *comma = strchr(w[1], ',');
 	struct place p = { 0 };
 
+	if (comma) {
+		*comma = 0;
+		p.has_ip6 = inet_pton(AF_INET6, comma + 1, &p.ip6) == 1;
+	}
 	if (!n || !parse_ip(w[1], &p.ip))
 		return;
 	p.ctr = xstrdup(w[2]);
@@ -259,7 +267,8 @@ static bool is_called(const struct net *n, const struct place *p, const char *na
 }
 
 /* All that have the name on the first of the asker's networks where somebody has it. */
-static size_t look_up(const struct names *m, const struct place *who, const char *name, uint32_t *ret)
+static size_t look_up(const struct names *m, const struct place *who, const char *name,
+		      const struct place **ret)
 {
 	size_t found = 0;
 
@@ -270,30 +279,77 @@ static size_t look_up(const struct names *m, const struct place *who, const char
 			continue;
 		for (size_t k = 0; k < n->n && found < ANSWERS_MAX; k++)
 			if (is_called(n, &n->v[k], name))
-				ret[found++] = n->v[k].ip;
+				ret[found++] = &n->v[k];
 	}
 	return found;
 }
 
-/* "4.3.2.1.in-addr.arpa" -> "name.network", heap; NULL if it is nobody that the asker knows. */
-static char *look_up_address(const struct names *m, const struct place *who, const char *name)
+/* "4.3.2.1.in-addr.arpa" */
+static bool parse_reverse(const char *name, uint32_t *ret)
 {
 	unsigned b[4];
 	int end = 0;
-	uint32_t ip;
 
 	if (sscanf(name, "%3u.%3u.%3u.%3u.%n", &b[0], &b[1], &b[2], &b[3], &end) != 4 || !end ||
 	    strcasecmp(name + end, "in-addr.arpa") || b[0] > 255 || b[1] > 255 || b[2] > 255 || b[3] > 255)
+		return false;
+	*ret = b[3] << 24 | b[2] << 16 | b[1] << 8 | b[0];
+	return true;
+}
+
+/* "2.0.0.0. ... .d.f.ip6.arpa": 32 digits, the last of the address first. */
+static bool parse_reverse6(const char *name, struct in6_addr *ret)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	*ret = (struct in6_addr){ 0 };
+	for (unsigned i = 0; i < 32; i++, name += 2) {
+		const char *d = *name ? strchr(digits, tolower((unsigned char)*name)) : NULL;
+
+		if (!d || name[1] != '.')
+			return false;
+		ret->s6_addr[15 - i / 2] |= (uint8_t)((d - digits) << (i % 2 * 4));
+	}
+	return !strcasecmp(name, "ip6.arpa");
+}
+
+static const struct place *place_of_ip6(const struct net *n, const struct in6_addr *ip)
+{
+	for (size_t i = 0; i < n->n; i++)
+		if (n->v[i].has_ip6 && !memcmp(&n->v[i].ip6, ip, sizeof *ip))
+			return &n->v[i];
+	return NULL;
+}
+
+/* The name of an address -> "name.network", heap; NULL if it is nobody that the asker knows. */
+static char *look_up_address(const struct names *m, const struct place *who, const char *name)
+{
+	struct in6_addr ip6;
+	uint32_t ip;
+	bool v6 = parse_reverse6(name, &ip6);
+
+	if (!v6 && !parse_reverse(name, &ip))
 		return NULL;
-	ip = b[3] << 24 | b[2] << 16 | b[1] << 8 | b[0];
 	for (size_t i = 0; i < m->n_nets; i++) {
 		const struct net *n = &m->nets[i];
-		const struct place *p = place_of_ctr(n, who->ctr) ? place_of_ip(n, ip) : NULL;
+		const struct place *p = !place_of_ctr(n, who->ctr) ? NULL
+					: v6			   ? place_of_ip6(n, &ip6)
+								   : place_of_ip(n, ip);
 
 		if (p && p->names)
 			return xasprintf("%s.%s", p->names[0], n->name);
 	}
 	return NULL;
+}
+
+static void add_addresses(struct dns_out *o, const struct place *p, unsigned type)
+{
+	struct in_addr ip = { htonl(p->ip) };
+
+	if (type == TYPE_A || type == TYPE_ANY)
+		dns_add_address(o, TYPE_A, &ip, sizeof ip);
+	if (p->has_ip6 && (type == TYPE_AAAA || type == TYPE_ANY))
+		dns_add_address(o, TYPE_AAAA, &p->ip6, sizeof p->ip6);
 }
 
 enum names_verdict names_answer(struct names *m, const struct addr *client, const uint8_t *q,
@@ -302,8 +358,8 @@ enum names_verdict names_answer(struct names *m, const struct addr *client, cons
 	char name[DNS_NAME_MAX];
 	unsigned type = dns_question(q, question_end, name);
 	_cleanup_free_ char *host = NULL;
-	uint32_t ips[ANSWERS_MAX], ip;
-	const struct place *who;
+	const struct place *found[ANSWERS_MAX], *who;
+	uint32_t ip;
 	struct dns_out o;
 	size_t n;
 
@@ -313,14 +369,14 @@ enum names_verdict names_answer(struct names *m, const struct addr *client, cons
 	who = client_ip(client, &ip) ? asker(m, ip) : NULL;
 	if (!who)
 		return NAMES_FORWARD;
-	n = look_up(m, who, name, ips);
+	n = look_up(m, who, name, found);
 	host = n || type != TYPE_PTR ? NULL : look_up_address(m, who, name);
 	if (!n && !host && leads_out(m, who))
 		return NAMES_FORWARD;
 	dns_begin(&o, out, q, question_end, n || host ? 0 : DNS_NXDOMAIN);
 	/* A name that is known, and has no address of the kind that was asked for, is no error. */
-	for (size_t i = 0; i < n && (type == TYPE_A || type == TYPE_ANY); i++)
-		dns_add_address(&o, ips[(i + m->turn) % n]);
+	for (size_t i = 0; i < n; i++)
+		add_addresses(&o, found[(i + m->turn) % n], type);
 	if (host)
 		dns_add_pointer(&o, host);
 	m->turn++;

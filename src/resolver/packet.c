@@ -102,13 +102,13 @@ static void record(struct dns_out *o, unsigned type, size_t len)
 	put16(o, (unsigned)len);
 }
 
-void dns_add_address(struct dns_out *o, uint32_t ip)
+void dns_add_address(struct dns_out *o, unsigned type, const void *ip, size_t n)
 {
-	if (o->n + 16 > DNS_OUT_MAX)
+	if (o->n + 12 + n > DNS_OUT_MAX)
 		return;
-	record(o, 1, 4);
-	put16(o, ip >> 16);
-	put16(o, ip & 0xffff);
+	record(o, type, n);
+	memcpy(o->p + o->n, ip, n);
+	o->n += n;
 }
 
 void dns_add_pointer(struct dns_out *o, const char *name)

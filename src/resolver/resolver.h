@@ -67,7 +67,8 @@ unsigned dns_question(const uint8_t *q, size_t question_end, char *ret);
 #define DNS_OUT_MAX 1024	/* two dozen addresses */
 struct dns_out { uint8_t *p; size_t n; };
 void dns_begin(struct dns_out *o, uint8_t *p, const uint8_t *q, size_t question_end, unsigned rcode);
-void dns_add_address(struct dns_out *o, uint32_t ip);
+/* A record of the type A or AAAA: the address as it goes over the wire. */
+void dns_add_address(struct dns_out *o, unsigned type, const void *ip, size_t n);
 void dns_add_pointer(struct dns_out *o, const char *name);
 
 /* names.c */

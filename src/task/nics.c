@@ -19,15 +19,16 @@ int nics_loopback(struct err *e)
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "set up the loopback interface") : 0;
 }
 
-/* No IPv6 on an interface that was given no such address. */
-static void spare_ipv6(const struct msg_nic *m)
+/* No IPv6 on an interface that was given no such address; and one that was listens to no router. */
+static void set_ipv6(const struct msg_nic *m)
 {
-	_cleanup_free_ char *path = xasprintf("/proc/sys/net/ipv6/conf/%s/disable_ipv6", m->name);
+	_cleanup_free_ char *off = xasprintf("/proc/sys/net/ipv6/conf/%s/disable_ipv6", m->name),
+			    *ra = xasprintf("/proc/sys/net/ipv6/conf/%s/accept_ra", m->name);
+	bool any = false;
 
 	for (char **a = m->addresses; a && *a; a++)
-		if (strchr(*a, ':'))
-			return;
-	(void)fs_write(AT_FDCWD, path, "1");
+		any |= strchr(*a, ':') != NULL;
+	(void)fs_write(AT_FDCWD, any ? ra : off, any ? "0" : "1");
 }
 
 static int add_address(struct nl *nl, int index, const struct msg_nic *m, const char *text, struct err *e)
@@ -58,7 +59,7 @@ static int configure(struct nl *nl, const struct msg_nic *m, struct err *e)
 		r = nl_link_set_mtu(nl, index, m->mtu);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "set up the interface '%s'", m->name);
-	spare_ipv6(m);
+	set_ipv6(m);
 	for (char **a = m->addresses; r == 0 && a && *a; a++)
 		r = add_address(nl, index, m, *a, e);
 	if (r < 0)

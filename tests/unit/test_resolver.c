@@ -127,6 +127,7 @@ static enum names_verdict ask(struct names *m, const char *from, const char *nam
 	size_t n = DNS_HDR, len = 0, at, k = 0;
 	enum names_verdict v;
 	struct addr client;
+	char text[INET6_ADDRSTRLEN];
 
 	assert_int_equal(addr_parse(from, &client), 0);
 	for (const char *p = name; *p;) {
@@ -155,6 +156,9 @@ static enum names_verdict ask(struct names *m, const char *from, const char *nam
 		if (out[at + 3] == 1)
 			k += (size_t)sprintf(ret + k, "%s%d.%d.%d.%d", k ? " " : "", out[at + 12],
 					     out[at + 13], out[at + 14], out[at + 15]);
+		else if (out[at + 3] == 28)
+			k += (size_t)sprintf(ret + k, "%s%s", k ? " " : "",
+					     inet_ntop(AF_INET6, out + at + 12, text, sizeof text));
 		else
 			k += (size_t)sprintf(ret + k, "%.*s.%.*s", out[at + 12], (char *)out + at + 13,
 					     out[at + 13 + out[at + 12]],
@@ -166,7 +170,7 @@ static enum names_verdict ask(struct names *m, const char *from, const char *nam
 static void names_by_asker(void **state)
 {
 	char text[] = "net front 10.0.1.0/24 open\nat 10.0.1.2 A cli\n"
-		      "at 10.0.1.3 B web www\nat 10.0.1.4 C web\n"
+		      "at 10.0.1.3 B web www\nat 10.0.1.4,fd00::104 C web six\n"
 		      "net back 10.0.2.0/24 internal\n"
 		      "at 10.0.2.2 B web db\nat 10.0.2.3 D dd\n"
 		      "net bridge 172.17.0.0/16 open\nat 172.17.0.2 E \n"
@@ -183,6 +187,14 @@ static void names_by_asker(void **state)
 		{ "10.0.1.2", "www.front", 1, NAMES_ANSWER, "10.0.1.3" },
 		{ "10.0.1.2", "www.back", 1, NAMES_FORWARD, "" },
 		{ "10.0.1.2", "www", 28, NAMES_ANSWER, "-" },
+		{ "10.0.1.2", "six", 28, NAMES_ANSWER, "fd00::104" },
+		{ "10.0.1.2", "six", 1, NAMES_ANSWER, "10.0.1.4" },
+		{ "10.0.1.2", "six", 255, NAMES_ANSWER, "10.0.1.4 fd00::104" },
+		{ "10.0.2.3", "six", 28, NAMES_ANSWER, "NX" },
+		{ "10.0.1.2", "4.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.D.f.ip6.arpa", 12,
+		  NAMES_ANSWER, "web.front" },
+		{ "10.0.1.2", "4.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.ip6.arpa", 12,
+		  NAMES_FORWARD, "" },
 		{ "10.0.1.2", "db", 1, NAMES_FORWARD, "" },
 		{ "10.0.1.3", "db", 1, NAMES_ANSWER, "10.0.2.2" },
 		{ "10.0.2.2", "cli", 1, NAMES_ANSWER, "10.0.1.2" },
