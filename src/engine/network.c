@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/id.h"
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/strv.h"
@@ -24,6 +25,7 @@
 #include <string.h>
 
 #define CONF6 "/proc/sys/net/ipv6/conf"
+#define CLASHES_MAX 16		/* subnets given up to others, before one is kept in any case */
 
 static bool endpoints_left(struct networks *n)
 {
@@ -88,38 +90,6 @@ static void bridge_ipv6(const struct network *w)
 	(void)fs_write(AT_FDCWD, off, w->subnet6.prefix ? "0" : "1");
 }
 
-static int bridge_make(struct network *w, bool *ret_made, struct err *err)
-{
-	_cleanup_nl_ struct nl *nl = NULL;
-	struct nl_addr gw = { .family = AF_INET, .v4 = { htonl(w->gateway) }, .prefix = w->subnet.prefix };
-	/* One of its own: else it changes with the ports, and who knows the old one is cut off. */
-	uint8_t mac[6] = { 2, 0x42, (uint8_t)(w->gateway >> 24), (uint8_t)(w->gateway >> 16),
-			   (uint8_t)(w->gateway >> 8), (uint8_t)w->gateway };
-	struct nl_addr gw6 = { .family = AF_INET6, .v6 = w->gateway6, .prefix = w->subnet6.prefix };
-	int index, r;
-
-	r = nl_open(&nl);
-	if (r == 0)
-		r = nl_link_index(nl, w->bridge, &index);
-	*ret_made = r == -ENODEV;
-	if (r == -ENODEV) {
-		r = nl_bridge_add(nl, w->bridge);
-		if (r == 0 || r == -EEXIST)
-			r = nl_link_index(nl, w->bridge, &index);
-		if (r == 0)
-			r = nl_link_set_mac(nl, index, mac);
-		if (r == 0)
-			r = nl_addr_add(nl, index, &gw);
-		if (r == 0) {
-			bridge_ipv6(w);
-			r = w->subnet6.prefix ? nl_addr_add(nl, index, &gw6) : 0;
-		}
-		if (r == 0)
-			r = nl_link_set_up(nl, index, true);
-	}
-	return r < 0 ? err_set(err, ERR_SYSTEM, r, "create bridge '%s'", w->bridge) : 0;
-}
-
 static void bridge_delete(const struct network *w)
 {
 	_cleanup_nl_ struct nl *nl = NULL;
@@ -127,6 +97,67 @@ static void bridge_delete(const struct network *w)
 
 	if (nl_open(&nl) == 0 && nl_link_index(nl, w->bridge, &index) == 0)
 		(void)nl_link_del(nl, index);
+}
+
+/* The interface with its addresses, up; -EEXIST if there is one. */
+static int bridge_add(struct nl *nl, const struct network *w)
+{
+	struct nl_addr gw = { .family = AF_INET, .v4 = { htonl(w->gateway) }, .prefix = w->subnet.prefix };
+	struct nl_addr gw6 = { .family = AF_INET6, .v6 = w->gateway6, .prefix = w->subnet6.prefix };
+	/* One of its own: else it changes with the ports, and who knows the old one is cut off. */
+	uint8_t mac[6] = { 2, 0x42, (uint8_t)(w->gateway >> 24), (uint8_t)(w->gateway >> 16),
+			   (uint8_t)(w->gateway >> 8), (uint8_t)w->gateway };
+	int index, r = nl_bridge_add(nl, w->bridge);
+
+	if (r == 0 || r == -EEXIST)
+		r = nl_link_index(nl, w->bridge, &index);
+	if (r == 0)
+		r = nl_link_set_mac(nl, index, mac);
+	if (r == 0)
+		r = nl_addr_add(nl, index, &gw);
+	if (r == 0) {
+		bridge_ipv6(w);
+		r = w->subnet6.prefix ? nl_addr_add(nl, index, &gw6) : 0;
+	}
+	return r == 0 ? nl_link_set_up(nl, index, true) : r;
+}
+
+/* Nobody asked for this subnet, and no container has an address of it. */
+static bool can_yield(struct networks *n, const struct network *w)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+
+	return !json_len(json_get(w->ipam, "Config")) &&
+	       db_query(n->engine->db, &s, NULL, "SELECT 1 FROM endpoints WHERE network = ? LIMIT 1", "s",
+			w->id) == 0 &&
+	       stmt_step(s, NULL) == 0;
+}
+
+/* The bridge's address is what reserves a subnet. Another daemon may have taken it since it was chosen, or at
+ * the same moment: who then sees two takes another, passing over some, lest both go on choosing the same. */
+static int bridge_make(struct networks *n, struct network *w, bool *ret_made, struct err *err)
+{
+	_cleanup_nl_ struct nl *nl = NULL;
+	int index, r = nl_open(&nl);
+
+	if (r == 0)
+		r = nl_link_index(nl, w->bridge, &index);
+	*ret_made = r == -ENODEV;
+	for (unsigned i = 0; r == -ENODEV; i++) {
+		bool yields = i < CLASHES_MAX && can_yield(n, w);
+		uint8_t skip = 0;
+
+		if (i)
+			random_bytes(&skip, sizeof skip);
+		if (yields && subnet_clashes(n, w) && network_resubnet(n, w, skip % 4, err) < 0)
+			return -EADDRNOTAVAIL;
+		r = bridge_add(nl, w);
+		if (r == 0 && yields && subnet_clashes(n, w)) {
+			bridge_delete(w);
+			r = -ENODEV;
+		}
+	}
+	return r < 0 ? err_set(err, ERR_SYSTEM, r, "create bridge '%s'", w->bridge) : 0;
 }
 
 /* --- rules --- */
@@ -284,7 +315,7 @@ static int prepare(struct networks *n, struct network *w, bool *ret_ready, struc
 	int r;
 
 	names_want(n);
-	r = bridge_make(w, &made, err);
+	r = bridge_make(n, w, &made, err);
 	w->wanted = true;
 	*ret_ready = w->loaded && !made;
 	return r;

@@ -243,7 +243,7 @@ static int choose_subnet(struct networks *n, const struct json *body, struct net
 	for (size_t i = 0; r == 0 && i < json_len(config); i++)
 		r = asked_subnet(n, json_at(config, i), ipv6, w, err);
 	if (r == 0 && !w->subnet.mask)
-		r = subnet_choose(n, NULL, &w->subnet, err);
+		r = subnet_choose(n, NULL, 0, &w->subnet, err);
 	if (r == 0 && ipv6 && !w->subnet6.prefix)
 		r = subnet6_choose(n, &w->subnet6, err);
 	return r;

@@ -51,6 +51,8 @@ const char *net_driver_name(enum net_driver d);
 int networks_load(struct networks *n, struct err *err);
 /* Inserts w, which is taken over, into table and database. */
 int network_add(struct networks *n, struct network *w, struct err *err);
+/* Gives w another subnet, which nobody chose and nobody uses yet. */
+int network_resubnet(struct networks *n, struct network *w, unsigned skip, struct err *err);
 int network_del(struct network *w, struct networks *n, struct err *err);
 void network_free(struct network *w);
 /* By name, full id or unique prefix of the id; ERR_NOT_FOUND "network x not found". */
@@ -68,8 +70,10 @@ static inline bool subnet_has(const struct subnet *s, uint32_t ip)
 	return (ip & s->mask) == s->net;
 }
 /* A subnet that clashes with no network and with no route of the host. first: tried before the pools, may be
- * NULL. */
-int subnet_choose(struct networks *n, const char *first, struct subnet *ret, struct err *err);
+ * NULL. skip: so many that would do are passed over. */
+int subnet_choose(struct networks *n, const char *first, unsigned skip, struct subnet *ret, struct err *err);
+/* A route of the host that is not by our bridges leads into w's subnet. */
+bool subnet_clashes(const struct networks *n, const struct network *w);
 /* ERR_FORBIDDEN if another network has a part of it. */
 int subnet_check_free(struct networks *n, const struct subnet *s, struct err *err);
 

@@ -128,6 +128,18 @@ static bool is_free(struct networks *n, const struct routes *routes, const struc
 	return !subnet_owner(n, s);
 }
 
+bool subnet_clashes(const struct networks *n, const struct network *w)
+{
+	struct routes routes;
+	bool clash = false;
+
+	routes_read(n, &routes);
+	for (size_t i = 0; i < routes.n; i++)
+		clash |= overlap(&routes.v[i], &w->subnet);
+	free(routes.v);
+	return clash;
+}
+
 int subnet_check_free(struct networks *n, const struct subnet *s, struct err *err)
 {
 	return subnet_owner(n, s) ? err_msg(err, ERR_FORBIDDEN, 0,
@@ -136,7 +148,7 @@ int subnet_check_free(struct networks *n, const struct subnet *s, struct err *er
 				  : 0;
 }
 
-int subnet_choose(struct networks *n, const char *first, struct subnet *ret, struct err *err)
+int subnet_choose(struct networks *n, const char *first, unsigned skip, struct subnet *ret, struct err *err)
 {
 	struct routes routes;
 	struct subnet base, s;
@@ -144,14 +156,14 @@ int subnet_choose(struct networks *n, const char *first, struct subnet *ret, str
 
 	routes_read(n, &routes);
 	if (first && subnet_parse(first, false, &s, NULL) == 0)
-		found = is_free(n, &routes, &s);
+		found = is_free(n, &routes, &s) && !skip--;
 	for (size_t i = 0; !found && i < ARRAY_SIZE(pools); i++) {
 		(void)subnet_parse(pools[i].base, false, &base, NULL);
 		for (uint32_t k = 0; !found && k < 1u << (pools[i].prefix - base.prefix); k++) {
 			s = (struct subnet){ .net = base.net + (k << (32 - pools[i].prefix)),
 					     .mask = ~0u << (32 - pools[i].prefix),
 					     .prefix = pools[i].prefix };
-			found = is_free(n, &routes, &s);
+			found = is_free(n, &routes, &s) && !skip--;
 		}
 	}
 	free(routes.v);

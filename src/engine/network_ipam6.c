@@ -100,7 +100,8 @@ int subnet6_parse(const char *text, bool exact, struct subnet6 *ret, struct err 
 static bool taken(struct networks *n, const struct subnet6 *s)
 {
 	list_for_each(w, &n->all, struct network, link)
-		if (w->subnet6.prefix && (subnet6_has(&w->subnet6, &s->net) || subnet6_has(s, &w->subnet6.net)))
+		if (w->subnet6.prefix &&
+		    (subnet6_has(&w->subnet6, &s->net) || subnet6_has(s, &w->subnet6.net)))
 			return true;
 	return false;
 }
@@ -108,7 +109,8 @@ static bool taken(struct networks *n, const struct subnet6 *s)
 int subnet6_check_free(struct networks *n, const struct subnet6 *s, struct err *err)
 {
 	return taken(n, s) ? err_msg(err, ERR_FORBIDDEN, 0,
-				     "invalid pool request: Pool overlaps with other one on this address space")
+				     "invalid pool request: Pool overlaps with other one on this "
+				     "address space")
 			   : 0;
 }
 
@@ -171,8 +173,8 @@ int ipam6_taken(struct networks *n, const struct network *w, const struct in6_ad
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
 	_cleanup_free_ char *text = ip6_text(ip);
-	int r = db_query(n->engine->db, &s, err, "SELECT 1 FROM endpoints WHERE network = ? AND ip6 = ?", "ss",
-			 w->id, text);
+	int r = db_query(n->engine->db, &s, err,
+			 "SELECT 1 FROM endpoints WHERE network = ? AND ip6 = ?", "ss", w->id, text);
 
 	return r < 0 ? r : stmt_step(s, err);
 }
@@ -195,5 +197,6 @@ int ipam6_find(struct networks *n, const struct network *w, uint32_t at, struct 
 		}
 	}
 	return err_msg(err, ERR_UNAVAILABLE, -EADDRNOTAVAIL,
-		       "no available IPv6 addresses on this network's address pools: %s (%s)", w->name, w->id);
+		       "no available IPv6 addresses on this network's address pools: %s (%s)", w->name,
+		       w->id);
 }

@@ -209,18 +209,29 @@ static int add_builtin(struct networks *n, const char *name, enum net_driver dri
 	return network_add(n, w, err);
 }
 
-/* The default bridge gets its subnet when it is first seen: the configured one, if it is free. */
-static int give_subnet(struct networks *n, struct network *w, struct err *err)
+static int give_subnet(struct networks *n, struct network *w, const char *first, unsigned skip,
+		       struct err *err)
 {
 	_cleanup_free_ char *text = NULL;
-	int r = subnet_choose(n, n->engine->cfg.subnet, &w->subnet, err);
+	const struct subnet before = w->subnet;
+	struct subnet s;
+	int r;
 
-	if (r < 0)
+	w->subnet = (struct subnet){ 0 };	/* it does not stand in its own way */
+	r = subnet_choose(n, first, skip, &s, err);
+	if (r < 0) {
+		w->subnet = before;
 		return r;
-	w->range = w->subnet;
-	w->gateway = w->subnet.net + 1;
-	text = subnet_text(&w->subnet);
+	}
+	w->subnet = w->range = s;
+	w->gateway = s.net + 1;
+	text = subnet_text(&s);
 	return db_run(n->engine->db, err, "UPDATE networks SET subnet = ? WHERE id = ?", "ss", text, w->id);
+}
+
+int network_resubnet(struct networks *n, struct network *w, unsigned skip, struct err *err)
+{
+	return give_subnet(n, w, w->builtin ? n->engine->cfg.subnet : NULL, skip, err);
 }
 
 int networks_load(struct networks *n, struct err *err)
@@ -234,7 +245,8 @@ int networks_load(struct networks *n, struct err *err)
 	if (r < 0)
 		return r;
 	w = by_name(n, "bridge");
-	return w->subnet.mask ? 0 : give_subnet(n, w, err);
+	/* the configured one, if it is free now; whether it still is when the bridge is made is seen then */
+	return w->subnet.mask ? 0 : network_resubnet(n, w, 0, err);
 }
 
 int network_find(struct networks *n, const char *ref, struct network **ret, struct err *err)

@@ -1,5 +1,7 @@
 """User-defined networks: what docker's commands say, traffic and names in and across both modes, connect and
 disconnect while running, and what is left behind (nothing)."""
+import ipaddress
+import itertools
 import json
 import os
 import subprocess
@@ -221,6 +223,33 @@ def test_the_daemon_dies(tmp_path):
         e.stop()
     assert not [x for x in os.listdir("/proc") if x.isdigit() and str(tmp_path) in (
         open(f"/proc/{x}/cmdline").read() if os.path.exists(f"/proc/{x}/cmdline") else "")]
+
+
+def test_daemons_that_want_the_same_subnet(tmp_path):
+    """Each has chosen it when it started, and all make their bridges at the same moment: one gets it, the others take
+    another before a container has an address."""
+    engines = [Engine(tmp_path / str(i), ["--bip", "10.255.252.1/24"]) for i in range(4)]
+    try:
+        for e in engines:
+            e.start()
+            e.cli("insula", "load", "-q", "-i", os.environ.get("INSULA_IMAGES", "build/images") + "/busybox.tar").ok()
+        made = [e.popen("insula", "network", "create", "n") for e in engines]
+        run = [e.popen("insula", "run", "-d", "busybox", "sleep", "1000") for e in engines]
+        assert not any(p.wait(120) for p in made + run)
+        subnets = [json.loads(e.cli("insula", "network", "inspect", n).ok())[0]["IPAM"]["Config"][0]["Subnet"]
+                   for e in engines for n in ("bridge", "n")]
+        nets = [ipaddress.ip_network(s) for s in subnets]
+        assert not [(a, b) for a, b in itertools.combinations(nets, 2) if a.overlaps(b)]
+        assert "10.255.252.0/24" in subnets
+        for e in engines:
+            cid = e.cli("insula", "ps", "-q").ok()
+            address = e.cli("insula", "inspect", "-f", "{{.NetworkSettings.IPAddress}}", cid).ok()
+            assert ipaddress.ip_address(address) in nets[2 * engines.index(e)]
+    finally:
+        for e in engines:
+            e.cli("insula", "rm", "-f", *e.cli("insula", "ps", "-aq").out.split())
+            e.cli("insula", "network", "rm", "n")
+            e.stop()
 
 
 def test_prune(engine, cli_name, nets):
