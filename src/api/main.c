@@ -32,7 +32,8 @@ struct insulad {
 	char *config_file;
 	char **given;			/* options set on the command line */
 	bool tls_verify_seen;
-	bool debug_seen, require_hardware_seen, cold_boot_seen, config_seen, detach, version, help;
+	bool debug_seen, require_hardware_seen, open_firewall_seen, cold_boot_seen;
+	bool config_seen, detach, version, help;
 	struct loop *loop;
 	struct engine *engine;
 	struct server *server;
@@ -93,6 +94,9 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 	     set_option},
 	    {0, "bip", OPT_CALL, d, "string", "Address of the default bridge (default \"172.30.0.1/16\")",
 	     set_option},
+	    {0, "open-firewall", OPT_BOOL, &d->cfg.engine.open_firewall, NULL,
+	     "Tell Docker's rules, ufw and firewalld to let containers through",
+	     .seen = &d->open_firewall_seen},
 	    {0, "log-driver", OPT_CALL, d, "string",
 	     "Default driver of container logs (default \"json-file\")", set_option},
 	    {0, "log-opt", OPT_CALL, d, "list", "Default options of that driver: key=value", set_option},
@@ -136,6 +140,8 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 		strv_add(&d->given, "require-hardware");
 	if (d->tls_verify_seen)
 		strv_add(&d->given, "tlsverify");
+	if (d->open_firewall_seen)
+		strv_add(&d->given, "open-firewall");
 	if (d->cold_boot_seen)
 		strv_add(&d->given, "vm-cold-boot");
 	return 0;

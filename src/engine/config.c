@@ -247,6 +247,7 @@ static const struct key keys[] = {
 	{"tlscert", "tlscert", KEY_STR, OFF(tls_cert)},
 	{"tlskey", "tlskey", KEY_STR, OFF(tls_key)},
 	{"require-hardware", "require-hardware", KEY_BOOL, OFF(engine.require_hardware)},
+	{"open-firewall", "open-firewall", KEY_BOOL, OFF(engine.open_firewall)},
 	{"vm-cpus", "vm-cpus", KEY_CPUS, OFF(engine.vm_vcpus)},
 	{"vm-memory", "vm-memory", KEY_CALL, 0, set_vm_memory},
 	{"vm-cold-boot", "vm-cold-boot", KEY_BOOL, OFF(engine.vm_cold_boot)},

@@ -1,4 +1,5 @@
 #include "engine/container_int.h"
+#include "engine/firewall.h"
 
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -113,8 +114,7 @@ static int create(struct creating *k, struct container **ret, struct err *err)
 	strv_free(x.warnings);
 	if (r < 0)
 		return r;
-	if (streq(json_get_str(json_get(doc, "HostConfig"), "NetworkMode"), "bridge"))
-		firewall_warn(e, e->cfg.bridge, &k->warnings);
+	firewall_warn(e, networks, &k->warnings);
 	c = container_new(e, id.s, name);
 	c->image_id = xstrdup(image->id);
 	c->isolation = k->isolation;

@@ -118,9 +118,9 @@ void engine_close(struct engine *e)
 		containers_close(e);
 	if (e->volumes)
 		volumes_close(e);
-	publish_close(e);
 	if (e->networks)
 		networks_close(e);
+	publish_close(e);
 	if (e->images)
 		images_close(e);
 	accel_close(e);

@@ -28,6 +28,7 @@ struct engine_config {
 	char *instance; /* "" or a suffix from the roots: second daemons get their own bridge and nft table */
 	char *bridge;		/* "insula0" */
 	char *subnet;		/* "172.30.0.0/16" default; the next free one if taken */
+	bool open_firewall;	/* firewalls of others are told to let containers through */
 	char *publish_ip;	/* where ports are published that name no address; NULL = everywhere */
 	char *libexec; /* directory of insula-shim, vmwp, insula-puller (beside insulad in a build tree) */
 	char *vm_dir;		/* guest kernel and initramfs: vmlinuz, initramfs.img */

@@ -14,6 +14,7 @@
 #include "base/proc.h"
 #include "base/strv.h"
 #include "engine/db.h"
+#include "engine/firewall.h"
 #include "engine/publish.h"
 #include "engine/worker.h"
 #include "lib/netlink.h"
@@ -76,6 +77,16 @@ int network_name(struct engine *e, const char *ref, const char **ret, struct err
 	if (r == 0)
 		*ret = w->name;
 	return r;
+}
+
+const char *network_bridge(struct engine *e, const char *ref, bool *ret_ipv6)
+{
+	struct network *w;
+
+	if (network_find(e->networks, ref, &w, NULL) < 0)
+		return NULL;
+	*ret_ipv6 = w->subnet6.prefix != 0;
+	return w->bridge;
 }
 
 /* --- the bridge --- */
@@ -169,7 +180,7 @@ char *network_table(const struct engine *e)
 	return xasprintf("insula%s%s", *inst ? "_" : "", inst);
 }
 
-struct rules_job { const char *text; bool ipv6; };
+struct rules_job { const char *text; bool ipv6; char *const *commands; };
 
 /* A host that routes takes router advertisements no more, unless it is told to: one that has its default
  * route by them is to keep it. */
@@ -206,6 +217,7 @@ static int load_rules(void *arg, struct sbuf *out, struct err *err)
 	(void)fs_write(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", "1");
 	if (job->ipv6)
 		forward_ipv6();
+	firewall_run(job->commands);
 	for (size_t i = 0; i < ARRAY_SIZE(places) && !nft; i++)
 		if (fs_exists(places[i]))
 			nft = places[i];
@@ -290,7 +302,11 @@ static void rules_run(struct networks *n)
 		w->loading = w->wanted;
 	n->nft_busy = true;
 	n->stale = false;
-	struct rules_job job = { sbuf_str(&b), ipv6_wanted(n) };
+	list_for_each(w, &n->all, struct network, link)
+		if (w->wanted && !w->loaded)
+			firewall_commands(n->engine, w->bridge, w->subnet6.prefix, true, &n->commands);
+	_cleanup_strv_ char **commands = TAKE_PTR(n->commands);
+	struct rules_job job = { sbuf_str(&b), ipv6_wanted(n), commands };
 
 	r = worker_run(n->engine->loop, load_rules, &job, rules_loaded, n);
 	if (r < 0) {
@@ -365,6 +381,8 @@ void network_host_remove(struct networks *n, struct network *w)
 	if (w->driver != NET_BRIDGE)
 		return;
 	bridge_delete(w);
+	if (known)
+		firewall_commands(n->engine, w->bridge, w->subnet6.prefix, false, &n->commands);
 	w->wanted = false;
 	if (known)
 		rules_run(n);
@@ -388,7 +406,9 @@ static void host_clean(struct networks *n)
 		if (w->bridge && nl_link_index(nl, w->bridge, &index) == 0) {
 			(void)nl_link_del(nl, index);
 			any = true;
+			firewall_commands(n->engine, w->bridge, w->subnet6.prefix, false, &n->commands);
 		}
+	firewall_run(n->commands);
 	network_rules_gone(n->engine, &gone);
 	if (any && !firewall_user_rules(table) &&
 	    load_rules(&(struct rules_job){ sbuf_str(&gone) }, NULL, &err) < 0)
@@ -406,6 +426,7 @@ void networks_close(struct engine *e)
 	if (!keep)
 		host_clean(n);
 	names_close(n, keep);
+	strv_free(n->commands);
 	list_for_each(w, &n->all, struct network, link) {
 		list_remove(&w->link);
 		network_free(w);

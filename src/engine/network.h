@@ -21,6 +21,9 @@ bool network_name_builtin(const char *name);
  * found". */
 int network_name(struct engine *e, const char *ref, const char **ret, struct err *err);
 
+/* The host's bridge of a network, borrowed; NULL if it has none. ret_ipv6: whether it carries IPv6. */
+const char *network_bridge(struct engine *e, const char *ref, bool *ret_ipv6);
+
 /* network_create.c. body: as POST /networks/create gets it. */
 int network_create(struct engine *e, const struct json *body, const char **ret_id, struct err *err);
 int network_remove(struct engine *e, const char *ref, struct err *err);

@@ -41,6 +41,7 @@ struct networks {
 	struct list all;		/* struct network; the built-in ones first */
 	bool nft_busy, stale;		/* it runs; what it writes is not the latest */
 	bool tables;			/* ours are in the kernel */
+	char **commands;		/* for other firewalls, with the next run of nft */
 	struct network_wait *waiting;	/* callers of ensure while nft runs */
 	struct names *names;		/* network_names.c */
 };

@@ -29,9 +29,3 @@ bool publish_any(const struct engine *e);	/* a running container has published p
 #define PUBLISH_MAP_ANY "ports_any"
 /* 127.0.0.1 can lead to containers of the bridge; not before its rules are loaded. */
 void publish_bridge_open(const char *bridge);
-
-/* What the host's other firewall rules do to containers of the bridge, as warnings with the way out.
- * firewall.c */
-void firewall_warn(struct engine *e, const char *bridge, char ***warnings);
-/* Somebody has put rules into the table's chain for them (insula-user). */
-bool firewall_user_rules(const char *table);

@@ -85,9 +85,10 @@ class Engine:
         self.subnet = f"10.{64 + n % 128}.{(n >> 7) % 64 * 4}.1/22"
         self.log = open(self.base / "insulad.log", "ab")
         self.proc = None
+        self.prefix = []        # of its command: in another namespace...
 
     def start(self):
-        argv = [program("insulad"), "--data-root", str(self.data), "--exec-root", str(self.run_dir),
+        argv = [*self.prefix, program("insulad"), "--data-root", str(self.data), "--exec-root", str(self.run_dir),
                 "-H", f"unix://{self.sock}", "--vm-dir", str(VM_DIR), "--isolation", "process", "--bip", self.subnet, *self.extra]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                      start_new_session=True)

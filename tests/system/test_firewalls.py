@@ -1,0 +1,142 @@
+"""Beside another program's table that drops what is forwarded: what is said at create, and the opening that the daemon
+makes where it is told to (--open-firewall). The daemon lives in a network namespace of its own, and with it Docker's
+rules as dockerd writes them; ufw and firewalld are known by their tables and stand in as scripts."""
+import os
+import re
+import subprocess
+
+import pytest
+
+from conftest import IMAGES, Cli, Engine, free_port, wait_for
+from test_ports import FROM_THERE, SERVER, serve
+
+DOCKER = """iptables -P FORWARD DROP && iptables -N DOCKER-USER && iptables -A DOCKER-USER -j RETURN &&
+    iptables -A FORWARD -j DOCKER-USER && ip6tables -P FORWARD DROP && ip6tables -N DOCKER-USER &&
+    ip6tables -A DOCKER-USER -j RETURN && ip6tables -A FORWARD -j DOCKER-USER"""
+OTHERS = """
+table ip filter {
+    chain ufw-user-forward { }
+    chain FORWARD { type filter hook forward priority 0; policy drop; jump ufw-user-forward; }
+}
+table inet firewalld {
+    chain filter_FORWARD_POLICIES_pre { }
+    chain filter_FORWARD { type filter hook forward priority 10; policy accept; jump filter_FORWARD_POLICIES_pre; reject; }
+}
+"""
+BRIDGE = '{{index .Options "com.docker.network.bridge.name"}}'
+NEAR, FAR = "198.19.77.1", "198.19.77.2"
+
+
+class Walled:
+    """A daemon in a namespace, and another machine."""
+    def __init__(self, base):
+        n = f"if{os.getpid() % 100000}"
+        self.here, self.there = n + "a", n + "b"
+        self.run(f"ip netns add {self.here} && ip netns add {self.there} && "
+                 f"ip -n {self.here} link add eth0 type veth peer name eth0 netns {self.there} && "
+                 f"ip -n {self.here} addr add {NEAR}/24 dev eth0 && ip -n {self.there} addr add {FAR}/24 dev eth0 && "
+                 f"ip -n {self.here} addr add fd77::1/64 dev eth0 nodad && ip -n {self.there} addr add fd77::2/64 dev eth0 nodad && "
+                 + " && ".join(f"ip -n {ns} link set {dev} up" for ns in (self.here, self.there) for dev in ("lo", "eth0")))
+        self.engine = Engine(base)
+        self.engine.prefix = ["nsenter", f"--net=/run/netns/{self.here}"]
+
+    @staticmethod
+    def run(script):
+        return subprocess.run(script, shell=True, check=True, capture_output=True, text=True).stdout
+
+    def inside(self, script):
+        return subprocess.run([*self.engine.prefix, "sh", "-c", script], check=True, capture_output=True, text=True).stdout
+
+    def start(self, *extra):
+        self.engine.extra = list(extra)
+        self.engine.start()
+        self.engine.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
+
+    def ask(self, port, host=NEAR):
+        r = subprocess.run(["nsenter", f"--net=/run/netns/{self.there}", "/usr/bin/python3", "-c", FROM_THERE, host, str(port)],
+                           capture_output=True, text=True)
+        return r.stdout.split(" ")[2:] == ["hello"]
+
+    def stop(self):
+        self.engine.stop()
+        for ns in (self.here, self.there):
+            subprocess.run(["ip", "netns", "del", ns], check=False)
+
+
+@pytest.fixture
+def walled(tmp_path):
+    w = Walled(tmp_path / "e")
+    try:
+        yield w
+    finally:
+        w.stop()
+
+
+def server(c, name, port):
+    """Created beside a server; what create has to say."""
+    return c("create", "--network", name, "-p", f"{port}:80", *SERVER, *serve("tcp:80"))
+
+
+def test_told_how_to_open(walled, isolation):
+    walled.inside(DOCKER)
+    walled.start()
+    c, port = Cli(walled.engine, "insula", isolation), free_port()
+    try:
+        nid = c("network", "create", "--ipv6", "n").ok()
+        made = server(c, "n", port)
+        bridge = f"in-{nid[:12]}"
+        c("start", made.ok()).ok()
+        wait_for(lambda: c("exec", made.out.strip(), "sh", "-c", "echo up | nc -w 5 127.0.0.1 80").out.endswith("up\n"),
+                 timeout=60)
+        assert not walled.ask(port)
+        for f, p in (("ip", "iptables"), ("ip6", "ip6tables")):
+            want = f"{p} -I DOCKER-USER -i {bridge} -j ACCEPT; {p} -I DOCKER-USER -o {bridge} -j ACCEPT"
+            assert f"Chain FORWARD of table {f} filter (Docker) drops what is forwarded to and from bridge {bridge}" in made.err
+            assert f"Open it by: {want}" in made.err
+            walled.inside(want)
+        assert walled.ask(port) and walled.ask(port, "fd77::1")
+        assert "drops" not in server(c, "n", free_port()).err
+        # the default bridge is another one
+        assert f"bridge {walled.engine.cli('docker', 'network', 'inspect', '-f', BRIDGE, 'bridge').ok()}" in c("create", "-p", "80", "busybox").err
+    finally:
+        c.cleanup()
+
+
+def test_opened(walled, isolation):
+    walled.inside(DOCKER)
+    walled.start("--open-firewall")
+    c, port = Cli(walled.engine, "insula", isolation), free_port(n=2)
+    try:
+        bridge = f"in-{c('network', 'create', '--ipv6', 'n').ok()[:12]}"
+        made = server(c, "n", port)
+        assert "drops" not in made.err
+        c("start", made.ok()).ok()
+        wait_for(lambda: walled.ask(port), timeout=60)
+        assert walled.ask(port, "fd77::1")
+        first = server(c, "bridge", port + 1).ok()
+        c("start", first).ok()
+        wait_for(lambda: walled.ask(port + 1), timeout=60)
+        rules = walled.inside("iptables -S DOCKER-USER; ip6tables -S DOCKER-USER")
+        assert len(re.findall(f"-[io] {bridge} -j ACCEPT", rules)) == 4
+        c("rm", "-f", made.out.strip(), first).ok()
+        c("network", "rm", "n").ok()
+        wait_for(lambda: bridge not in walled.inside("iptables -S DOCKER-USER; ip6tables -S DOCKER-USER"))
+    finally:
+        c.cleanup()
+    walled.engine.stop()
+    assert walled.inside("iptables -S DOCKER-USER") == "-N DOCKER-USER\n-A DOCKER-USER -j RETURN\n"
+    assert "insula" not in walled.inside("nft list tables")
+
+
+def test_ufw_and_firewalld_are_asked_in_their_way(walled, tmp_path, monkeypatch):
+    for name in ("ufw", "firewall-cmd"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} \"$@\" >> {tmp_path}/asked\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    walled.inside(f"nft -f - <<'END'\n{OTHERS}\nEND\n")
+    walled.start("--open-firewall")
+    bridge = "in-" + walled.engine.cli("insula", "network", "create", "n").ok()[:12]
+    zone = f"--zone=trusted --add-interface={bridge}"
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        f"ufw route allow in on {bridge}", f"ufw route allow out on {bridge}",
+        f"firewall-cmd --permanent {zone}", f"firewall-cmd {zone}"]
