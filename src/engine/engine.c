@@ -114,6 +114,8 @@ void engine_close(struct engine *e)
 {
 	if (!e)
 		return;
+	if (e->networks)
+		networks_settle(e);
 	if (e->containers)
 		containers_close(e);
 	if (e->volumes)

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #define CONF6 "/proc/sys/net/ipv6/conf"
+#define SETTLE_US 10000000
 #define CLASHES_MAX 16		/* subnets given up to others, before one is kept in any case */
 
 static bool endpoints_left(struct networks *n)
@@ -413,6 +414,14 @@ static void host_clean(struct networks *n)
 	if (any && !firewall_user_rules(table) &&
 	    load_rules(&(struct rules_job){ sbuf_str(&gone) }, NULL, &err) < 0)
 		log_warn("%s", err_text(&err));
+}
+
+void networks_settle(struct engine *e)
+{
+	uint64_t end = now_mono_us() + SETTLE_US;
+
+	while (e->networks->nft_busy && now_mono_us() < end)
+		(void)loop_run_once(e->loop, 100);
 }
 
 void networks_close(struct engine *e)

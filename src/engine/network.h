@@ -13,6 +13,8 @@
 #include "proto/msg.h"
 
 int networks_open(struct engine *e, struct err *err); /* sets e->networks; nothing is made on the host yet */
+/* Waits until no nft runs that would write what is taken away after it: before the end. */
+void networks_settle(struct engine *e);
 void networks_close(struct engine *e);
 
 /* bridge, host or none. */
