@@ -20,9 +20,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PACKAGES = """systemd systemd-sysv dbus udev kmod iproute2 nftables qemu-system-x86 qemu-system-common seabios erofs-utils
     e2fsprogs procps python3 python3-pytest python3-pexpect python3-docker busybox-static iputils-ping psmisc libjson-c5
-    libsqlite3-0 libseccomp2 libarchive13 libssl3 libcurl4""".split()
+    uidmap libsqlite3-0 libseccomp2 libarchive13 libssl3 libcurl4""".split()
 MODULES = ["kvm_amd", "loop", "overlay", "fuse", "tun", "bridge", "veth", "nf_tables"]
-RUNTIME = "tests/system/test_runtime.py tests/system/test_runtime_commands.py tests/system/test_runtime_limits.py"
+RUNTIME = "tests/system/test_runtime.py tests/system/test_runtime_commands.py tests/system/test_runtime_limits.py tests/system/test_runtime_rootless.py"
 PROCESS = "tests/system/test_isolation.py -k 'process'"
 # Each boot: its name, further words for the kernel, and pytest's arguments, one run each.
 BOOTS = {

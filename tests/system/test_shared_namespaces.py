@@ -46,7 +46,10 @@ def test_the_hosts_processes_names_and_memory(both):
 def test_what_ends_takes_its_processes_along(both):
     """Without a pid namespace of its own nothing but its control group holds a container's processes together."""
     name = f"sleep 98{os.getpid()}"
-    r = both("run", "--rm", "--pid=host", "busybox", "sh", "-c", f"{name} & {name} & ps -o args | grep -c '^{name}$'")
+    count = f"ps -o args | grep -c '^{name}$'"
+    # Each is the shell still until it has executed its program.
+    r = both("run", "--rm", "--pid=host", "busybox", "sh", "-c",
+             f"{name} & {name} & for i in $(seq 100); do [ $({count}) = 2 ] && break; usleep 100000; done; {count}")
     assert r.ok() == "2"
     wait_for(lambda: subprocess.run(["pgrep", "-f", f"^{name}$"], stdout=subprocess.DEVNULL).returncode == 1)
 
