@@ -23,7 +23,7 @@
 #define PATIENCE_TCG_S 120
 /* The second time a loaded host gets its chance. */
 #define PATIENCE_KVM_S 5
-#define PATIENCE_KVM_AGAIN_S 20
+#define PATIENCE_KVM_AGAIN_S 120
 #define VCPUS_MAX 64		/* more than one bus of a `pc` machine is good for */
 
 struct template_waiter { struct list link; engine_done_fn done; void *userdata; };
