@@ -296,6 +296,11 @@ int containers_open(struct engine *e, struct err *err)
 	if (r < 0)
 		return r;
 	containers_adopt(e);
+	if (t->foreign)
+		return err_msg(err, ERR_CONFLICT, -EPROTONOSUPPORT,
+			       "container %s was started by another version of insula and still runs: stop "
+			       "it with that version, or end its supervisor, before this one can take over",
+			       t->foreign->id);
 	return db_meta_set(e->db, "boot_id", t->boot_id, err);
 }
 

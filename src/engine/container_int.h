@@ -15,6 +15,7 @@ struct containers {
 	struct hmap execs;		/* id -> struct exec (exec.c) */
 	size_t zombies;			/* supervisors of ended containers that are still there */
 	char *boot_id;
+	const struct container *foreign;	/* its supervisor speaks another version of the protocol */
 };
 
 struct op;
@@ -38,6 +39,7 @@ struct container {
 	char *error;
 	unsigned restart_count;
 	bool paused;			/* while it is running */
+	bool starting;			/* its supervisor has been told to start it, or is about to be */
 	uint64_t machine_memory;	/* hyperv: the limits that its machine was started for */
 	int64_t machine_cpus;
 	bool stopped_by_user;		/* a manual stop: restart policies rest */
@@ -57,6 +59,7 @@ struct container {
 	unsigned files_calls;		/* operations on the files of the running container */
 	struct op *after_files;		/* what follows the exit: it waits for them */
 	struct op *current;
+	struct op *resume;		/* the current one, if it is container_resume() */
 	struct list ops, waiters, held;	/* held: attached clients of a container that has not started */
 };
 
@@ -250,6 +253,8 @@ void cgroup_reap(struct engine *e, const char *id);
 void start_run_op(struct op *op);		/* op->run of a start */
 /* A supervisor with the root file system of c and no process; then op->opened. */
 void start_files(struct op *op);
+/* Undoes what is there of a start that has failed, and ends op with that error. */
+void start_undo(struct op *op, int r, const struct err *e);
 /* container_fs.c: lets go of the supervisor of a container whose files only are open; if they are. */
 void files_close(struct container *c);
 /* Whether op has to wait for operations on files; then it is run again. */
@@ -273,6 +278,16 @@ void restart_cancel(struct container *c);
 
 /* ---- container_adopt.c ---- */
 void containers_adopt(struct engine *e);
+
+/* ---- container_resume.c ---- */
+
+/* From now on the supervisor of a container that is not recorded as running decides what becomes of it. */
+void container_resume(struct container *c);
+/* It answers; what follows is to come from it. */
+void resume_found(struct container *c);
+/* What that supervisor says, and that it is gone; for others nothing happens. */
+void resume_state(struct container *c, const struct msg_task_state *m);
+void resume_lost(struct container *c, const char *dir);
 
 /* ---- exec.c ---- */
 void exec_task_state(struct container *c, const struct msg_task_state *m);

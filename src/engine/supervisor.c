@@ -185,6 +185,17 @@ static void on_close(struct conn *conn, int r, void *ud)
 
 static const struct conn_ops ops = {on_frame, on_close};
 
+/* It is of another version, whose messages would be misread. One that was started here is of no use; a
+ * container that runs is left alone. */
+static void on_foreign(struct sup *s, const char *why)
+{
+	log_error("supervisor of container %s: %s", s->c->id, why);
+	s->c->engine->containers->foreign = s->c;
+	if (s->child)
+		sup_kill(s);
+	hello_over(s, -EPROTONOSUPPORT);
+}
+
 static void on_hello(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	struct sup *s = ud;
@@ -192,6 +203,10 @@ static void on_hello(void *ud, int r, const struct err *e, const void *p, size_t
 
 	if (r >= 0)
 		r = msg_hello_decode(p, n, &m);
+	if (r == -EPROTONOSUPPORT) {
+		on_foreign(s, err_text(e));
+		return;
+	}
 	if (r < 0) {
 		log_warn("supervisor of %s: %s", s->c->id,
 			 r == -ECONNRESET ? "it ended before it said hello" : strerror(-r));

@@ -7,7 +7,7 @@
 
 /* A vector's count is bounded by the payload: every string needs at least its length word. */
 
-struct reader { const uint8_t *p; size_t n; bool bad; };
+struct reader { const uint8_t *p; size_t n; bool bad, begun; };
 
 static void get(struct reader *r, void *to, size_t n)
 {
@@ -156,7 +156,7 @@ void nics_copy(const struct nics *from, struct nics *ret)
 	struct reader r;
 
 	put_NICS(&b, from);
-	r = (struct reader){ (const uint8_t *)b.buf, b.len, false };
+	r = (struct reader){ .p = (const uint8_t *)b.buf, .n = b.len };
 	get_NICS(&r, ret);
 }
 
@@ -177,7 +177,24 @@ static void done_STRV(char ***v) { strv_freep(v); }
 static void done_NICS(struct nics *v) { nics_done(v); }
 
 #define PUT(kind, n) put_##kind(out, &m->n);
-#define GET(kind, n) get_##kind(&r, &ret->n);
+/* A peer of an older version sends the fields that it knows: what was appended since is zero or empty. */
+static bool left_out(struct reader *r)
+{
+	bool out = r->begun && !r->bad && !r->n;
+
+	r->begun = true;
+	return out;
+}
+
+static void none_U8(uint8_t *v) { *v = 0; }
+static void none_U32(uint32_t *v) { *v = 0; }
+static void none_U64(uint64_t *v) { *v = 0; }
+static void none_STR(char **v) { *v = xstrdup(""); }
+static void none_BYTES(struct bytes *v) { v->p = (uint8_t *)xstrdup(""); }
+static void none_STRV(char ***v) { *v = NULL; }
+static void none_NICS(struct nics *v) { *v = (struct nics){ 0 }; }
+
+#define GET(kind, n) if (left_out(&r)) none_##kind(&ret->n); else get_##kind(&r, &ret->n);
 #define DONE(kind, n) done_##kind(&m->n);
 
 #define M(num, NAME, name) \
@@ -191,7 +208,7 @@ static void done_NICS(struct nics *v) { nics_done(v); }
 	} \
 	int msg_##name##_decode(const void *p, size_t n, struct msg_##name *ret) \
 	{ \
-		struct reader r = { p, n, false }; \
+		struct reader r = { .p = p, .n = n }; \
 		\
 		memset(ret, 0, sizeof *ret); \
 		MSG_FIELDS_##NAME(GET) \

@@ -81,10 +81,14 @@ static int req_hello(struct peer *p, const struct frame *f, int *fds, size_t n_f
 
 	if (r < 0)
 		return r;
-	r = in.version == PROTO_VERSION ? 0 : -EPROTO;
+	if (in.version != PROTO_VERSION)
+		refuse(p, f->seq, ERR_INVALID, -EPROTONOSUPPORT,
+		       "it speaks version %u of the protocol, the daemon version %u", PROTO_VERSION,
+		       in.version);
+	r = in.version == PROTO_VERSION;
 	msg_hello_done(&in);
-	if (r < 0)
-		return r;
+	if (!r)
+		return 0;
 	msg_hello_encode(&out, &b);
 	conn_reply(p->conn, f->seq, 0, NULL, b.buf, b.len);
 	list_for_each(t, &s->tasks, struct task, link) {
