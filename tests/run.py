@@ -220,12 +220,15 @@ def sanitized(build):
 
 
 def compat(build):
-    """insula-runtime below containerd, Podman and dockerd; the tests of the docker CLI with Debian's older one."""
+    """insula-runtime below containerd, Podman and dockerd; the tests of the docker CLI with Debian's older one; clients
+    that come from elsewhere than Debian."""
     if step("packages of the other engines", ["tools/install-deps", "compat"]):
         return count("compat", 0, 1)
     pytest(build, "compat", ["tests/compat"])
     path = os.pathsep.join(["/usr/bin", os.environ["PATH"]])
-    pytest(build, "docker-20.10", ["tests/system/test_demo.py", "tests/system/test_cli.py", "-k", "docker"], {"PATH": path})
+    pytest(build, "docker-20.10", ["tests/system/test_demo.py", "tests/system/test_cli.py", "tests/system/test_tour.py",
+                                   "-k", "docker"], {"PATH": path})
+    pytest(build, "clients", ["tests/clients"])
 
 
 CHECK = {
@@ -243,7 +246,7 @@ EXTRA = {
     "enosys": (enosys, 3),
     "compat": (compat, 5),
     "nested": (nested, 12),
-    "soak": (soak, 3),
+    "soak": (soak, 12),
     "long-fuzz": (lambda build: fuzz(build, 30), 4),
     "sanitized": (sanitized, 30),
 }

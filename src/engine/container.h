@@ -43,6 +43,8 @@ const struct container *containers_use_image(struct engine *e, const char *image
 
 /* It runs, or is being started: what it has taken is in use. */
 bool container_supervised(struct engine *e, const char *ctr);
+/* Not even what is left of a former run is there. */
+bool container_holds_nothing(struct engine *e, const char *ctr);
 /* What a container is called on a user-defined network, its name first; heap vector. */
 char **container_dns_names(struct engine *e, const char *ctr, const char *network);
 /* Its own servers (--dns); heap vector, NULL = the host's. */

@@ -1,9 +1,9 @@
 /* At the start of the daemon: which containers run, which have ended meanwhile, and what is nobody's.
  *
- * For each container that is recorded as running: its supervisor answers on its socket and tells the states
- * of its tasks; or it is gone and has left an exit record; or it is gone without one, and the container with
- * it. A changed boot id means that all have exited. A supervisor that serves no known container (the daemon
- * died in the middle of a start or a removal) is ended. */
+ * For each container that is recorded as running, or as being started (container_resume.c): its supervisor
+ * answers on its socket and tells the states of its tasks; or it is gone and has left an exit record; or it
+ * is gone without one, and the container with it. A changed boot id means that all have exited. A supervisor
+ * that serves no known container (the daemon died in the middle of a removal) is ended. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -12,6 +12,7 @@
 #include "base/sock.h"
 #include "base/strv.h"
 #include "engine/db.h"
+#include "engine/network.h"
 #include "engine/publish.h"
 #include "engine/volume.h"
 #include "engine/worker.h"
@@ -34,10 +35,14 @@ static void on_hello(void *ud, int r)
 static void adopt(struct container *c, struct adoption *a)
 {
 	_cleanup_free_ char *dir = sandbox_dir(c->engine, c->id);
-	int r = sup_adopt(c, on_hello, a, &c->sup);
 
-	if (r >= 0) {
+	if (c->status != CTR_RUNNING && !c->starting && !fs_exists(dir))
+		return;
+	if (c->status != CTR_RUNNING)
+		container_resume(c);
+	if (sup_adopt(c, on_hello, a, &c->sup) >= 0) {
 		a->waiting++;
+		resume_found(c);
 		return;
 	}
 	container_sup_lost(c, dir);
@@ -109,13 +114,9 @@ static void end_strays(struct engine *e)
 	DIR *d = opendir(path);
 	struct dirent *de;
 
-	while (d && (de = readdir(d))) {
-		struct container *c =
-		    de->d_name[0] == '.' ? NULL : hmap_get(&e->containers->by_id, de->d_name);
-
-		if (de->d_name[0] != '.' && (!c || (c->status != CTR_RUNNING && !c->sup)))
+	while (d && (de = readdir(d)))
+		if (de->d_name[0] != '.' && !hmap_get(&e->containers->by_id, de->d_name))
 			end_stray(e, de->d_name);
-	}
 	if (d)
 		closedir(d);
 }
@@ -150,8 +151,7 @@ void containers_adopt(struct engine *e)
 	trash_strays(e);
 	end_strays(e);
 	list_for_each(c, &t->all, struct container, link)
-		if (c->status == CTR_RUNNING)
-			adopt(c, a);
+		adopt(c, a);
 	while (a->waiting && (now = now_mono_us()) < end)
 		if (loop_run_once(e->loop, (int)((end - now) / 1000) + 1) < 0)
 			break;
@@ -162,10 +162,11 @@ void containers_adopt(struct engine *e)
 		free(a);
 	publish_adopt(e);
 	list_for_each(c, &t->all, struct container, link)
-		if (c->status == CTR_RUNNING)
+		if (c->status == CTR_RUNNING || c->starting)
 			mounts_adopt(c);
+	endpoints_settle(e);
 	volumes_settle(e);
 	list_for_each(c, &t->all, struct container, link)
-		if (!c->current)
+		if (!c->current || c->resume)
 			container_after_adoption(c, rebooted);
 }

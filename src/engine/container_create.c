@@ -81,6 +81,23 @@ static int make_folder(struct container *c, struct err *err)
 	return 0;
 }
 
+/* With the volumes that are made for it, or not at all. */
+static int store(struct container *c, struct err *err)
+{
+	struct db *db = c->engine->db;
+	int r = db_begin(db, err);
+
+	if (r < 0)
+		return r;
+	r = mounts_prepare(c, err);
+	if (r >= 0)
+		r = container_store(c, err);
+	if (r >= 0)
+		return db_commit(db, err);
+	db_rollback(db);
+	return r;
+}
+
 static int create(struct creating *k, struct container **ret, struct err *err)
 {
 	struct engine *e = k->engine;
@@ -122,9 +139,7 @@ static int create(struct creating *k, struct container **ret, struct err *err)
 	c->doc = TAKE_PTR(doc);
 	r = make_folder(c, err);
 	if (r >= 0) {
-		r = mounts_prepare(c, err);
-		if (r >= 0)
-			r = container_store(c, err);
+		r = store(c, err);
 		if (r < 0)
 			trash(e, c->dir);
 	}

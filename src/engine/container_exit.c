@@ -19,26 +19,39 @@
 
 static void op_after_exit(struct op *op);
 
+static void began(struct container *c, const struct msg_task_state *m)
+{
+	c->status = CTR_RUNNING;
+	c->starting = false;
+	c->pid = m->pid;
+	c->started_ns = m->started_ns;
+	c->exit_code = 0;
+	c->oom = false;
+	str_replace(&c->error, "");
+	container_save(c);
+	container_event(c, "start", NULL);
+}
+
 void container_task_state(struct container *c, const struct msg_task_state *m)
 {
 	struct exit_info x = {(int)m->exit_code, m->exited_ns, m->oom, m->error};
+	/* The start of a former daemon may have come to its end already. */
+	bool begins = m->state == TASK_RUNNING ||
+		      (m->state == TASK_EXITED && m->started_ns && c->resume && c->starting);
 
-	if (m->state == TASK_RUNNING && c->status != CTR_RUNNING) {
-		c->status = CTR_RUNNING;
+	bool known = c->status == CTR_RUNNING;
+
+	container_ref(c);		/* with --rm its exit is its end */
+	if (begins && !known)
+		began(c, m);
+	if (m->state == TASK_RUNNING) {
 		c->pid = m->pid;
-		c->started_ns = m->started_ns;
-		c->exit_code = 0;
-		c->oom = false;
-		str_replace(&c->error, "");
-		container_save(c);
-		container_event(c, "start", NULL);
-		health_start(c, false);
-	} else if (m->state == TASK_RUNNING) {
-		c->pid = m->pid;
-		health_start(c, true);
+		health_start(c, known);
 	} else if (m->state == TASK_EXITED && c->status == CTR_RUNNING) {
 		container_exited(c, &x);
 	}
+	resume_state(c, m);
+	container_unref(c);
 }
 
 static void event_die(struct container *c)
@@ -87,6 +100,10 @@ void container_sup_lost(struct container *c, const char *dir)
 
 	if (c->isolation == ISOLATION_HYPERV)
 		x.error = "the supervisor of the virtual machine died";
+	if (c->resume) {
+		resume_lost(c, dir);
+		return;
+	}
 	if (c->status != CTR_RUNNING)
 		return;
 	if (exit_record_read(dir, c->id, &m) >= 0) {

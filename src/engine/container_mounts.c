@@ -511,7 +511,12 @@ int mounts_prepare(struct container *c, struct err *err)
 
 		if (streq(type, "bind") || streq(type, "npipe"))
 			r = prepare_bind(c, m, err);
-		else if (streq(type, "volume"))
+	}
+	/* Nothing else can fail by now: no volume is made for nothing. */
+	for (size_t i = 0; r >= 0 && i < json_len(mounts); i++) {
+		const struct json *m = json_at(mounts, i);
+
+		if (streq(json_get_str(m, "Type"), "volume"))
 			r = volume_create(c->engine, json_get_str(m, "Name"),
 					  json_get_bool(m, "Anonymous", false), json_get(m, "VolumeLabels"),
 					  json_get(m, "VolumeOptions"), NULL, err);

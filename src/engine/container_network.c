@@ -125,6 +125,13 @@ bool container_supervised(struct engine *e, const char *ctr)
 	return c && c->sup;
 }
 
+bool container_holds_nothing(struct engine *e, const char *ctr)
+{
+	struct container *c = hmap_get(&e->containers->by_id, ctr);
+
+	return !c || (!c->sup && !c->zombie);
+}
+
 /* ---- names ---- */
 
 char **container_dns_names(struct engine *e, const char *ctr, const char *network)

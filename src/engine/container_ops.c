@@ -327,33 +327,56 @@ void container_restart(struct container *c, int signo, int64_t timeout_s, engine
 
 /* ---- remove ---- */
 
-static void remove_volumes(struct container *c)
+/* The anonymous volumes that no other container uses. */
+static char **own_volumes(struct container *c)
 {
 	const struct json *mounts = json_get(c->doc, "Mounts");
+	char **out = NULL;
 
 	for (size_t i = 0; i < json_len(mounts); i++) {
 		const char *name = json_get_str(json_at(mounts, i), "Name");
+		_cleanup_strv_ char **users = NULL;
 
-		/* one that others use stays */
-		if (name && volume_is_anonymous(c->engine, name))
-			(void)volume_remove(c->engine, name, false, NULL);
+		if (!name || !volume_is_anonymous(c->engine, name))
+			continue;
+		users = containers_using_volume(c->engine, name);
+		if (strv_len(users) < 2)
+			strv_add(&out, name);
 	}
+	return out;
+}
+
+static int delete_rows(struct container *c, char *const *volumes, struct err *err)
+{
+	struct db *db = c->engine->db;
+	int r = db_begin(db, err);
+
+	if (r < 0)
+		return r;
+	r = db_run(db, err, "DELETE FROM containers WHERE id = ?", "s", c->id);
+	for (char *const *v = volumes; r >= 0 && v && *v; v++)
+		r = volume_delete(c->engine, *v, err);
+	if (r >= 0)
+		return db_commit(db, err);
+	db_rollback(db);
+	return r;
 }
 
 void container_forget(struct container *c, bool volumes)
 {
 	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_strv_ char **own = volumes ? own_volumes(c) : NULL;
 
 	container_ref(c);
-	if (db_run(c->engine->db, &err, "DELETE FROM containers WHERE id = ?", "s", c->id) < 0)
+	if (delete_rows(c, own, &err) < 0)
 		log_error("remove container %s: %s", c->id, err_text(&err));
 	if (!c->sup && !c->zombie)
 		endpoints_release(c->engine, c->id, NULL);
 	c->exit_pending = false;
 	container_event(c, "destroy", NULL);
 	container_drop(c);
-	if (volumes)
-		remove_volumes(c);
+	for (char **v = own; v && *v; v++)
+		volume_deleted(c->engine, *v);
 	trash(c->engine, c->dir);
 	container_unref(c);
 }

@@ -359,6 +359,8 @@ static int step_start(struct start *s, struct err *err)
 	held_send(c);
 	if (!ctr_conn(c))
 		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended");
+	c->starting = true;
+	container_save(c);
 	CONN_REQUEST(ctr_conn(c), START, start, &m, -1, replied, s);
 	return 0;
 }
@@ -406,6 +408,7 @@ static void failed(void *ud)
 		return;
 	}
 	held_drop(c);
+	c->starting = false;
 	if (json_get_bool(ctr_host(c), "AutoRemove", false)) {
 		c->status = CTR_REMOVING;
 		container_forget(c, true);
@@ -417,26 +420,36 @@ static void failed(void *ud)
 	free(f);
 }
 
-static void start_fail(struct start *s, int r, const struct err *e, bool runtime)
+static void undo(struct op *op, int r, const struct err *e, bool runtime)
 {
-	struct container *c = s->c;
+	struct container *c = op->c;
 	struct failure *f = new0(struct failure);
 	enum err_kind kind = e && e->kind ? e->kind : ERR_SYSTEM;
 
-	*f = (struct failure){.op = s->op, .r = r};
-	if (s->op->files)
-		runtime = false;
+	*f = (struct failure){.op = op, .r = r};
 	if (runtime && (kind == ERR_SYSTEM || kind == ERR_CMD_NOT_FOUND || kind == ERR_CMD_NOT_EXECUTABLE))
 		err_msg(&f->err, kind, r, RUNTIME_PREFIX "%s: unknown", e ? err_text(e) : strerror(-r));
 	else
 		err_msg(&f->err, kind, r, "%s", e ? err_text(e) : strerror(-r));
-	if (!s->op->files) {
+	if (!op->files) {
 		c->exit_code = exit_code_of(kind);
 		str_replace(&c->error, err_text(&f->err));
 	}
-	start_free(s);
 	publish_stop(c);
 	sup_abort(c, failed, f);
+}
+
+void start_undo(struct op *op, int r, const struct err *e)
+{
+	undo(op, r, e, true);
+}
+
+static void start_fail(struct start *s, int r, const struct err *e, bool runtime)
+{
+	struct op *op = s->op;
+
+	start_free(s);
+	undo(op, r, e, runtime && !op->files);
 }
 
 static void boot_instead(void *ud)

@@ -2,7 +2,8 @@
  *
  *   Status    "created" | "running" | "exited"     ExitCode, OOMKilled, Error     Pid
  *   Started, Finished   ns                         RestartCount, StoppedByUser, ExitPending,
- *   Paused, MachineMemory, MachineCpus, Health     Ports, PortsTarget: see publish.c */
+ *   Paused, MachineMemory, MachineCpus, Health     Ports, PortsTarget: see publish.c
+ *   Starting            see container_resume.c */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -37,6 +38,7 @@ static char *state_text(const struct container *c)
 	json_set_int(j, "RestartCount", c->restart_count);
 	json_set_bool(j, "StoppedByUser", c->stopped_by_user);
 	json_set_bool(j, "Paused", c->paused);
+	json_set_bool(j, "Starting", c->starting);
 	if (c->health)
 		json_set(j, "Health", health_json(c));
 	json_set_int(j, "MachineMemory", (int64_t)c->machine_memory);
@@ -68,7 +70,8 @@ static void state_read(struct container *c, const struct json *j)
 	health_load(c, json_get(j, "Health"));
 	c->machine_memory = (uint64_t)json_get_int(j, "MachineMemory", 0);
 	c->machine_cpus = json_get_int(j, "MachineCpus", 0);
-	if (c->status == CTR_RUNNING && json_get(j, "Ports")) {
+	c->starting = json_get_bool(j, "Starting", false);
+	if ((c->status == CTR_RUNNING || c->starting) && json_get(j, "Ports")) {
 		c->ports = json_copy(json_get(j, "Ports"));
 		c->ports_target = xstrdup(json_get_str(j, "PortsTarget"));
 	}

@@ -73,6 +73,12 @@ static int open_db(struct engine *e, struct err *err)
 	return r < 0 ? r : open_id(e, err);
 }
 
+static int open_trash(struct engine *e, struct err *err)
+{
+	trash_keep_promises(e);
+	return 0;
+}
+
 static int open_events(struct engine *e, struct err *err)
 {
 	int r = events_open(e);
@@ -83,7 +89,8 @@ static int open_events(struct engine *e, struct err *err)
 int engine_open(struct loop *l, const struct engine_config *cfg, struct engine **ret, struct err *err)
 {
 	static int (*const parts[])(struct engine *, struct err *) = {
-		open_db, open_events, images_open, networks_open, publish_open, volumes_open, containers_open,
+		open_db,      open_trash,   open_events,  images_open,
+		networks_open, publish_open, volumes_open, containers_open,
 	};
 	struct engine *e;
 	int r;

@@ -1,6 +1,6 @@
 /* An exec lives in memory only. What a former daemon has started is known again from the supervisor, which
- * tells of every task; its command is not, but its state and exit code are, and that is what clients come
- * back for. */
+ * tells of every task that it was not told to forget; its command is not, but its state and exit code are,
+ * and that is what clients come back for. */
 #include "engine/exec.h"
 
 #include "base/alloc.h"
@@ -23,6 +23,7 @@ struct exec {
 	bool tty, detach;
 	uint32_t pid;
 	int exit_code;
+	uint64_t over_us;
 	void (*on_exit)(void *ud, int code);
 	void *on_exit_ud;
 };
@@ -75,17 +76,38 @@ static void exec_event(struct exec *x, const char *action, bool with_command)
 	container_event(x->c, text, a);
 }
 
-/* The oldest finished ones go when there are many; which is the oldest does not matter much. */
+static void delete_reply(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+}
+
+/* The supervisor forgets it too: from there the next daemon would know it. */
+static void forget_task(struct exec *x)
+{
+	struct msg_delete m = {.sandbox = x->c->id, .ctr = x->c->id, .exec = x->id};
+
+	if (x->state == EXEC_EXITED && ctr_conn(x->c))
+		CONN_REQUEST(ctr_conn(x->c), DELETE, delete, &m, -1, delete_reply, NULL);
+}
+
+/* The one that finished first goes when there are many. */
 static void prune(struct container *c)
 {
 	struct hmap_iter it = {0};
+	struct exec *first = NULL;
 	size_t n = 0;
 
 	while (hmap_next(table(c->engine), &it)) {
 		struct exec *x = it.entry->value;
 
-		if (x->c == c && x->state == EXEC_EXITED && ++n > EXECS_KEPT)
-			exec_free(x);
+		if (x->c != c || x->state != EXEC_EXITED)
+			continue;
+		n++;
+		if (!first || x->over_us < first->over_us)
+			first = x;
+	}
+	if (n > EXECS_KEPT) {
+		forget_task(first);
+		exec_free(first);
 	}
 }
 
@@ -234,25 +256,13 @@ void exec_prepare(struct exec *x, const struct exec_start *s, engine_done_fn don
 	CONN_REQUEST(ctr_conn(x->c), CREATE, create, &m, -1, prepared, call_new(x, done, ud));
 }
 
-static void delete_reply(void *ud, int r, const struct err *e, const void *p, size_t n)
-{
-}
-
-/* The supervisor may forget it: its state is here. */
-static void forget_task(struct exec *x)
-{
-	struct msg_delete m = {.sandbox = x->c->id, .ctr = x->c->id, .exec = x->id};
-
-	if (ctr_conn(x->c))
-		CONN_REQUEST(ctr_conn(x->c), DELETE, delete, &m, -1, delete_reply, NULL);
-}
-
 static void exec_over(struct exec *x, int code)
 {
 	if (x->state == EXEC_EXITED)
 		return;
 	x->state = EXEC_EXITED;
 	x->exit_code = code;
+	x->over_us = now_mono_us();
 	x->pid = 0;
 	exec_event(x, "exec_die", false);
 	if (x->on_exit)
@@ -264,8 +274,10 @@ void exec_forget(struct engine *e, const char *id)
 {
 	struct exec *x = hmap_get(table(e), id);
 
-	if (x)
-		exec_free(x);
+	if (!x)
+		return;
+	forget_task(x);
+	exec_free(x);
 }
 
 void exec_on_exit(struct engine *e, const char *id, void (*fn)(void *ud, int code), void *ud)
@@ -374,8 +386,11 @@ void exec_task_state(struct container *c, const struct msg_task_state *m)
 		x->state = EXEC_RUNNING;
 		x->pid = m->pid;
 	} else if (m->state == TASK_EXITED) {
+		bool inner = x->on_exit != NULL;
+
 		exec_over(x, (int)m->exit_code);
-		forget_task(x);
+		if (inner)		/* nobody will ask for it */
+			forget_task(x);
 	}
 }
 

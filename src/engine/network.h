@@ -60,6 +60,8 @@ void endpoints_renamed(struct engine *e);
 int endpoint_ifname(struct engine *e, const char *ctr, const char *network, char **ret, struct err *err);
 /* network NULL: all of them. */
 void endpoints_release(struct engine *e, const char *ctr, const char *network);
+/* After adoption: gives back what a daemon that died has left to containers that do not run. */
+void endpoints_settle(struct engine *e);
 
 /* resolv.conf of a container whose first interface is in this network ("" = it has none): the host's search
  * list and options, and as server the gateway, where insula-resolver answers. Heap. */

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/id.h"
 #include "base/strv.h"
+#include "engine/container.h"
 #include "engine/db.h"
 #include "lib/netlink.h"
 
@@ -390,4 +391,18 @@ void endpoints_release(struct engine *e, const char *ctr, const char *network)
 	}
 	if (any)
 		names_changed(n);
+}
+
+void endpoints_settle(struct engine *e)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+	_cleanup_strv_ char **ids = NULL;
+
+	if (db_query(e->db, &s, NULL, "SELECT DISTINCT ctr FROM endpoints", "") < 0)
+		return;
+	while (stmt_step(s, NULL) > 0)
+		if (container_holds_nothing(e, stmt_str(s, 0)))
+			strv_add(&ids, stmt_str(s, 0));
+	for (char **v = ids; v && *v; v++)
+		endpoints_release(e, *v, NULL);
 }

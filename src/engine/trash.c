@@ -1,11 +1,14 @@
 /* Deleting trees without blocking: what is to go is renamed into data_root/trash, at once and atomically, and
- * one worker at a time empties that folder. What a crash leaves there goes at the next start. */
+ * one worker at a time empties that folder. What a crash leaves there goes at the next start, and so does
+ * what it has kept from being moved there (promises: rows of the table meta). */
 #include "engine/worker.h"
 
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "base/strv.h"
+#include "engine/db.h"
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -81,6 +84,36 @@ void trash(struct engine *e, const char *path)
 		trash_start(e);
 	else if (errno != ENOENT)
 		log_warn("remove '%s': %s", path, strerror(errno));
+}
+
+#define PROMISE "trash:"
+
+int trash_promise(struct engine *e, const char *path, struct err *err)
+{
+	_cleanup_free_ char *key = xasprintf(PROMISE "%s", path);
+
+	return db_meta_set(e->db, key, "", err);
+}
+
+void trash_promised(struct engine *e, const char *path)
+{
+	_cleanup_free_ char *key = xasprintf(PROMISE "%s", path);
+
+	trash(e, path);
+	(void)db_run(e->db, NULL, "DELETE FROM meta WHERE key = ?", "s", key);
+}
+
+void trash_keep_promises(struct engine *e)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+	_cleanup_strv_ char **paths = NULL;
+
+	if (db_query(e->db, &s, NULL, "SELECT key FROM meta WHERE key LIKE '" PROMISE "%'", "") < 0)
+		return;
+	while (stmt_step(s, NULL) > 0)
+		strv_add(&paths, stmt_str(s, 0) + strlen(PROMISE));
+	for (char **v = paths; v && *v; v++)
+		trash_promised(e, *v);
 }
 
 bool trash_empty(const struct engine *e)

@@ -123,9 +123,31 @@ int volume_create(struct engine *e, const char *name, bool anonymous, const stru
 	return 0;
 }
 
+static char *folder(const struct engine *e, const char *name)
+{
+	return xasprintf("%s/volumes/%s", e->cfg.data_root, name);
+}
+
+int volume_delete(struct engine *e, const char *name, struct err *err)
+{
+	_cleanup_free_ char *path = folder(e, name);
+	int r = db_run(e->db, err, "DELETE FROM volumes WHERE name = ?", "s", name);
+
+	return r < 0 ? r : trash_promise(e, path, err);
+}
+
+void volume_deleted(struct engine *e, const char *name)
+{
+	_cleanup_free_ char *path = folder(e, name);
+
+	volume_forget(e, name);
+	trash_promised(e, path);
+	volume_event(e, "destroy", name);
+}
+
 int volume_remove(struct engine *e, const char *name, bool force, struct err *err)
 {
-	_cleanup_free_ char *path = NULL, *ids = NULL;
+	_cleanup_free_ char *ids = NULL;
 	_cleanup_strv_ char **users = NULL;
 	int r;
 
@@ -136,13 +158,16 @@ int volume_remove(struct engine *e, const char *name, bool force, struct err *er
 		ids = strv_join(users, ", ");
 		return err_msg(err, ERR_CONFLICT, 0, "remove %s: volume is in use - [%s]", name, ids);
 	}
-	r = db_run(e->db, err, "DELETE FROM volumes WHERE name = ?", "s", name);
+	r = db_begin(e->db, err);
+	if (r >= 0)
+		r = volume_delete(e, name, err);
+	if (r >= 0)
+		r = db_commit(e->db, err);
+	else
+		db_rollback(e->db);
 	if (r < 0)
 		return r;
-	volume_forget(e, name);
-	path = xasprintf("%s/volumes/%s", e->cfg.data_root, name);
-	trash(e, path);
-	volume_event(e, "destroy", name);
+	volume_deleted(e, name);
 	return 0;
 }
 

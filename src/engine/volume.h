@@ -17,6 +17,10 @@ int volume_create(struct engine *e, const char *name, bool anonymous, const stru
 char *volume_path(struct engine *e, const char *name);			/* its _data; heap */
 /* 404 `get x: no such volume`, 409 while containers use it. force: a missing one is fine. */
 int volume_remove(struct engine *e, const char *name, bool force, struct err *err);
+/* The two halves of a removal: the row, within the caller's transaction, and the rest once that is committed.
+ */
+int volume_delete(struct engine *e, const char *name, struct err *err);
+void volume_deleted(struct engine *e, const char *name);
 struct json *volume_inspect(struct engine *e, const char *name);        /* new; NULL if there is none */
 struct json *volumes_summaries(struct engine *e);			/* all; new array */
 int volumes_list(struct engine *e, const struct filters *f, struct json **ret, struct err *err);

@@ -3,12 +3,15 @@
 #include "engine/volume.h"
 
 #include "base/alloc.h"
+#include "base/fs.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "engine/volume_options.h"
 #include "engine/worker.h"
+#include <dirent.h>
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 struct volumes {
 	struct hmap used;		/* name -> struct used */
@@ -177,9 +180,28 @@ void volumes_settle(struct engine *e)
 	}
 }
 
+/* Empty folders without a row: the daemon died when it had just made them. */
+static void remove_unborn(struct engine *e)
+{
+	_cleanup_free_ char *path = path_join(e->cfg.data_root, "volumes");
+	DIR *d = opendir(path);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *outer = path_join(path, de->d_name), *inner = path_join(outer, "_data");
+
+		if (de->d_name[0] != '.' && !volume_exists(e, de->d_name) &&
+		    (rmdir(inner) == 0 || errno == ENOENT))
+			(void)rmdir(outer);
+	}
+	if (d)
+		closedir(d);
+}
+
 int volumes_open(struct engine *e, struct err *err)
 {
 	e->volumes = new0(struct volumes);
+	remove_unborn(e);
 	return 0;
 }
 

@@ -87,11 +87,14 @@ class Engine:
         self.proc = None
         self.prefix = []        # of its command: in another namespace...
 
-    def start(self):
+    def spawn(self):
         argv = [*self.prefix, program("insulad"), "--data-root", str(self.data), "--exec-root", str(self.run_dir),
                 "-H", f"unix://{self.sock}", "--vm-dir", str(VM_DIR), "--isolation", "process", "--bip", self.subnet, *self.extra]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                      start_new_session=True)
+
+    def start(self):
+        self.spawn()
         end = time.time() + 60
         while time.time() < end:
             if self.proc.poll() is not None:
