@@ -11,20 +11,21 @@
 
 static void conn_on_io(struct loop_source *s, int fd, uint32_t events, void *userdata);
 
-void hconn_new(struct server *s, int fd)
+struct hconn *hconn_new(struct server *s, int fd, bool watch_only)
 {
 	struct hconn *c = new0(struct hconn);
 
-	*c = (struct hconn){.server = s, .fd = fd, .moved_us = now_mono_us()};
+	*c = (struct hconn){.server = s, .fd = fd, .watch_only = watch_only, .moved_us = now_mono_us()};
 	c->in = (struct sbuf)SBUF_INIT_MAX(CONN_IN_MAX + CONN_READ);
 	c->body = (struct sbuf)SBUF_INIT_MAX(BODY_JSON_MAX);
 	if (loop_add_io(s->loop, fd, EPOLLIN, conn_on_io, c, &c->io) < 0) {
 		fd_close(&c->fd);
 		free(c);
-		return;
+		return NULL;
 	}
 	list_append(&s->conns, &c->link);
 	s->n_conns++;
+	return c;
 }
 
 void hconn_close(struct hconn *c)
@@ -224,6 +225,14 @@ static int body_pump(struct hconn *c, struct sbuf *out)
 
 /* ---- states ---- */
 
+static bool body_too_large(struct hconn *c)
+{
+	c->close_after = true;
+	c->state = CONN_HANDLING;
+	resp_message(&c->req->pub, 413, "request body too large");
+	return true;
+}
+
 /* Each step returns true to go on with the (new) state, false to wait for the loop. */
 static bool step_head(struct hconn *c)
 {
@@ -253,6 +262,8 @@ static bool step_head(struct hconn *c)
 	c->state = CONN_HANDLING;
 	if (!req_route(c->req))
 		return true;
+	if (c->req->route->body == BODY_JSON && c->reader.left > BODY_JSON_MAX)
+		return body_too_large(c);
 	if (c->req->route->body == BODY_STREAM) {
 		req_dispatch(c->req);
 		return true;
@@ -278,12 +289,8 @@ static bool step_body(struct hconn *c)
 		r = body_pump(c, &c->body);
 		if (r <= 0)
 			break;
-		if (!sbuf_ok(&c->body) || (!collect && c->reader.total > BODY_SKIP_MAX)) {
-			c->close_after = true;
-			c->state = CONN_HANDLING;
-			resp_errorf(&c->req->pub, ERR_INVALID, "request body too large");
-			return true;
-		}
+		if (!sbuf_ok(&c->body) || (!collect && c->reader.total > BODY_SKIP_MAX))
+			return body_too_large(c);
 	}
 	if (r == -ECONNRESET) {
 		c->broken = true;

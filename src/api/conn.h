@@ -20,7 +20,8 @@
 #define API_MINOR_MAX                                                                                        \
 	47 /* advertised; >= 44 for several networks at create, < 48 keeps image fields simple */
 #define API_MINOR_MIN 12		/* skopeo, buildah and podman of Debian 12 speak 1.22 */
-#define CONN_MAX 1024			/* connections at a time; further ones wait in the listen queue */
+#define CONN_MAX 4096			/* connections at a time; further ones are told so (429) */
+#define CONN_REFUSED_MAX 256		/* of those, at a time; further ones wait in the listen queue */
 #define CONN_IN_MAX (128u << 10)	/* bytes read ahead of what is parsed */
 #define CONN_READ (32u << 10)		/* bytes taken by one read */
 #define BODY_JSON_MAX (16u << 20)
@@ -39,9 +40,19 @@ struct body_reader {
 	uint64_t left, total;
 };
 
+/* A socket that clients come to. */
+struct listener {
+	struct list link;
+	struct server *server;
+	int fd;			/* owned */
+	struct loop_source *io;
+	bool watch_only;	/* for clients who see and change nothing */
+};
+
 struct hconn {
 	struct list link, ready_link;
 	struct server *server;
+	bool watch_only;	/* came by such a listener */
 	int fd;
 	struct loop_source *io;
 	enum conn_state state;
@@ -74,8 +85,8 @@ struct req {
 struct server {
 	struct engine *engine;
 	struct loop *loop;
-	int listen_fd;		/* owned */
-	struct loop_source *listen_io, *sweep;
+	struct list listeners;
+	struct loop_source *sweep;
 	struct list conns, ready;
 	size_t n_conns, busy;
 	size_t refs; /* server_new's, one per request, one per deferred call: some outlive the connections */
@@ -87,7 +98,7 @@ struct server {
 static inline struct req *req_of(struct request *r) { return container_of(r, struct req, pub); }
 
 /* conn.c */
-void hconn_new(struct server *s, int fd);
+struct hconn *hconn_new(struct server *s, int fd, bool watch_only);	/* NULL: there is no memory for it */
 void hconn_run(struct hconn *c);			/* may free c */
 void hconn_schedule(struct hconn *c);		/* hconn_run at the end of this round */
 void hconn_close(struct hconn *c);

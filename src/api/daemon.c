@@ -10,7 +10,7 @@
 #include "engine/worker.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -20,10 +20,27 @@
 #include <sys/un.h>
 
 #define LOG_ROTATE_BYTES (8 << 20)
-#define LISTEN_FD 3		/* sd_listen_fds(3) */
 #define DAEMON_NOFILE 65536
+#define LOCK_STEP_US 10000
+#define LOCK_STEPS 500		/* 5 s */
 
 /* ---- locks ---- */
+
+/* A process that a killed daemon had just forked has the lock too, until it executes its program. */
+static int lock_soon(int fd, const char *path)
+{
+	for (int i = 0;; i++) {
+		_cleanup_free_ char *holder = NULL;
+		uint64_t pid;
+
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK || i == LOCK_STEPS || fs_read_line(AT_FDCWD, path, &holder) < 0 ||
+		    str_to_u64(holder, &pid) < 0 || kill((pid_t)pid, 0) == 0)
+			return -EWOULDBLOCK;
+		usleep(LOCK_STEP_US);
+	}
+}
 
 static int lock_root(const char *root, const char *what, int taken, struct err *e)
 {
@@ -37,9 +54,7 @@ static int lock_root(const char *root, const char *what, int taken, struct err *
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "open '%s'", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK)
-			return err_set(e, ERR_SYSTEM, -errno, "lock '%s'", path);
+	if (lock_soon(fd, path) < 0) {
 		(void)fs_read_line(AT_FDCWD, path, &holder);
 		return err_msg(e, ERR_CONFLICT, taken,
 			       "another insulad (process %s) uses the %s '%s': stop it, or give this one "
@@ -158,102 +173,7 @@ void daemon_ready(int *fd, const char *error)
 	fd_close(fd);
 }
 
-/* ---- the socket ---- */
-
-static int activation_fd(void)
-{
-	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
-	uint64_t n;
-	int listening = 0;
-	socklen_t len = sizeof listening;
-
-	if (str_empty(pid) || str_to_u64(pid, &n) < 0 || n != (uint64_t)getpid())
-		return -ENOENT;
-	if (str_empty(fds) || str_to_u64(fds, &n) < 0 || n < 1)
-		return -ENOENT;
-	unsetenv("LISTEN_PID");
-	unsetenv("LISTEN_FDS");
-	unsetenv("LISTEN_FDNAMES");
-	if (getsockopt(LISTEN_FD, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0 || !listening)
-		return -ENOTSOCK;
-	(void)fd_set_cloexec(LISTEN_FD, true);
-	return LISTEN_FD;
-}
-
-/* Looks in /etc/group alone: the name service may be slow, or need a network that is not up. */
-static int local_group(const char *name, gid_t *ret)
-{
-	FILE *f = fopen("/etc/group", "re");
-	struct group *g;
-	int r = -ENOENT;
-
-	if (!f)
-		return -errno;
-	while (r < 0 && (g = fgetgrent(f)))
-		if (streq(g->gr_name, name)) {
-			*ret = g->gr_gid;
-			r = 0;
-		}
-	fclose(f);
-	return r;
-}
-
-static int socket_group(const char *name, gid_t *ret, struct err *e)
-{
-	static const char *const defaults[] = {"insula", "docker"};
-	struct group *g;
-	uint64_t gid;
-
-	*ret = 0;
-	if (!name) {
-		for (size_t i = 0; i < ARRAY_SIZE(defaults); i++)
-			if (local_group(defaults[i], ret) >= 0)
-				break;
-		return 0;
-	}
-	if (!*name || local_group(name, ret) >= 0)
-		return 0;
-	if (str_to_u64(name, &gid) >= 0 && gid < UINT32_MAX) {
-		*ret = (gid_t)gid;
-		return 0;
-	}
-	g = getgrnam(name);
-	if (!g)
-		return err_set(e, ERR_INVALID, 0, "group %s not found", name);
-	*ret = g->gr_gid;
-	return 0;
-}
-
-int daemon_listen(const struct daemon_config *c, int *ret_fd, bool *ret_activated, struct err *e)
-{
-	_cleanup_close_ int fd = activation_fd();
-	const char *path = c->engine.socket;
-	gid_t gid;
-	int r;
-
-	if (fd >= 0) {
-		*ret_fd = TAKE_FD(fd);
-		*ret_activated = true;
-		return 0;
-	}
-	for (size_t i = 0; c->hosts && c->hosts[i]; i++)
-		if (str_starts(c->hosts[i], "fd://"))
-			return err_set(
-			    e, ERR_INVALID, 0,
-			    "no sockets found via socket activation: make sure the service was started "
-			    "by systemd");
-	r = socket_group(c->group, &gid, e);
-	if (r < 0)
-		return r;
-	fd = sock_listen_unix(path, 0600);
-	if (fd < 0)
-		return err_set(e, ERR_SYSTEM, fd, "listen on '%s'", path);
-	if (chown(path, 0, gid) < 0 || chmod(path, 0660) < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "set the group of '%s'", path);
-	*ret_fd = TAKE_FD(fd);
-	*ret_activated = false;
-	return 0;
-}
+/* ---- the service manager ---- */
 
 void daemon_notify(const char *state)
 {

@@ -1,4 +1,4 @@
-/* Being a daemon: one per root, away from the caller, its socket, the service manager. */
+/* Being a daemon: one per root, away from the caller, the service manager. */
 #pragma once
 
 #include "engine/config.h"
@@ -18,8 +18,5 @@ void daemon_ready(int *fd, const char *error);
 /* Limits of the caller's shell are not the daemon's. */
 void daemon_reset_limits(void);
 
-/* The API socket: the one that the service manager passed (socket activation, *ret_activated), or a new one
- * with mode 0660 and the group (NULL = "insula" or "docker" if such a group exists, "" = none). */
-int daemon_listen(const struct daemon_config *c, int *ret_fd, bool *ret_activated, struct err *e);
 /* sd_notify(3) without libsystemd; nothing where no service manager asks. */
 void daemon_notify(const char *state);

@@ -1,5 +1,6 @@
 /* insulad: the engine behind Docker's Engine API. */
 #include "api/daemon.h"
+#include "api/listen.h"
 #include "api/server.h"
 #include "api/tls.h"
 #include "base/alloc.h"
@@ -63,7 +64,8 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 {
 	const struct opt opts[] = {
 	    {'H', "host", OPT_CALL, d, "list",
-	     "Where to listen: unix://PATH, tcp://ADDRESS:PORT with --tlsverify, or fd://", set_option},
+	     "Where to listen: unix://PATH, tcp://ADDRESS:PORT with --tlsverify, or fd://; ro+unix://PATH "
+	     "for those who only watch", set_option},
 	    {0, "tlsverify", OPT_BOOL, &d->cfg.tls_verify, NULL,
 	     "Use TLS on tcp:// hosts and demand certificates of clients", .seen = &d->tls_verify_seen},
 	    {0, "tlscacert", OPT_CALL, d, "string", "Certificates of clients are signed by this authority",
@@ -78,6 +80,11 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 	     "Path of the daemon's PID file (default \"EXEC_ROOT/insulad.pid\")", set_option},
 	    {'G', "group", OPT_CALL, d, "string",
 	     "Group of the socket (default \"insula\" or \"docker\", whichever exists)", set_option},
+	    {0, "socket-mode", OPT_CALL, d, "octal", "Permissions of the socket (default 0660)", set_option},
+	    {0, "monitor-group", OPT_CALL, d, "string", "Group of the ro+unix:// socket (default none)",
+	     set_option},
+	    {0, "docker-socket", OPT_CALL, d, "path",
+	     "Make PATH a link to the socket, for tools that look only there", set_option},
 	    {0, "exec-opt", OPT_CALL, d, "list", "Runtime execution options: isolation=auto|process|hyperv",
 	     set_option},
 	    {0, "isolation", OPT_CALL, d, "string",
@@ -249,9 +256,16 @@ static int write_pidfile(const char *path, struct err *e)
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write '%s'", path) : 0;
 }
 
+static int serve(struct insulad *d, int fd, bool watch_only, struct err *e)
+{
+	int r = server_listen(d->server, fd, watch_only);
+
+	return r < 0 ? err_set(e, ERR_SYSTEM, r, "API server") : 0;
+}
+
 static int start(struct insulad *d, struct err *e)
 {
-	int fd, r;
+	int fd, monitor, r;
 
 	r = loop_new(&d->loop);
 	if (r < 0)
@@ -262,11 +276,15 @@ static int start(struct insulad *d, struct err *e)
 	r = daemon_listen(&d->cfg, &fd, &d->activated, e);
 	if (r < 0)
 		return r;
-	r = server_new(d->engine, fd, &d->server);
-	if (r < 0) {
-		close(fd);
-		return err_set(e, ERR_SYSTEM, r, "API server");
-	}
+	d->server = server_new(d->engine);
+	r = serve(d, fd, false, e);
+	if (r >= 0)
+		r = daemon_listen_monitor(&d->cfg, &monitor, e);
+	if (r >= 0 && monitor >= 0)
+		r = serve(d, monitor, true, e);
+	if (r < 0)
+		return r;
+	docker_socket_link(&d->cfg);
 	r = add_sources(d);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "event sources");
@@ -280,8 +298,12 @@ static void finish(struct insulad *d)
 {
 	if (d->server && !d->activated)
 		(void)unlink(d->cfg.engine.socket);
-	if (d->server)
+	if (d->server) {
 		(void)unlink(d->cfg.pidfile);
+		docker_socket_unlink(&d->cfg);
+	}
+	if (d->server && d->cfg.monitor)
+		(void)unlink(d->cfg.monitor);
 	tls_gate_free(d->tls);
 	server_free(d->server);
 	engine_close(d->engine);

@@ -144,6 +144,11 @@ bool req_route(struct req *q)
 		resp_errorf(&q->pub, ERR_NOT_FOUND, "page not found");
 		return false;
 	}
+	if (q->conn->watch_only && !q->route->watch) {
+		resp_errorf(&q->pub, ERR_FORBIDDEN, "%s %s: this socket is read-only", q->pub.head.method,
+			    path);
+		return false;
+	}
 	return true;
 }
 

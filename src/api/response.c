@@ -19,6 +19,8 @@ static const struct { int status; const char *reason;
     {403, "Forbidden"},
     {404, "Not Found"},
     {409, "Conflict"},
+    {413, "Content Too Large"},
+    {429, "Too Many Requests"},
     {431, "Request Header Fields Too Large"},
     {500, "Internal Server Error"},
     {501, "Not Implemented"},
@@ -131,7 +133,7 @@ void resp_status(struct request *r, int status)
 	answer(r, status, NULL, "", 0);
 }
 
-static void answer_message(struct request *r, int status, const char *message)
+void resp_message(struct request *r, int status, const char *message)
 {
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
 
@@ -143,7 +145,7 @@ static void answer_message(struct request *r, int status, const char *message)
 
 void resp_error(struct request *r, const struct err *e)
 {
-	answer_message(r, http_status_of(e->kind), err_text(e));
+	resp_message(r, http_status_of(e->kind), err_text(e));
 }
 
 void resp_errorf(struct request *r, enum err_kind kind, const char *fmt, ...)
@@ -154,7 +156,7 @@ void resp_errorf(struct request *r, enum err_kind kind, const char *fmt, ...)
 	va_start(ap, fmt);
 	message = xvasprintf(fmt, ap);
 	va_end(ap);
-	answer_message(r, http_status_of(kind), message);
+	resp_message(r, http_status_of(kind), message);
 }
 
 void hconn_refuse(struct hconn *c, int status, const char *message)

@@ -241,9 +241,9 @@ static void top(struct request *r, struct engine *e)
 }
 
 const struct route routes_containers[] = {
-	{"GET", "/containers/json", list},
+	{"GET", "/containers/json", list, .watch = true},
 	{"POST", "/containers/create", route_container_create, BODY_JSON},
-	{"GET", "/containers/{id}/json", inspect},
+	{"GET", "/containers/{id}/json", inspect, .watch = true},
 	{"POST", "/containers/{id}/start", start},
 	{"POST", "/containers/{id}/stop", stop},
 	{"POST", "/containers/{id}/restart", restart},
@@ -251,13 +251,13 @@ const struct route routes_containers[] = {
 	{"POST", "/containers/{id}/pause", pause_container},
 	{"POST", "/containers/{id}/unpause", unpause},
 	{"POST", "/containers/{id}/update", update, BODY_JSON},
-	{"GET", "/containers/{id}/stats", route_container_stats},
+	{"GET", "/containers/{id}/stats", route_container_stats, .watch = true},
 	{"POST", "/containers/{id}/rename", rename_container},
 	{"POST", "/containers/{id}/resize", resize},
 	{"POST", "/containers/{id}/wait", route_container_wait},
 	{"POST", "/containers/{id}/attach", route_container_attach},
-	{"GET", "/containers/{id}/logs", route_container_logs},
-	{"GET", "/containers/{id}/top", top},
+	{"GET", "/containers/{id}/logs", route_container_logs, .watch = true},
+	{"GET", "/containers/{id}/top", top, .watch = true},
 	{"POST", "/containers/{id}/exec", route_exec_create, BODY_JSON},
 	{"DELETE", "/containers/{id}", remove_container},
 	{NULL},

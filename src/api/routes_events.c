@@ -17,7 +17,7 @@ struct stream {
 	struct loop_source *timer;
 	struct filters filters;
 	uint64_t until_ns;	/* 0 = for ever */
-	bool ended;
+	bool overrun;		/* the client has not read: it is cut off */
 };
 
 static void stream_free(struct stream *s)
@@ -36,9 +36,13 @@ static void on_gone(struct request *r)
 static void stream_end(struct stream *s)
 {
 	struct request *r = s->req;
+	bool overrun = s->overrun;
 
 	stream_free(s);
-	resp_stream_end(r);
+	if (overrun)
+		resp_stream_abort(r);
+	else
+		resp_stream_end(r);
 }
 
 static void on_until(struct loop_source *src, void *userdata)
@@ -106,10 +110,10 @@ static void on_event(void *userdata, const struct json *event, uint64_t time_ns)
 	_cleanup_free_ char *text = NULL;
 	_cleanup_sbuf_ struct sbuf line = SBUF_INIT;
 
-	if (s->ended || (s->until_ns && time_ns > s->until_ns) || !matches(&s->filters, event))
+	if (s->overrun || (s->until_ns && time_ns > s->until_ns) || !matches(&s->filters, event))
 		return;
 	if (resp_stream_pending(s->req) > PENDING_MAX) {
-		s->ended = true;	/* the timer ends it: the listener may be inside events_listen */
+		s->overrun = true;	/* the timer ends it: the listener may be inside events_listen */
 		if (s->timer)
 			(void)loop_timer_set(s->timer, 1, 0);
 		else

@@ -112,6 +112,6 @@ static void inspect(struct request *r, struct engine *e)
 const struct route routes_exec[] = {
 	{"POST", "/exec/{id}/start", start, BODY_JSON},
 	{"POST", "/exec/{id}/resize", resize},
-	{"GET", "/exec/{id}/json", inspect},
+	{"GET", "/exec/{id}/json", inspect, .watch = true},
 	{NULL},
 };

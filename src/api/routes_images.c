@@ -469,12 +469,12 @@ static void create_image(struct request *r, struct engine *e)
 }
 
 const struct route routes_images[] = {
-	{ "GET", "/images/json", list_images },
+	{ "GET", "/images/json", list_images, .watch = true },
 	{ "POST", "/images/load", load_images, BODY_STREAM },
 	{ "POST", "/images/create", create_image, BODY_STREAM },
 	{ "POST", "/images/prune", prune_images },
-	{ "GET", "/images/{name...}/json", inspect_image },
-	{ "GET", "/images/{name...}/history", image_history },
+	{ "GET", "/images/{name...}/json", inspect_image, .watch = true },
+	{ "GET", "/images/{name...}/history", image_history, .watch = true },
 	{ "POST", "/images/{name...}/tag", tag_image },
 	{ "DELETE", "/images/{name...}", remove_image },
 	{ NULL },

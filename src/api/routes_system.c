@@ -71,10 +71,10 @@ static void version(struct request *r, struct engine *e)
 
 const struct route routes_system[] = {
 	{"HEAD", "/_ping", ping},
-	{"GET", "/_ping", ping},
-	{"GET", "/version", version},
-	{"GET", "/info", route_info},
-	{"GET", "/events", route_events},
-	{"GET", "/system/df", route_df},
+	{"GET", "/_ping", ping, .watch = true},
+	{"GET", "/version", version, .watch = true},
+	{"GET", "/info", route_info, .watch = true},
+	{"GET", "/events", route_events, .watch = true},
+	{"GET", "/system/df", route_df, .watch = true},
 	{NULL},
 };

@@ -61,9 +61,9 @@ static void remove_volume(struct request *r, struct engine *e)
 }
 
 const struct route routes_volumes[] = {
-	{"GET", "/volumes", list},
+	{"GET", "/volumes", list, .watch = true},
 	{"POST", "/volumes/create", create, BODY_JSON},
-	{"GET", "/volumes/{name}", inspect},
+	{"GET", "/volumes/{name}", inspect, .watch = true},
 	{"DELETE", "/volumes/{name}", remove_volume},
 	{NULL},
 };

@@ -34,7 +34,8 @@ static void accept_set(struct server *s, bool on)
 	if (s->accepting == on)
 		return;
 	s->accepting = on;
-	(void)loop_io_set(s->listen_io, on ? EPOLLIN : 0);
+	list_for_each(l, &s->listeners, struct listener, link)
+		(void)loop_io_set(l->io, on ? EPOLLIN : 0);
 }
 
 static void sweep_set(struct server *s, bool on)
@@ -53,7 +54,7 @@ static void on_sweep(struct loop_source *src, void *userdata)
 
 	list_for_each(c, &s->conns, struct hconn, link)
 		hconn_sweep(c, now);
-	accept_set(s, s->n_conns < CONN_MAX);
+	accept_set(s, s->n_conns < CONN_MAX + CONN_REFUSED_MAX);
 	if (s->n_conns == 0) {
 		sweep_set(s, false);
 		malloc_trim(0);
@@ -62,10 +63,12 @@ static void on_sweep(struct loop_source *src, void *userdata)
 
 static void on_accept(struct loop_source *src, int fd, uint32_t events, void *userdata)
 {
-	struct server *s = userdata;
+	struct listener *l = userdata;
+	struct server *s = l->server;
 
-	for (int i = 0; i < 16 && s->n_conns < CONN_MAX; i++) {
+	for (int i = 0; i < 16 && s->n_conns < CONN_MAX + CONN_REFUSED_MAX; i++) {
 		int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		struct hconn *c;
 
 		if (client < 0) {
 			/* out of descriptors: the sweep tries again */
@@ -76,37 +79,54 @@ static void on_accept(struct loop_source *src, int fd, uint32_t events, void *us
 			}
 			return;
 		}
-		hconn_new(s, client);
+		c = hconn_new(s, client, l->watch_only);
 		sweep_set(s, true);
+		if (c && s->n_conns > CONN_MAX) {
+			hconn_refuse(c, 429, "too many connections");
+			hconn_schedule(c);
+		}
 	}
-	if (s->n_conns >= CONN_MAX)
+	if (s->n_conns >= CONN_MAX + CONN_REFUSED_MAX)
 		accept_set(s, false);
 }
 
 void server_conn_gone(struct server *s)
 {
-	if (s->n_conns < CONN_MAX)
+	if (s->n_conns < CONN_MAX + CONN_REFUSED_MAX)
 		accept_set(s, true);
 }
 
-int server_new(struct engine *e, int listen_fd, struct server **ret)
+struct server *server_new(struct engine *e)
 {
 	struct server *s = new0(struct server);
-	int r;
 
-	*s = (struct server){
-	    .engine = e, .loop = e->loop, .listen_fd = listen_fd, .accepting = true, .refs = 1};
+	*s = (struct server){.engine = e, .loop = e->loop, .accepting = true, .refs = 1};
+	list_init(&s->listeners);
 	list_init(&s->conns);
 	list_init(&s->ready);
-	r = fd_set_nonblock(listen_fd, true);
+	return s;
+}
+
+static void listener_free(struct listener *l)
+{
+	loop_source_free(l->io);
+	fd_close(&l->fd);
+	list_remove(&l->link);
+	free(l);
+}
+
+int server_listen(struct server *s, int fd, bool watch_only)
+{
+	struct listener *l = new0(struct listener);
+	int r = fd_set_nonblock(fd, true);
+
+	*l = (struct listener){.server = s, .fd = fd, .watch_only = watch_only};
 	if (r >= 0)
-		r = loop_add_io(s->loop, listen_fd, EPOLLIN, on_accept, s, &s->listen_io);
-	if (r < 0) {
-		free(s);
-		return r;
-	}
-	*ret = s;
-	return 0;
+		r = loop_add_io(s->loop, fd, EPOLLIN, on_accept, l, &l->io);
+	list_append(&s->listeners, &l->link);
+	if (r < 0)
+		listener_free(l);
+	return r;
 }
 
 void server_stop(struct server *s)
@@ -142,7 +162,7 @@ void server_free(struct server *s)
 	for (struct hconn *c; (c = list_first(&s->conns, struct hconn, link));)
 		hconn_close(c);
 	sweep_set(s, false);
-	loop_source_free(TAKE_PTR(s->listen_io));
-	fd_close(&s->listen_fd);
+	list_for_each(l, &s->listeners, struct listener, link)
+		listener_free(l);
 	server_unref(s);
 }

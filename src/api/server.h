@@ -21,6 +21,7 @@ struct route {
 	const char *pattern;	/* "/containers/{id}/start"; {name...} matches slashes too (image names) */
 	void (*handler)(struct request *r, struct engine *e);
 	enum body_kind body;
+	bool watch;		/* for those who only watch: changes nothing, and gives no files away */
 };
 /* Each routes_*.c exports one table ended by a NULL method. */
 extern const struct route routes_system[], routes_containers[], routes_exec[], routes_images[],
@@ -50,6 +51,8 @@ void resp_json(struct request *r, int status, struct json *j /* taken */);
 void resp_text(struct request *r, int status, const char *content_type, const char *body);
 void resp_status(struct request *r, int status);		/* no body: 204, 304, 200 */
 void resp_error(struct request *r, const struct err *e); /* {"message": ...} with the status of e->kind */
+/* The same with a status that no kind of error has. */
+void resp_message(struct request *r, int status, const char *message);
 void resp_errorf(struct request *r, enum err_kind kind, const char *fmt, ...) _printf_(3, 4);
 
 /* Streaming answers (chunked): headers are sent at once. After resp_stream_end the request is gone. */
@@ -76,7 +79,9 @@ void req_body_resume(struct request *r);
 typedef void (*hijack_fn)(void *userdata, int fd, const void *preread, size_t n);
 void resp_hijack(struct request *r, bool multiplexed, hijack_fn fn, void *ud);
 
-int server_new(struct engine *e, int listen_fd, struct server **ret);
+struct server *server_new(struct engine *e);
+/* Takes fd, also if it fails. watch_only: its clients get only the routes that are marked so. */
+int server_listen(struct server *s, int fd, bool watch_only);
 void server_free(struct server *s);
 /* Stops accepting and closes idle connections; requests at work go on. */
 void server_stop(struct server *s);

@@ -21,6 +21,7 @@ void daemon_config_init(struct daemon_config *c)
 {
 	*c = (struct daemon_config){
 		.isolation = xstrdup("auto"),
+		.socket_mode = 0660,
 		.engine = {
 			.data_root = xstrdup(DATA_ROOT),
 			.exec_root = xstrdup(EXEC_ROOT),
@@ -50,6 +51,9 @@ void daemon_config_done(struct daemon_config *c)
 {
 	engine_config_done(&c->engine);
 	free(c->group);
+	free(c->monitor);
+	free(c->monitor_group);
+	free(c->docker_socket);
 	free(c->pidfile);
 	free(c->isolation);
 	strv_free(c->hosts);
@@ -158,6 +162,34 @@ static int set_bip(struct daemon_config *c, const char *value, struct err *e)
 	return 0;
 }
 
+/* Of the others nobody: whoever can talk to the daemon is root on this host. */
+static int set_socket_mode(struct daemon_config *c, const char *value, struct err *e)
+{
+	unsigned mode = 0;
+	size_t n = strspn(value, "01234567");
+
+	if (n == 0 || n > 4 || value[n])
+		return err_set(e, ERR_INVALID, 0, "invalid socket-mode '%s': expected octal digits", value);
+	for (size_t i = 0; i < n; i++)
+		mode = mode * 8 + (unsigned)(value[i] - '0');
+	if (mode & ~0660u)
+		return err_set(e, ERR_INVALID, 0,
+			       "invalid socket-mode '%s': only owner and group may read and write (0660): "
+			       "whoever can talk to insulad is root on this host",
+			       value);
+	c->socket_mode = mode;
+	return 0;
+}
+
+static int set_docker_socket(struct daemon_config *c, const char *value, struct err *e)
+{
+	if (!path_is_absolute(value))
+		return err_set(e, ERR_INVALID, 0, "invalid docker-socket '%s': expected an absolute path",
+			       value);
+	str_replace(&c->docker_socket, value);
+	return 0;
+}
+
 static int set_ip(struct daemon_config *c, const char *value, struct err *e)
 {
 	struct in6_addr in;
@@ -241,6 +273,9 @@ static const struct key keys[] = {
 	{"vm-dir", "vm-dir", KEY_STR, OFF(engine.vm_dir)},
 	{"pidfile", "pidfile", KEY_STR, OFF(pidfile)},
 	{"group", "group", KEY_STR, OFF(group)},
+	{"socket-mode", "socket-mode", KEY_CALL, 0, set_socket_mode},
+	{"monitor-group", "monitor-group", KEY_STR, OFF(monitor_group)},
+	{"docker-socket", "docker-socket", KEY_CALL, 0, set_docker_socket},
 	{"debug", "debug", KEY_BOOL, OFF(debug)},
 	{"tlsverify", "tlsverify", KEY_BOOL, OFF(tls_verify)},
 	{"tlscacert", "tlscacert", KEY_STR, OFF(tls_ca)},
@@ -413,31 +448,48 @@ static char *instance_of(const struct engine_config *c)
 	return xasprintf("%06x", (h ^ h >> 24) & 0xffffff);
 }
 
+/* The path of a unix host; there is one of each kind. */
+static int host_path(const char *host, const char *path, char **ret, struct err *e)
+{
+	if (*ret)
+		return err_set(e, ERR_INVALID, 0, "invalid host '%s': insulad serves one unix socket", host);
+	if (*path && *path != '/')
+		return err_set(e, ERR_INVALID, 0, "invalid host '%s': expected an absolute path", host);
+	*ret = xstrdup(path);
+	return 0;
+}
+
+static int sort_host(struct daemon_config *c, const char *h, char **path, struct err *e)
+{
+	int r;
+
+	if (str_starts(h, "fd://"))
+		return 0;
+	if (str_starts(h, "tcp://")) {
+		strv_add(&c->tcp, h + strlen("tcp://"));
+		return 0;
+	}
+	if (str_starts(h, "unix://"))
+		return host_path(h, h + strlen("unix://"), path, e);
+	if (!str_starts(h, "ro+unix://"))
+		return err_set(e, ERR_INVALID, 0,
+			       "invalid host '%s': insulad serves unix://PATH, ro+unix://PATH, "
+			       "tcp://ADDRESS:PORT and fd://", h);
+	r = host_path(h, h + strlen("ro+unix://"), &c->monitor, e);
+	if (r >= 0 && !*c->monitor)
+		r = err_set(e, ERR_INVALID, 0, "invalid host '%s': it names no path", h);
+	return r;
+}
+
 static int socket_of(struct daemon_config *c, struct err *e)
 {
-	const char *path = NULL;
+	_cleanup_free_ char *path = NULL;
+	int r = 0;
 
-	for (size_t i = 0; c->hosts && c->hosts[i]; i++) {
-		const char *h = c->hosts[i];
-
-		if (str_starts(h, "fd://"))
-			continue;
-		if (str_starts(h, "tcp://")) {
-			strv_add(&c->tcp, h + strlen("tcp://"));
-			continue;
-		}
-		if (!str_starts(h, "unix://"))
-			return err_set(
-			    e, ERR_INVALID, 0,
-			    "invalid host '%s': insulad serves unix://PATH, "
-			    "tcp://ADDRESS:PORT and fd://", h);
-		if (path)
-			return err_set(e, ERR_INVALID, 0,
-				       "invalid host '%s': insulad serves one unix socket", h);
-		path = h + strlen("unix://");
-		if (*path && *path != '/')
-			return err_set(e, ERR_INVALID, 0, "invalid host '%s': expected an absolute path", h);
-	}
+	for (size_t i = 0; r >= 0 && c->hosts && c->hosts[i]; i++)
+		r = sort_host(c, c->hosts[i], &path, e);
+	if (r < 0)
+		return r;
 	if (c->tcp && (!c->tls_verify || str_empty(c->tls_ca) || str_empty(c->tls_cert) ||
 		       str_empty(c->tls_key)))
 		return err_set(e, ERR_INVALID, 0,

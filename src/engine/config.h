@@ -8,9 +8,13 @@
 struct daemon_config {
 	struct engine_config engine;
 	char *group;		/* of the socket; NULL = "insula" or "docker" where such a group exists */
+	unsigned socket_mode;
+	char *monitor;		/* ro+unix://PATH; NULL = none */
+	char *monitor_group;	/* NULL = none */
+	char *docker_socket;	/* a link to the socket; NULL = none */
 	char *pidfile;		/* NULL = exec_root/insulad.pid */
 	char *isolation;	/* "auto", "process", "hyperv" */
-	char **hosts;		/* unix://PATH or fd://; NULL = unix://EXEC_ROOT/insula.sock */
+	char **hosts;		/* unix://, fd://, tcp://, ro+unix://; NULL = unix://EXEC_ROOT/insula.sock */
 	char **tcp;		/* ADDRESS:PORT of the tcp:// hosts */
 	bool tls_verify;	/* needed for those */
 	char *tls_ca, *tls_cert, *tls_key;
