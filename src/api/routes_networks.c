@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "base/strv.h"
 #include "engine/container.h"
+#include "engine/events.h"
 #include "engine/filters.h"
 #include "engine/network.h"
 
@@ -116,6 +117,7 @@ static void prune(struct request *r, struct engine *e)
 		resp_error(r, &err);
 		return;
 	}
+	event_prune(e, "network", 0);
 	j = json_object();
 	json_set(j, "NetworksDeleted", gone);
 	resp_json(r, 200, j);
@@ -163,8 +165,8 @@ static void disconnect_container(struct request *r, struct engine *e)
 }
 
 const struct route routes_networks[] = {
-	{"GET", "/networks", list_networks},
-	{"GET", "/networks/{id}", get_network},
+	{"GET", "/networks", list_networks, .watch = true},
+	{"GET", "/networks/{id}", get_network, .watch = true},
 	{"POST", "/networks/create", create, BODY_JSON},
 	{"POST", "/networks/prune", prune},
 	{"POST", "/networks/{id}/connect", connect_container, BODY_JSON},

@@ -20,6 +20,7 @@
 struct prune;
 
 struct prune_kind {
+	const char *type;		/* of the event */
 	const char *list;		/* of the answer */
 	const char *folder;		/* of all, below the data root */
 	/* Removes one and calls removed(), or returns false if it is gone. */
@@ -44,7 +45,7 @@ static void prune_end(struct prune *p)
 
 	json_set(j, p->kind->list, p->deleted);
 	json_set_int(j, "SpaceReclaimed", (int64_t)p->freed);
-	event_prune(p->engine, "container", p->freed);
+	event_prune(p->engine, p->kind->type, p->freed);
 	resp_json(p->req, 200, j);
 	strv_free(p->ids);
 	free(p->sizes);
@@ -154,7 +155,8 @@ static bool labels_match(const struct filters *f, const struct json *labels)
 static void prune_containers(struct request *r, struct engine *e)
 {
 	static const char *const allowed[] = {"label", "label!", "until", NULL};
-	static const struct prune_kind kind = {"ContainersDeleted", "containers", remove_container};
+	static const struct prune_kind kind = {"container", "ContainersDeleted", "containers",
+						 remove_container};
 	_cleanup_filters_ struct filters f = {0};
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_strv_ char **until = NULL;
@@ -187,7 +189,7 @@ static void prune_containers(struct request *r, struct engine *e)
 static void prune_volumes(struct request *r, struct engine *e)
 {
 	static const char *const allowed[] = {"all", "label", "label!", NULL};
-	static const struct prune_kind kind = {"VolumesDeleted", "volumes", remove_volume};
+	static const struct prune_kind kind = {"volume", "VolumesDeleted", "volumes", remove_volume};
 	_cleanup_filters_ struct filters f = {0};
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_json_ struct json *all = NULL;

@@ -58,6 +58,7 @@ int cmd_vm_prepare(struct cli *c, int argc, char **argv);
 int cmd_vm_status(struct cli *c, int argc, char **argv);
 int cmd_volume_create(struct cli *c, int argc, char **argv);
 int cmd_volume_ls(struct cli *c, int argc, char **argv);
+int cmd_system_prune(struct cli *c, int argc, char **argv);
 int cmd_volume_prune(struct cli *c, int argc, char **argv);
 int cmd_volume_rm(struct cli *c, int argc, char **argv);
 int cmd_wait(struct cli *c, int argc, char **argv);

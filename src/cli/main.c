@@ -95,6 +95,7 @@ const struct verb verbs[] = {
      "Return low-level information on insula objects"},
     {"system df", cmd_system_df, "[OPTIONS]", "Show insula disk usage"},
     {"system events|events", cmd_events, "[OPTIONS]", "Get real time events from the server"},
+    {"system prune", cmd_system_prune, "[OPTIONS]", "Remove unused data"},
     {"system dial-stdio", cmd_system_dial_stdio, "",
      "Proxy the standard streams to the daemon: what ssh:// contexts run"},
     {"vm prepare", cmd_vm_prepare, "[OPTIONS]",
@@ -121,7 +122,6 @@ static const char *const later[] = {"build",
 				    "swarm",
 				    "trust",
 				    "image build",
-				    "system prune",
 				    "volume update",
 				    NULL};
 
