@@ -156,3 +156,76 @@ void route_df(struct request *r, struct engine *e)
 	if (n < 0)
 		resp_errorf(r, ERR_SYSTEM, "system df: %s", strerror(-n));
 }
+
+/* ---- sizes of some containers ---- */
+
+struct sizing { struct request *req; struct json *j; };
+
+static size_t count_of(const struct json *j)
+{
+	return json_type(j) == JSON_ARRAY ? json_len(j) : 1;
+}
+
+static struct json *nth(struct json *j, size_t i)
+{
+	return json_type(j) == JSON_ARRAY ? json_at(j, i) : j;
+}
+
+/* A number for each. */
+static int measure_some(void *arg, struct sbuf *out, struct err *e)
+{
+	const struct sizing *s = arg;
+
+	for (size_t i = 0; i < count_of(s->j); i++) {
+		_cleanup_free_ char *dir =
+		    xasprintf("%s/containers/%s", s->req->engine->cfg.data_root,
+			      json_get_str(nth(s->j, i), "Id"));
+		uint64_t n = container_size(dir);
+
+		sbuf_add(out, &n, sizeof n);
+	}
+	return 0;
+}
+
+static void set_size(struct engine *e, struct json *c, uint64_t own)
+{
+	const char *image = json_get_str(c, "ImageID") ?: json_get_str(c, "Image");
+	struct image *i;
+	uint64_t below = image_find(e, image ?: "", &i, NULL) < 0 ? 0 : i->size;
+
+	json_set_int(c, "SizeRw", (int64_t)own);
+	json_set_int(c, "SizeRootFs", (int64_t)(own + below));
+}
+
+static void some_measured(void *ud, int r, const struct err *err, const struct sbuf *out)
+{
+	struct sizing *s = ud;
+
+	for (size_t i = 0; r >= 0 && i < count_of(s->j) && (i + 1) * sizeof(uint64_t) <= out->len; i++) {
+		uint64_t n;
+
+		memcpy(&n, out->buf + i * sizeof n, sizeof n);
+		set_size(s->req->engine, nth(s->j, i), n);
+	}
+	if (r < 0) {
+		resp_error(s->req, err);
+		json_free(s->j);
+	} else {
+		resp_json(s->req, 200, s->j);
+	}
+	free(s);
+}
+
+void answer_with_sizes(struct request *r, struct json *j)
+{
+	struct sizing *s = new0(struct sizing);
+	int n;
+
+	*s = (struct sizing){r, j};
+	n = worker_run(r->engine->loop, measure_some, s, some_measured, s);
+	if (n < 0) {
+		resp_errorf(r, ERR_SYSTEM, "measure containers: %s", strerror(-n));
+		json_free(j);
+		free(s);
+	}
+}

@@ -1,5 +1,6 @@
 #include "api/routes_containers.h"
 
+#include "api/df.h"
 #include "base/alloc.h"
 #include "base/strv.h"
 #include <signal.h>
@@ -62,6 +63,14 @@ int request_size(struct request *r, unsigned *ret_rows, unsigned *ret_cols, stru
 	return 0;
 }
 
+static void show(struct request *r, struct json *j)
+{
+	if (http_query_bool(&r->query, "size", false))
+		answer_with_sizes(r, j);
+	else
+		resp_json(r, 200, j);
+}
+
 static void list(struct request *r, struct engine *e)
 {
 	_cleanup_filters_ struct filters f = {0};
@@ -77,7 +86,7 @@ static void list(struct request *r, struct engine *e)
 	if (n < 0)
 		resp_error(r, &err);
 	else
-		resp_json(r, 200, j);
+		show(r, j);
 }
 
 static void inspect(struct request *r, struct engine *e)
@@ -85,7 +94,7 @@ static void inspect(struct request *r, struct engine *e)
 	struct container *c = request_container(r, e);
 
 	if (c)
-		resp_json(r, 200, container_inspect(c));
+		show(r, container_inspect(c));
 }
 
 static void start(struct request *r, struct engine *e)

@@ -62,17 +62,33 @@ static int common_filters(const struct filters *f, const struct image *i, bool *
 	return 0;
 }
 
-static bool any_reference(const struct image *i, const struct filters *f)
+/* The tags that the filter `reference` leaves, heap; all of them if there is none. */
+static char **wanted_tags(const struct image *i, const struct filters *f)
 {
 	_cleanup_strv_ char **v = filters_values(f, "reference");
+	char **out = NULL;
 
-	if (!v)
-		return true;
-	for (char **p = v; *p; p++)
-		for (char **t = i->tags; t && *t; t++)
-			if (reference_matches(*p, *t))
-				return true;
-	return false;
+	for (char **t = i->tags; t && *t; t++) {
+		bool wanted = !v;
+
+		for (char **p = v; p && *p; p++)
+			wanted |= reference_matches(*p, *t);
+		if (wanted)
+			strv_add(&out, *t);
+	}
+	return out;
+}
+
+static void list_image(const struct image *i, const struct filters *f, struct json *out)
+{
+	_cleanup_strv_ char **tags = wanted_tags(i, f);
+	struct json *j;
+
+	if (!tags && filters_has(f, "reference"))
+		return;
+	j = image_summary(i);
+	json_set_strv(j, "RepoTags", tags);
+	json_add(out, j);
 }
 
 static void list_images(struct request *r, struct engine *e)
@@ -106,11 +122,11 @@ static void list_images(struct request *r, struct engine *e)
 			resp_error(r, &err);
 			return;
 		}
-		if (!match || (filters_has(&f, "dangling") && dangling(i) != want) || !any_reference(i, &f) ||
+		if (!match || (filters_has(&f, "dangling") && dangling(i) != want) ||
 		    (filters_has(&f, "before") && i->created_ns >= before) ||
 		    (filters_has(&f, "since") && i->created_ns <= since))
 			continue;
-		json_add(out, image_summary(i));
+		list_image(i, &f, out);
 	}
 	resp_json(r, 200, out);
 }
@@ -149,6 +165,16 @@ static struct json *graph_driver(struct engine *e, const struct image *i)
 	return g;
 }
 
+/* Of the container that the image was made of, if known. Newer Docker leaves it out, but docker-compose 1.29
+ * looks at its volumes. */
+static void container_config(struct json *o, const struct image *i)
+{
+	const struct json *config = json_get(i->config, "container_config") ?: json_get(i->config, "config");
+
+	json_set_str(o, "Container", "");
+	json_set(o, "ContainerConfig", config ? json_copy(config) : json_object());
+}
+
 static void inspect_image(struct request *r, struct engine *e)
 {
 	const struct image *i = find(r, e);
@@ -170,6 +196,7 @@ static void inspect_image(struct request *r, struct engine *e)
 	copy(o, "Author", i->config, "author");
 	config = json_get(i->config, "config");
 	json_set(o, "Config", config ? json_copy(config) : json_object());
+	container_config(o, i);
 	copy(o, "Architecture", i->config, "architecture");
 	copy(o, "Os", i->config, "os");
 	json_set_int(o, "Size", (int64_t)i->size);

@@ -330,6 +330,22 @@ static bool match_ports(const struct json *ports, const struct filters *f, const
 	return !v;
 }
 
+/* As Docker: the ports of the host. */
+static bool match_published(const struct container *c, const struct filters *f)
+{
+	_cleanup_json_ struct json *published = json_object();
+	struct json_iter it = {0};
+
+	while (json_next(c->ports, &it))
+		for (size_t i = 0; i < json_len(it.value); i++) {
+			const char *port = json_get_str(json_at(it.value, i), "HostPort");
+			_cleanup_free_ char *key = xasprintf("%s%s", port ?: "", strchr(it.key, '/') ?: "");
+
+			json_set_bool(published, key, true);
+		}
+	return match_ports(published, f, "publish");
+}
+
 static bool match_isolation(const struct container *c, const struct filters *f)
 {
 	_cleanup_strv_ char **v = filters_values(f, "isolation");
@@ -393,7 +409,7 @@ static bool matches(const struct container *c, const struct filters *f, const st
 	       filters_match(f, "status", container_status(c)) &&
 	       filters_match_labels(f, "label", json_get(ctr_config(c), "Labels")) &&
 	       match_network(c, f) && filters_match(f, "health", health_status(c)) &&
-	       match_isolation(c, f) && match_volume(c, f) && match_ports(c->ports, f, "publish") &&
+	       match_isolation(c, f) && match_volume(c, f) && match_published(c, f) &&
 	       match_ports(json_get(ctr_config(c), "ExposedPorts"), f, "expose") && match_ancestor(c, f);
 }
 
