@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define KILL_ROUNDS 500		/* of 2 ms */
+#define KILL_ROUNDS 2500		/* of 2 ms: a loaded host takes its time */
 
 /* --- discovery --- */
 
@@ -48,6 +48,26 @@ static void add_mount(struct cgroup *cg, char *line)
 	}
 }
 
+static void hier_done(struct cgroup_hier *h)
+{
+	free(h->mount);
+	free(h->path);
+	strv_free(h->controllers);
+}
+
+/* What a hybrid host has of v2 holds no controller: a group in it would do nothing. */
+static void drop_v2(struct cgroup *cg)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < cg->n; i++)
+		if (cg->h[i].v2)
+			hier_done(&cg->h[i]);
+		else
+			cg->h[n++] = cg->h[i];
+	cg->n = n;
+}
+
 int cgroup_read_own(char **ret)
 {
 	return fs_read(AT_FDCWD, "/proc/self/cgroup", 1 << 20, ret, NULL);
@@ -77,7 +97,7 @@ static char *own_group(const char *own, const struct cgroup_hier *h)
 	for (char **l = lines; l && *l; l++) {
 		char *controllers = strchr(*l, ':'), *path;
 
-		if (!controllers || !(path = strchr(controllers + 1, ':')))
+		if (!controllers || !(path = strstr(controllers + 1, ":/")))
 			continue;
 		*path++ = 0;
 		if (line_is_of(controllers + 1, h)) {
@@ -123,6 +143,8 @@ int cgroup_new(const char *path, const char *own, struct cgroup **ret, struct er
 	for (char **l = lines; l && *l; l++)
 		add_mount(cg, *l);
 	cg->unified = cg->n == 1 && cg->h[0].v2;
+	if (!cg->unified)
+		drop_v2(cg);
 	r = set_paths(cg, path, own);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "read the runtime's own cgroups");
@@ -134,11 +156,8 @@ void cgroup_free(struct cgroup *cg)
 {
 	if (!cg)
 		return;
-	for (size_t i = 0; i < cg->n; i++) {
-		free(cg->h[i].mount);
-		free(cg->h[i].path);
-		strv_free(cg->h[i].controllers);
-	}
+	for (size_t i = 0; i < cg->n; i++)
+		hier_done(&cg->h[i]);
 	free(cg->path);
 	free(cg);
 }
@@ -182,6 +201,12 @@ int cgroup_set(const struct cgroup *cg, const char *controller, const char *file
 	va_end(ap);
 	r = fs_write(AT_FDCWD, path, value);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot set %s: write '%s' to %s", what, value, path) : 0;
+}
+
+int cgroup_no_weights(const char *what, struct err *e)
+{
+	return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+		       "cannot set %s: no I/O scheduler of this host has weights", what);
 }
 
 int cgroup_get(const struct cgroup *cg, const char *controller, const char *file, uint64_t *ret)
@@ -426,6 +451,21 @@ int cgroup_join(const int *tasks, size_t n, struct err *e)
 		if (RETRY(write(tasks[i], "0", 1)) < 0)
 			return err_set(e, ERR_SYSTEM, -errno, "join the container's cgroup");
 	return 0;
+}
+
+int cgroup_enter(const struct cgroup *cg)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < cg->n; i++) {
+		_cleanup_free_ char *path =
+			cgroup_file(cg, &cg->h[i], cg->h[i].v2 ? "cgroup.procs" : "tasks");
+
+		r = fs_write(AT_FDCWD, path, "0");
+		if (r == -ENOENT)	/* a hierarchy that we may not write to */
+			r = 0;
+	}
+	return r;
 }
 
 /* --- processes --- */

@@ -1,7 +1,7 @@
 /* Control groups of a container: one directory at the same path below every hierarchy of the host.
  *
  * v2 is one hierarchy; v1 has one per controller; a hybrid host has v1 controllers and a v2 hierarchy without
- * controllers, which still gives cgroup.kill. Moving another process by writing its pid to cgroup.procs
+ * controllers, which is left alone. Moving another process by writing its pid to cgroup.procs
  * waits for an RCU grace period (5 to 13 ms); so a process is born in its v2 group (CLONE_INTO_CGROUP) and
  * writes "0" to each v1 `tasks` file itself, which takes no global lock. */
 #pragma once
@@ -52,6 +52,8 @@ int cgroup_open_v2(const struct cgroup *cg);
 /* Descriptors of the v1 `tasks` files, to be used by the process that joins. */
 int cgroup_open_tasks(const struct cgroup *cg, int ret[CGROUP_MAX_HIERARCHIES], size_t *ret_n, struct err *e);
 int cgroup_join(const int *tasks, size_t n, struct err *e);
+/* The same by path, and into the group of v2 where that is all there is. One thread only. */
+int cgroup_enter(const struct cgroup *cg);
 
 /* Pids in the group and below, of the caller's pid namespace. Heap array. */
 int cgroup_pids(const struct cgroup *cg, pid_t **ret, size_t *ret_n);
@@ -74,6 +76,8 @@ char *cgroup_file(const struct cgroup *cg, const struct cgroup_hier *h, const ch
 /* Writes one control file. controller (v1: picks the hierarchy) and what name the limit in errors. */
 int cgroup_set(const struct cgroup *cg, const char *controller, const char *file, const char *what,
 	       struct err *e, const char *fmt, ...) _printf_(6, 7);
+/* For limits that need an I/O scheduler which knows weights: BFQ, or iocost. */
+int cgroup_no_weights(const char *what, struct err *e);
 bool cgroup_has_file(const struct cgroup *cg, const char *controller, const char *file);
 /* Reads one number; "max" is UINT64_MAX. */
 int cgroup_get(const struct cgroup *cg, const char *controller, const char *file, uint64_t *ret);

@@ -227,7 +227,11 @@ static int set_weight(struct cgroup *cg, const char *name, const char *what, str
 {
 	_cleanup_free_ char *bfq = xasprintf("blkio.bfq.%s", name), *cfq = xasprintf("blkio.%s", name);
 
-	return cgroup_set(cg, "blkio", cgroup_has_file(cg, "blkio", bfq) ? bfq : cfq, what, e, "%s", value);
+	if (cgroup_has_file(cg, "blkio", bfq))
+		return cgroup_set(cg, "blkio", bfq, what, e, "%s", value);
+	if (cgroup_hier_of(cg, "blkio") && !cgroup_has_file(cg, "blkio", cfq))
+		return cgroup_no_weights(what, e);
+	return cgroup_set(cg, "blkio", cfq, what, e, "%s", value);
 }
 
 static int apply_weights(struct cgroup *cg, const struct oci_resources *r, struct err *e)

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Controllers are handed down from the root to the parent of the leaf; what a parent lacks cannot be had. */
@@ -185,6 +186,8 @@ static int apply_weights(struct cgroup *cg, const struct oci_resources *r, struc
 	const char *file = bfq ? "io.bfq.weight" : "io.weight";
 	int rc = 0;
 
+	if ((cgroup_i64(r->blkio.weight) || r->blkio.weight_devices.n) && !cgroup_has_file(cg, "io", file))
+		return cgroup_no_weights("the block I/O weight", e);
 	if (cgroup_i64(r->blkio.leaf_weight))
 		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
 			       "linux.resources.blockIO.leafWeight: cgroup v2 has no leaf weights");
@@ -210,10 +213,14 @@ static int apply_throttle(struct cgroup *cg, const struct oci_throttles *t, cons
 {
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < t->n; i++)
+	for (size_t i = 0; rc == 0 && i < t->n; i++) {
+		char rate[24] = "max";	/* 0 lifts a limit, as in v1 */
+
+		if (t->v[i].rate)
+			snprintf(rate, sizeof rate, "%" PRIu64, t->v[i].rate);
 		rc = cgroup_set(cg, "io", "io.max", "a device's throughput", e,
-				"%" PRId64 ":%" PRId64 " %s=%" PRIu64, t->v[i].major, t->v[i].minor, key,
-				t->v[i].rate);
+				"%" PRId64 ":%" PRId64 " %s=%s", t->v[i].major, t->v[i].minor, key, rate);
+	}
 	return rc;
 }
 
