@@ -166,18 +166,13 @@ static void attach(struct creating *c, char **path, bool read_only)
 
 /* The container's seccomp profile is compiled here, where most often it lies in a cache: under software
  * emulation that would be the longest part of a start. */
-static int compile_filter(struct msg_create *m, struct err *e)
+static int compile_filter(struct json *linux_part, struct msg_create *m, struct err *e)
 {
-	_cleanup_json_ struct json *spec = NULL;
 	_cleanup_seccomp_ struct seccomp_prog prog = {0};
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
-	struct json *linux_part, *profile;
-	int r = json_parse((const char *)m->spec.p, m->spec.n, &spec, e);
+	struct json *profile = json_get(linux_part, "seccomp");
+	int r;
 
-	if (r < 0)
-		return r;
-	linux_part = json_get(spec, "linux");
-	profile = json_get(linux_part, "seccomp");
 	if (!profile || json_type(profile) == JSON_NULL)
 		return 0;
 	r = seccomp_prog_compile(profile, SECCOMP_CACHE, &prog, e);
@@ -192,6 +187,21 @@ static int compile_filter(struct msg_create *m, struct err *e)
 	free(m->filter.p);
 	m->filter = (struct bytes){.n = b.len};
 	m->filter.p = (uint8_t *)sbuf_steal(&b);
+	return 0;
+}
+
+/* Does what of the specification is done on the host; the agent gets the rest. */
+static int host_part(struct guest *g, struct msg_create *m, struct err *e)
+{
+	_cleanup_json_ struct json *spec = NULL;
+	int r = json_parse((const char *)m->spec.p, m->spec.n, &spec, e);
+
+	if (r == 0)
+		r = compile_filter(json_get(spec, "linux"), m, e);
+	if (r == 0)
+		r = group_limits(g, json_get(json_get(spec, "linux"), "resources"), e);
+	if (r < 0)
+		return r;
 	free(m->spec.p);
 	m->spec.p = (uint8_t *)json_dump(spec);
 	m->spec.n = strlen((char *)m->spec.p);
@@ -216,7 +226,7 @@ void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn d
 		send_create(c, 0, NULL, NULL, 0);
 		return;
 	}
-	r = compile_filter(&c->m, &c->err);
+	r = host_part(g, &c->m, &c->err);
 	if (r < 0) {
 		one_less(c);
 		return;

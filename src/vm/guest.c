@@ -229,10 +229,26 @@ static bool is_stats(const void *p, size_t n)
 
 static void op_control(struct backend *b, const struct msg_control *m, backend_done_fn done, void *ud)
 {
+	_cleanup_json_ struct json *resources = NULL;
+	_cleanup_free_ char *text = NULL;
+	_cleanup_err_ struct err e = ERR_INIT;
+	struct bytes for_guest = m->resources;
 	const char *ctr = m->ctr;
+	int r = 0;
 
+	if (m->op == CONTROL_UPDATE) {
+		r = json_parse((const char *)m->resources.p, m->resources.n, &resources, &e);
+		if (r == 0)
+			r = group_limits(guest_of(b), resources, &e);
+		if (r < 0) {
+			done(ud, r, &e, NULL, 0);
+			return;
+		}
+		text = json_dump(resources);
+		for_guest = (struct bytes){ (uint8_t *)text, strlen(text) };
+	}
 	FORWARD(CONTROL, control, m->op == CONTROL_STATS ? is_stats : NULL, .op = m->op,
-		.resources = m->resources);
+		.resources = for_guest);
 }
 
 static void op_files(struct backend *b, const struct msg_files *m, int fd, backend_done_fn done, void *ud)

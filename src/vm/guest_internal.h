@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/hash.h"
+#include "lib/json.h"
 #include "proto/conn.h"
 #include "proto/stream.h"
 #include "vm/guest.h"
@@ -54,7 +55,7 @@ struct guest {
 	enum guest_phase phase;
 	struct vmm *vmm;
 	struct msg_sandbox conf;
-	char *cgroup;			/* made, to be removed */
+	struct cgroup *cg;		/* of the machine's processes: made, to be removed */
 	int taps[VMM_NICS_MAX];		/* of g->conf.nics, until QEMU has them */
 	size_t n_taps;
 	struct share shares[GUEST_SHARES_MAX];
@@ -126,6 +127,13 @@ void link_ready(struct guest *g, backend_done_fn done, void *ud);
 /* Fails those who wait in link_ready(). */
 void link_refuse(struct guest *g, const struct err *e);
 int gtask_open_streams(struct gtask *t, uint32_t base);
+
+/* group.c */
+/* Makes the groups of the machine's processes and sets what bounds them. */
+int group_make(struct guest *g, const struct msg_sandbox *m, struct err *e);
+/* Takes out of an OCI linux.resources object what is the host's to do, and does it. NULL: nothing. */
+int group_limits(struct guest *g, struct json *resources, struct err *e);
+void group_remove(struct guest *g);
 
 /* machine.c */
 /* Tap, shares, QEMU, stopped. template: sealed, borrowed; -EBADF = the machine boots. */

@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"
-#include "vm/cgroup.h"
+#include "runtime/cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -215,9 +215,9 @@ static _noreturn_ void child(const struct jail_args *a, int report_r, int report
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	umask(022);
-	if (a->cgroup && *a->cgroup)
-		cgroup_join(a->cgroup);
 	r = high < 0 ? -errno : 0;
+	if (r == 0 && a->cgroup)
+		r = cgroup_enter(a->cgroup);
 	if (r == 0)
 		r = enter_root(a);
 	if (r == 0)

@@ -6,12 +6,14 @@
 
 #define JAIL_BINDS_MAX 8
 
+struct cgroup;
+
 struct jail_args {
 	char *const *argv;		/* argv[0] = program, a path */
 	const struct fd_map *fds;	/* nothing else is inherited */
 	size_t n_fds;
 	uint32_t uid;			/* and gid */
-	const char *cgroup;		/* path below each hierarchy, made before; NULL or "" = stay */
+	const struct cgroup *cgroup;	/* made before; NULL = stay */
 	bool kvm;			/* it needs /dev/kvm */
 	bool proc;			/* it opens files by /proc/self/fd */
 	const struct jail_bind { const char *from, *to; } *binds;	/* further files it may read */

@@ -7,7 +7,6 @@
 #include "base/sock.h"
 #include "base/strv.h"
 #include "lib/netlink.h"
-#include "vm/cgroup.h"
 #include "vm/jail.h"
 #include "vm/template.h"
 
@@ -17,7 +16,6 @@
 #include <string.h>
 
 #define MEMORY_MIN (64ull << 20)
-#define QEMU_OVERHEAD (256ull << 20)	/* QEMU itself, its translation buffer, page tables, file servers */
 
 /* What vmwp keeps for the life of the machine. Root's own files it opens without any capability: disks and
  * logs of further containers, exit records, the machine's control groups. */
@@ -83,7 +81,7 @@ static int start_shares(struct guest *g, struct err *e)
 				       "hyperv isolation takes at most %d volumes a container",
 				       GUEST_SHARES_MAX);
 		g->shares[g->n_shares] = (struct share)SHARE_INIT;
-		r = share_start(&g->shares[g->n_shares], g->loop, v[1], v[2], g->cgroup, e);
+		r = share_start(&g->shares[g->n_shares], g->loop, v[1], v[2], g->cg, e);
 		if (r < 0)
 			return r;
 		strv_add(&g->tags, v[0]);
@@ -227,14 +225,10 @@ static int open_link(struct guest *g, int *ret_theirs)
 /* Everything the machine is connected to. */
 static int prepare(struct guest *g, int *ret_link, struct err *e)
 {
-	const struct msg_sandbox *m = &g->conf;
-	int r = 0;
+	int r = group_make(g, &g->conf, e);
 
-	if (*m->cgroup) {
-		g->cgroup = xstrdup(m->cgroup);
-		cgroup_make(g->cgroup, m->memory + m->memory_extra + QEMU_OVERHEAD, m->vcpus);
-	}
-	r = plug(g, e);
+	if (r == 0)
+		r = plug(g, e);
 	if (r == 0)
 		r = start_shares(g, e);
 	if (r < 0)
@@ -281,7 +275,7 @@ static void start(struct guest *g, int link, int ram, int state, struct starting
 	    .state_fd = state,
 	    .vcpus = g->conf.vcpus,
 	    .vcpus_max = g->conf.vcpus_max,
-	    .cgroup = g->cgroup,
+	    .cgroup = g->cg,
 	    .nics = nics,
 	    .n_nics = g->n_taps,
 	    .share_fds = fds,
@@ -412,8 +406,7 @@ void machine_done(struct guest *g)
 	for (size_t i = 0; i < g->n_shares; i++)
 		share_stop(&g->shares[i]);
 	pipes_close(g);
-	cgroup_remove(g->cgroup);
-	free(g->cgroup);
+	group_remove(g);
 	close_taps(g);
 	strv_free(g->tags);
 	msg_sandbox_done(&g->conf);

@@ -12,7 +12,7 @@
 #include "base/mount.h"
 #include "base/sock.h"
 #include "base/strv.h"
-#include "vm/cgroup.h"
+#include "runtime/cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -134,7 +134,8 @@ static int serve_view(const struct view *v)
 }
 
 struct serve {
-	const char *program, *cgroup;
+	const char *program;
+	const struct cgroup *cgroup;
 	struct view view;
 	char *const *argv;
 	int listen_fd, errors_fd, report;
@@ -146,8 +147,8 @@ static int prepare(const struct serve *s)
 	struct rlimit nofile;
 	int r;
 
-	if (s->cgroup && *s->cgroup)
-		cgroup_join(s->cgroup);
+	if (s->cgroup && (r = cgroup_enter(s->cgroup)) < 0)
+		return r;
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getrlimit(RLIMIT_NOFILE, &nofile) < 0)
 		return -errno;
 	nofile.rlim_cur = nofile.rlim_max;
@@ -228,8 +229,8 @@ static int start(struct share *s, struct serve *serve, struct loop *l)
 	return 0;
 }
 
-int share_start(struct share *s, struct loop *l, const char *path, const char *words, const char *cgroup,
-		struct err *e)
+int share_start(struct share *s, struct loop *l, const char *path, const char *words,
+		const struct cgroup *cgroup, struct err *e)
 {
 	struct serve serve = { .cgroup = cgroup };
 	_cleanup_strv_ char **argv = NULL;

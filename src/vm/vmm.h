@@ -19,6 +19,7 @@
 #define VMM_TEMPLATE_DISKS (VMM_TEMPLATE_LAYERS + 1)
 
 struct vmm;
+struct cgroup;
 
 typedef void (*vmm_done_fn)(void *userdata, int r, const struct err *e);
 
@@ -39,7 +40,7 @@ struct vmm_config {
 	bool template;			/* goes with place holders for devices, to be saved */
 	unsigned vcpus; /* the first is there from the first moment on, the others come with go() */
 	unsigned vcpus_max;		/* like memory_region the same for all that share a template */
-	const char *cgroup; /* for the machine's process: path below each hierarchy, made already */
+	const struct cgroup *cgroup;	/* for the machine's process, made already; NULL = ours */
 	const struct vmm_nic *nics;	/* the first in the place that a template has for it */
 	size_t n_nics;
 	const int *share_fds;		/* connected vhost-user sockets, one per share */

@@ -1,0 +1,78 @@
+/* The control groups that hold a machine's processes on the host: QEMU and its file servers. What is asked of
+ * memory, processors and processes is the guest's own affair, whose groups hold the container; what is asked
+ * of block devices names those of the host, and only these groups can do it. */
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/strv.h"
+#include "lib/json.h"
+#include "runtime/cgroup.h"
+#include "vm/guest_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define QEMU_OVERHEAD (256ull << 20)	/* QEMU itself, its translation buffer, page tables, file servers */
+#define PERIOD_US 100000
+
+/* A host that cannot set them does without: the guest's groups hold the container all the same. */
+static void bound(struct guest *g, const struct msg_sandbox *m)
+{
+	int64_t memory = (int64_t)(m->memory + m->memory_extra + QEMU_OVERHEAD);
+	/* The processors of the machine, and half a one for QEMU itself. */
+	int64_t quota = (int64_t)m->vcpus * PERIOD_US + PERIOD_US / 2;
+	const struct oci_resources limits[] = { { .memory.limit = &memory }, { .cpu.quota = &quota } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
+		_cleanup_err_ struct err e = ERR_INIT;
+
+		if (cgroup_apply(g->cg, &limits[i], &e) < 0)
+			log_warn("limit the virtual machine of sandbox '%s': %s", g->sandbox, err_text(&e));
+	}
+}
+
+int group_make(struct guest *g, const struct msg_sandbox *m, struct err *e)
+{
+	const struct oci_resources none = { 0 };
+	int r = *m->cgroup ? cgroup_new(m->cgroup, NULL, &g->cg, e) : 0;
+
+	if (r < 0 || !g->cg)
+		return r;
+	/* Whatever an earlier machine of this sandbox has left there is on its way out. */
+	r = cgroup_create(g->cg, &none, true, e);
+	if (r == 0)
+		bound(g, m);
+	return r;
+}
+
+int group_limits(struct guest *g, struct json *resources, struct err *e)
+{
+	_cleanup_oci_resources_ struct oci_resources res = { 0 };
+	_cleanup_json_ struct json *own = NULL;
+	_cleanup_free_ char *text = NULL;
+	struct json *io = json_get(resources, "blockIO");
+	int r;
+
+	if (!io)
+		return 0;
+	if (!g->cg)
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			       "linux.resources.blockIO: the virtual machine has no cgroup on the host");
+	own = json_object();
+	json_set(own, "blockIO", json_ref(io));
+	text = json_dump(own);
+	r = oci_resources_parse(text, strlen(text), &res, e);
+	if (r == 0)
+		r = cgroup_apply(g->cg, &res, e);
+	json_del(resources, "blockIO");
+	return r;
+}
+
+void group_remove(struct guest *g)
+{
+	_cleanup_err_ struct err e = ERR_INIT;
+
+	if (g->cg && cgroup_remove(g->cg, &e) < 0)
+		log_warn("%s", err_text(&e));
+	cgroup_free(g->cg);
+	g->cg = NULL;
+}
