@@ -113,6 +113,8 @@ static int parse_options(struct insulad *d, int argc, char **argv)
 	     set_option},
 	    {0, "insecure-registry", OPT_CALL, d, "list",
 	     "Registry that may be spoken to without TLS: HOST[:PORT]", set_option},
+	    {0, "cgroup-parent", OPT_CALL, d, "string",
+	     "Parent cgroup of all containers (default \"/insula\")", set_option},
 	    {0, "registry-certs", OPT_CALL, d, "string",
 	     "Directory of HOST[:PORT]/ca.crt (default \"/etc/insula/certs.d\", then "
 	     "\"/etc/docker/certs.d\")",

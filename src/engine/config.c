@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <string.h>
 #include <strings.h>
@@ -27,6 +28,7 @@ void daemon_config_init(struct daemon_config *c)
 			.exec_root = xstrdup(EXEC_ROOT),
 			.subnet = xstrdup("172.30.0.0/16"),
 			.accel = xstrdup("auto"),
+			.cgroup_parent = xstrdup("/insula"),
 			.vm_memory = 512u << 20,
 			.vm_vcpus = 1,
 		},
@@ -37,7 +39,7 @@ void engine_config_done(struct engine_config *c)
 {
 	char *strings[] = {c->data_root, c->exec_root, c->socket, c->instance, c->bridge,
 			   c->subnet,	 c->publish_ip, c->libexec, c->vm_dir, c->accel,
-			   c->registry_certs, c->log_driver};
+			   c->registry_certs, c->log_driver, c->cgroup_parent};
 
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
 		free(strings[i]);
@@ -80,6 +82,7 @@ void engine_config_copy(const struct engine_config *from, struct engine_config *
 	ret->registry_mirrors = strv_copy(from->registry_mirrors);
 	ret->insecure_registries = strv_copy(from->insecure_registries);
 	ret->registry_certs = xstrdup(from->registry_certs);
+	ret->cgroup_parent = xstrdup(from->cgroup_parent);
 	ret->log_driver = xstrdup(from->log_driver);
 	ret->log_opts = strv_copy(from->log_opts);
 }
@@ -209,6 +212,24 @@ static int set_bridge(struct daemon_config *c, const char *value, struct err *e)
 	return 0;
 }
 
+bool cgroup_parent_valid(const char *path)
+{
+	_cleanup_strv_ char **parts = strv_split(path, "/");
+
+	for (char **p = parts; p && *p; p++)
+		if (streq(*p, "..") || strlen(*p) > NAME_MAX || strpbrk(*p, "\n\\"))
+			return false;
+	return true;
+}
+
+static int set_cgroup_parent(struct daemon_config *c, const char *value, struct err *e)
+{
+	if (str_empty(value) || !cgroup_parent_valid(value))
+		return err_set(e, ERR_INVALID, 0, "invalid cgroup-parent: '%s'", value);
+	str_replace(&c->engine.cgroup_parent, value);
+	return 0;
+}
+
 static int set_vm_memory(struct daemon_config *c, const char *value, struct err *e)
 {
 	int64_t bytes;
@@ -294,6 +315,7 @@ static const struct key keys[] = {
 	{"hosts", "host", KEY_CALLV, 0, add_host},
 	{"registry-mirrors", "registry-mirror", KEY_CALLV, 0, add_mirror},
 	{"insecure-registries", "insecure-registry", KEY_CALLV, 0, add_insecure},
+	{"cgroup-parent", "cgroup-parent", KEY_CALL, 0, set_cgroup_parent},
 	{"registry-certs", "registry-certs", KEY_STR, OFF(engine.registry_certs)},
 	{"log-driver", "log-driver", KEY_STR, OFF(engine.log_driver)},
 	{"log-opts", "log-opt", KEY_MAP, 0, add_log_opt},

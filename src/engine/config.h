@@ -43,5 +43,7 @@ int daemon_config_finish(struct daemon_config *c, struct err *e);
  * desktops, towers, all-in-ones, portables, laptops, convertibles, tablets, mini and stick PCs), process on
  * servers and in VMs. */
 enum isolation isolation_auto(void);
+/* Whether containers can have their groups below it: a path without "..". */
+bool cgroup_parent_valid(const char *path);
 void engine_config_done(struct engine_config *c);
 void engine_config_copy(const struct engine_config *from, struct engine_config *ret);

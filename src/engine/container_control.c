@@ -248,7 +248,11 @@ static void run_update(struct op *op)
 		update_end(k, r, &err);
 		return;
 	}
-	spec_limits(k->host, res);
+	r = spec_limits(k->host, res, &err);
+	if (r < 0) {
+		update_end(k, r, &err);
+		return;
+	}
 	text = json_dump(res);
 	control_send(c, CONTROL_UPDATE, text, updated, k);
 }

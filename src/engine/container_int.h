@@ -195,8 +195,12 @@ void ns_shared_mounts(const struct container *c, const struct ns_shared *shared,
 
 /* ---- container_spec.c ---- */
 
-/* The limits of a host configuration, as OCI resources; without devices. */
-void spec_limits(const struct json *hc, struct json *res);
+/* The limits of a host configuration, as OCI resources; without device rules. */
+int spec_limits(const struct json *hc, struct json *res, struct err *err);
+/* container_blkio.c: those of block devices, which are looked at. */
+int blkio_limits(const struct json *hc, struct json *res, struct err *err);
+/* The control group of c below each hierarchy; that of its machine has "-vm" appended. Heap. */
+char *ctr_cgroup(const struct container *c);
 
 /* config.json, for CREATE. gateway: "" if none. */
 int spec_build(struct container *c, const struct ns_shared *shared, struct json **ret, struct err *err);

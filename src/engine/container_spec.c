@@ -311,7 +311,7 @@ static void add_cpu(const struct json *hc, struct json *res)
 		json_set_str(cpu, "mems", json_get_str(hc, "CpusetMems"));
 }
 
-void spec_limits(const struct json *hc, struct json *res)
+int spec_limits(const struct json *hc, struct json *res, struct err *err)
 {
 	int64_t pids = json_get_int(hc, "PidsLimit", 0);
 
@@ -319,6 +319,7 @@ void spec_limits(const struct json *hc, struct json *res)
 	add_cpu(hc, res);
 	if (pids > 0)
 		json_set_int(json_set(res, "pids", json_object()), "limit", pids);
+	return blkio_limits(hc, res, err);
 }
 
 /* One --device: its node, and the right to use it. */
@@ -360,10 +361,9 @@ static int add_resources(const struct container *c, struct json *linux_, struct 
 {
 	const struct json *hc = ctr_host(c), *v = json_get(hc, "Devices");
 	struct json *res = json_set(linux_, "resources", json_object()), *rules, *devices = NULL;
-	int r = 0;
+	int r = spec_limits(hc, res, err);
 
 	rules = json_set(res, "devices", oci_default_device_rules(host_bool(c, "Privileged")));
-	spec_limits(hc, res);
 	if (json_len(v))
 		devices = json_set(linux_, "devices", json_array());
 	for (size_t i = 0; r == 0 && i < json_len(v); i++)
@@ -372,6 +372,23 @@ static int add_resources(const struct container *c, struct json *linux_, struct 
 }
 
 /* ---- linux ---- */
+
+#define GUEST_CGROUP_PARENT "/insula"
+
+char *ctr_cgroup(const struct container *c)
+{
+	const char *parent = json_get_str(ctr_host(c), "CgroupParent");
+	_cleanup_free_ char *path = path_join("/", str_empty(parent) ? c->engine->cfg.cgroup_parent : parent),
+			    *full = path_join(path, c->id);
+
+	return path_clean(full);
+}
+
+/* Inside a machine there is one place for all: --cgroup-parent is about the machine, on the host. */
+static char *cgroups_path(const struct container *c)
+{
+	return c->isolation == ISOLATION_HYPERV ? path_join(GUEST_CGROUP_PARENT, c->id) : ctr_cgroup(c);
+}
 
 /* Under hyperv the network is the machine's: joined, so that --sysctl net... may change it. */
 static void add_namespaces(const struct container *c, struct json *linux_)
@@ -449,7 +466,7 @@ int spec_build(struct container *c, const struct ns_shared *shared, struct json 
 {
 	_cleanup_json_ struct json *spec = json_object();
 	_cleanup_strv_ char **caps = NULL;
-	_cleanup_free_ char *hostname = ctr_hostname(c), *cgroup = xasprintf("/insula/%s", c->id);
+	_cleanup_free_ char *hostname = ctr_hostname(c), *cgroup = cgroups_path(c);
 	const char *domain = json_get_str(ctr_config(c), "Domainname");
 	const struct json *annotations = json_get(ctr_host(c), "Annotations");
 	struct json *root, *linux_;

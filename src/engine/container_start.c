@@ -280,11 +280,12 @@ static int step_sandbox(struct start *s, struct err *err)
 {
 	struct container *c = s->c;
 	struct msg_sandbox *m = &s->sandbox;
+	_cleanup_free_ char *cgroup = ctr_cgroup(c);
 
 	if (!m->sandbox) {	/* else it is asked for the second time */
 		m->sandbox = xstrdup(c->id);
 		m->hostname = ctr_hostname(c);
-		m->cgroup = xasprintf("/insula/%s-vm", c->id);
+		m->cgroup = xasprintf("%s-vm", cgroup);
 		if (c->isolation == ISOLATION_HYPERV) {
 			m->accel = xstrdup(s->accel);
 			vm_size(c, m);

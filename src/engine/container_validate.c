@@ -1,6 +1,7 @@
 /* What create accepts. The rule: a field that is not at its default is either carried out or refused by name,
  * with the reason and the way out; none is ignored. */
 #include "engine/apparmor.h"
+#include "engine/config.h"
 #include "engine/container_int.h"
 #include "engine/container_log.h"
 
@@ -56,6 +57,13 @@ static const char *const host_supported[] = {
     "Annotations",
     "CapAdd",
     "CapDrop",
+    "BlkioWeight",
+    "BlkioWeightDevice",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
+    "CgroupParent",
     "CgroupnsMode",
     "Dns",
     "DnsOptions",
@@ -100,10 +108,8 @@ static const char *const host_supported[] = {
 static const struct { const char *field, *flag, *hint; } host_unsupported[] = {
 	{"Links", "--link", "pass addresses by --add-host"},
 	{"StorageOpt", "--storage-opt", "leave it out"},
-	{"CgroupParent", "--cgroup-parent", "leave it out"},
 	{"DeviceRequests", "--gpus", "use --device under process isolation"},
 	{"DeviceCgroupRules", "--device-cgroup-rule", "use --device under process isolation"},
-	{"BlkioWeight", "--blkio-weight", "leave it out"},
 	{"KernelMemory", "--kernel-memory", "use --memory"},
 	{"CpuCount", "--cpu-count", "use --cpus: this is a Windows option"},
 	{"CpuPercent", "--cpu-percent", "use --cpus: this is a Windows option"},
@@ -247,6 +253,22 @@ static int check_memory(const struct json *hc, struct err *err)
 			       "Invalid value: %lld, valid memory swappiness range is 0-100",
 			       (long long)swappiness);
 	return 0;
+}
+
+static int check_blkio(const struct json *hc, struct err *err)
+{
+	_cleanup_json_ struct json *unused = json_object();
+
+	return blkio_limits(hc, unused, err);
+}
+
+static int check_cgroup_parent(const struct json *hc, struct err *err)
+{
+	const char *parent = json_get_str(hc, "CgroupParent");
+
+	return !parent || cgroup_parent_valid(parent)
+		       ? 0
+		       : err_msg(err, ERR_INVALID, 0, "invalid cgroup-parent: '%s'", parent);
 }
 
 static int check_ulimits(const struct json *hc, struct err *err)
@@ -444,6 +466,8 @@ int host_config_check(const struct create_ctx *x, const struct json *hc, struct 
 	if (r == 0) r = check_network(x, hc, err);
 	if (r == 0) r = check_cpu(x, hc, err);
 	if (r == 0) r = check_memory(hc, err);
+	if (r == 0) r = check_blkio(hc, err);
+	if (r == 0) r = check_cgroup_parent(hc, err);
 	if (r == 0) r = check_ulimits(hc, err);
 	if (r == 0) r = check_restart(hc, err);
 	if (r == 0) r = check_log(x, hc, err);

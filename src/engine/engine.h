@@ -42,6 +42,7 @@ struct engine_config {
 	char **insecure_registries;	/* HOST[:PORT] that may be spoken to without TLS */
 	char *log_driver;		/* of containers that ask for none; NULL = json-file */
 	char **log_opts;		/* "key=value", of that driver */
+	char *cgroup_parent;		/* of containers that ask for none: below each hierarchy */
 	char *registry_certs;		/* directory with HOST[:PORT]/ca.crt; NULL = the usual ones */
 };
 

@@ -414,6 +414,8 @@ void sup_wait_gone(struct container *c, void (*fn)(void *ud), void *ud)
 
 /* ---- leftovers of one that was killed ---- */
 
+#define REAP_DEPTH 16
+
 /* Every process of the group and of those below is killed, then the groups go, the innermost first. */
 static int reap_tree(const char *dir, unsigned depth)
 {
@@ -424,7 +426,7 @@ static int reap_tree(const char *dir, unsigned depth)
 
 	if (!d)
 		return errno == ENOENT ? 0 : -errno;
-	while (depth < 16 && (de = readdir(d)))
+	while (depth < REAP_DEPTH && (de = readdir(d)))
 		if (de->d_type == DT_DIR && de->d_name[0] != '.') {
 			_cleanup_free_ char *sub = path_join(dir, de->d_name);
 
@@ -448,27 +450,31 @@ static int reap_tree(const char *dir, unsigned depth)
 	return -EBUSY;
 }
 
-static int reap_worker(void *arg, struct sbuf *out, struct err *err)
+/* The groups of the container ID and of its machine, wherever they are: --cgroup-parent may be anything. */
+static void reap_named(const char *dir, const char *id, unsigned depth)
 {
-	static const char *const suffixes[] = {"", "-vm"};
-	const char *id = arg;
-	DIR *d = opendir("/sys/fs/cgroup");
+	DIR *d = depth < REAP_DEPTH ? opendir(dir) : NULL;
 	struct dirent *de;
 
-	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
-		_cleanup_free_ char *top = xasprintf("/sys/fs/cgroup/insula/%s%s", id, suffixes[i]);
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *sub = NULL;
+		const char *suffix = str_starts(de->d_name, id) ? de->d_name + strlen(id) : NULL;
 
-		(void)reap_tree(top, 0);
+		if (de->d_type != DT_DIR || de->d_name[0] == '.')
+			continue;
+		sub = path_join(dir, de->d_name);
+		if (suffix && (!*suffix || streq(suffix, "-vm")))
+			(void)reap_tree(sub, 0);
+		else
+			reap_named(sub, id, depth + 1);
 	}
-	while (d && (de = readdir(d)))
-		for (size_t i = 0; de->d_name[0] != '.' && i < ARRAY_SIZE(suffixes); i++) {
-			_cleanup_free_ char *dir =
-			    xasprintf("/sys/fs/cgroup/%s/insula/%s%s", de->d_name, id, suffixes[i]);
-
-			(void)reap_tree(dir, 0);
-		}
 	if (d)
 		closedir(d);
+}
+
+static int reap_worker(void *arg, struct sbuf *out, struct err *err)
+{
+	reap_named("/sys/fs/cgroup", arg, 0);
 	return 0;
 }
 

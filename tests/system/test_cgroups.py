@@ -1,0 +1,160 @@
+"""--cgroup-parent and the limits of block devices, alike in both modes: under process isolation they are those of the
+container's group, under hyperv of the group that its virtual machine is in."""
+import json
+import os
+import pathlib
+import re
+import time
+
+import pytest
+
+from conftest import wait_for
+from test_images import Unix
+
+TOP = pathlib.Path("/sys/fs/cgroup")
+V2 = (TOP / "cgroup.controllers").exists()
+
+
+def group(c, cid, parent="/insula", controller="blkio"):
+    """The directory of the group on the host that the container, or its machine, is in."""
+    name = cid + ("-vm" if c.isolation == "hyperv" else "")
+    return TOP / ("" if V2 else controller) / parent.strip("/") / name
+
+
+def members(directory):
+    return [pathlib.Path(f"/proc/{p}/comm").read_text().strip() for p in (directory / "cgroup.procs").read_text().split()]
+
+
+def whole_disk(path):
+    """Device node and numbers of the disk that holds path."""
+    dev = os.stat(path).st_dev
+    node = pathlib.Path(f"/sys/dev/block/{os.major(dev)}:{os.minor(dev)}")
+    if not node.exists():
+        pytest.skip(f"{path} lies on no block device")
+    node = node.resolve()
+    if (node / "partition").exists():
+        node = node.parent
+    return f"/dev/{node.name}", (node / "dev").read_text().strip()
+
+
+def limits(directory, numbers):
+    """rbps, wbps, riops, wiops of the device; None where there is no limit."""
+    if V2:
+        line = next((x for x in (directory / "io.max").read_text().splitlines() if x.startswith(numbers + " ")), "")
+        words = dict(w.split("=") for w in line.split()[1:])
+        return [None if words.get(k, "max") == "max" else int(words[k]) for k in ("rbps", "wbps", "riops", "wiops")]
+    out = []
+    for name in ("read_bps", "write_bps", "read_iops", "write_iops"):
+        text = (directory / f"blkio.throttle.{name}_device").read_text()
+        m = re.search(rf"^{numbers} (\d+)$", text, re.M)
+        out.append(int(m[1]) if m else None)
+    return out
+
+
+@pytest.fixture
+def parent():
+    """A name for a group of the test's own; whatever is left of it goes with the test."""
+    name = f"insula-parent-{os.getpid()}"
+    yield name
+    for d in sorted(TOP.glob(f"**/{name}/**/"), key=lambda d: -len(d.parts)):
+        d.rmdir()       # what still holds a process fails the test
+
+
+def test_cgroup_parent(both, leaks, parent):
+    cid = both.rund(f"--cgroup-parent=/{parent}/below", "busybox", "sleep", "1000")
+    where = group(both, cid, f"{parent}/below", "memory")
+    assert members(where)
+    if both.isolation == "hyperv":
+        assert any(m.startswith("qemu-system") for m in members(where))
+    assert both("inspect", "-f", "{{.HostConfig.CgroupParent}}", cid).ok() == f"/{parent}/below"
+    assert not group(both, cid, controller="memory").exists()
+    # what is done by the group finds it
+    both("pause", cid).ok()
+    both("unpause", cid).ok()
+    assert both("exec", cid, "echo", "there").ok() == "there"
+    both("rm", "-f", cid).ok()
+    wait_for(lambda: not where.exists())
+
+
+def test_cgroup_parent_is_relative_to_the_root(c, leaks, parent):
+    cid = c.rund("--cgroup-parent", parent, "busybox", "sleep", "1000")
+    assert members(group(c, cid, parent, "memory"))
+    c("restart", "-t", "0", cid).ok()
+    assert members(group(c, cid, parent, "memory"))
+
+
+def test_cgroup_parent_does_not_climb(both):
+    for bad in ("../up", "/a/../../b", "a\nb"):
+        r = both("create", f"--cgroup-parent={bad}", "busybox", "true")
+        assert r.code == 1 and "invalid cgroup-parent" in r.err, (bad, r)
+
+
+def test_groups_of_a_killed_supervisor_are_removed(c, engine, leaks, parent):
+    cid = c.rund("--cgroup-parent", parent, "busybox", "sleep", "1000")
+    where = group(c, cid, parent, "memory")
+    assert where.exists()
+    name = "vmwp" if c.isolation == "hyperv" else "insula-shim"
+    found = [p for p in pathlib.Path("/proc").glob("[0-9]*/cmdline") if cid in p.read_text() and name in p.read_text()]
+    assert found
+    for p in found:
+        os.kill(int(p.parent.name), 9)
+    wait_for(lambda: c.state(cid, "Status") == "exited")
+    wait_for(lambda: not list(TOP.glob(f"**/{cid}*")))
+
+
+def test_block_limits_are_set(both, leaks, engine):
+    disk, numbers = whole_disk(engine.base)
+    cid = both.rund("--device-read-bps", f"{disk}:1mb", "--device-write-bps", f"{disk}:2mb",
+                    "--device-read-iops", f"{disk}:300", "--device-write-iops", f"{disk}:400", "busybox", "sleep", "1000")
+    assert limits(group(both, cid), numbers) == [1 << 20, 2 << 20, 300, 400]
+    host = json.loads(both("inspect", "-f", "{{json .HostConfig}}", cid).ok())
+    assert host["BlkioDeviceReadBps"] == [{"Path": disk, "Rate": 1 << 20}]
+    assert host["BlkioDeviceWriteIOps"] == [{"Path": disk, "Rate": 400}]
+    both("restart", "-t", "0", cid).ok()
+    assert limits(group(both, cid), numbers) == [1 << 20, 2 << 20, 300, 400]
+
+
+def test_block_limits_hold_back(c, leaks, engine):
+    disk, _ = whole_disk(engine.base)
+    cid = c.rund("--device-write-bps", f"{disk}:1mb", "busybox", "sleep", "1000")
+    begin = time.monotonic()
+    c("exec", cid, "dd", "if=/dev/zero", "of=/x", "bs=1M", "count=4", "conv=fsync").ok()
+    assert time.monotonic() - begin > 2
+
+
+def update(engine, cid, body):
+    conn = Unix(engine.sock)
+    conn.request("POST", f"/containers/{cid}/update", json.dumps(body), {"Content-Type": "application/json"})
+    r = conn.getresponse()
+    assert r.status == 200, r.read()
+
+
+def test_block_limits_can_be_changed(engine, c, leaks):
+    disk, numbers = whole_disk(engine.base)
+    cid = c.rund("--device-read-bps", f"{disk}:1mb", "-m", "64m", "busybox", "sleep", "1000")
+    update(engine, cid, {"BlkioDeviceReadBps": [{"Path": disk, "Rate": 5000}],
+                         "BlkioDeviceWriteIOps": [{"Path": disk, "Rate": 70}]})
+    assert limits(group(c, cid), numbers) == [5000, None, None, 70]
+    assert json.loads(c("inspect", "-f", "{{json .HostConfig.BlkioDeviceReadBps}}", cid).ok()) == [{"Path": disk, "Rate": 5000}]
+
+
+def test_block_limits_that_cannot_be(both, engine):
+    disk, _ = whole_disk(engine.base)
+    for flags, words in ((["--blkio-weight", "5"], "Range of blkio weight is from 10 to 1000"),
+                         (["--blkio-weight-device", f"{disk}:5"], "weight"),
+                         (["--device-read-bps", "/dev/nosuch:1mb"], "stat /dev/nosuch: no such file or directory"),
+                         (["--device-write-iops", "/dev/null:10"], "/dev/null: not a block device")):
+        r = both("create", *flags, "busybox", "true")
+        assert r.code != 0 and words in r.err, (flags, r)
+
+
+def test_weights(both, leaks):
+    """Set where an I/O scheduler of the host has weights, else an error that says so."""
+    cid = both("create", "--blkio-weight", "300", "busybox", "sleep", "1000").ok()
+    both.ids.append(cid)
+    r = both("start", cid)
+    if r.code == 0:
+        files = [f for f in ("io.bfq.weight", "io.weight", "blkio.bfq.weight", "blkio.weight") if (group(both, cid) / f).exists()]
+        assert files and re.search(r"\b(300|2930)\b", (group(both, cid) / files[0]).read_text())
+    else:
+        assert "I/O weight" in r.err and "scheduler" in r.err, r
