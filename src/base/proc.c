@@ -205,6 +205,16 @@ int proc_wait(struct proc *p, int *ret_code)
 	return 0;
 }
 
+#define FIRST_USER_NS 0xEFFFFFFDu	/* PROC_USER_INIT_INO: its inode on every kernel */
+
+bool proc_is_root(void)
+{
+	struct stat st;
+
+	/* A kernel without user namespaces has no such file. */
+	return geteuid() == 0 && (stat("/proc/self/ns/user", &st) < 0 || st.st_ino == FIRST_USER_NS);
+}
+
 bool proc_alive(const struct proc *p)
 {
 	struct pollfd pfd = { .fd = p->pidfd, .events = POLLIN };

@@ -39,6 +39,8 @@ int proc_kill(const struct proc *p, int signo);
 /* Waits (blocking) for the child and reaps it; exit code, or 128+signal. */
 int proc_wait(struct proc *p, int *ret_code);
 bool proc_alive(const struct proc *p);
+/* Whether we are root of the host: root of another user namespace can do no more than an ordinary user. */
+bool proc_is_root(void);
 void proc_done(struct proc *p);		/* closes the pidfd */
 #define _cleanup_proc_ _cleanup_(proc_done)
 

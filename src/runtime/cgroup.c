@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/strv.h"
 
 #include <dirent.h>
@@ -390,7 +391,7 @@ int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err 
 	int r;
 
 	/* An ordinary user can set no rules, nor make a device. */
-	full.devices = geteuid() == 0 ? device_rules_full(&res->devices) : (struct oci_device_rules){ 0 };
+	full.devices = proc_is_root() ? device_rules_full(&res->devices) : (struct oci_device_rules){ 0 };
 	rules = full.devices.v;
 	r = check_usage(cg, res, e);
 	if (r == 0)

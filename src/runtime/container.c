@@ -393,7 +393,8 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 	    .cgroup_fd = -EBADF,
 	    .join_fd = c->init.pidfd,
 	    .join_pid = c->init.pid,
-	    .join_flags = c->userns ? ns_join_needed(c->join_flags, c->init.pid) : c->join_flags,
+	    .join_flags = c->userns || !proc_is_root() ? ns_join_needed(c->join_flags, c->init.pid)
+							: c->join_flags,
 	    .oom_score_adj = a->process->oom_score_adj,
 	};
 	struct exec_plan xp = {.process = {.p = a->process, .personality = c->personality,

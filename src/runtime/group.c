@@ -86,7 +86,7 @@ static int own_cgroup(struct rt_container *c, const struct rt_create_args *a, st
 		c->cg = cg;
 		return 0;
 	}
-	if (r < 0 && geteuid() != 0 && !cgroup_made(cg))
+	if (r < 0 && !proc_is_root() && !cgroup_made(cg))
 		r = err_msg(e, ERR_INVALID, -EACCES,
 			    "linux.resources: limits need a cgroup, and user %u may not make '%s'",
 			    geteuid(), cg->path);

@@ -64,7 +64,8 @@ static char *default_root(void)
 {
 	const char *dir = getenv("XDG_RUNTIME_DIR");
 
-	if (geteuid() == 0)
+	/* Root of a user namespace may well have /run for himself, unless he says otherwise. */
+	if (geteuid() == 0 && (str_empty(dir) || proc_is_root()))
 		return xstrdup(RUNTIME_ROOT);
 	return str_empty(dir) ? xasprintf("/run/user/%u/insula-runtime", geteuid())
 			      : xasprintf("%s/insula-runtime", dir);

@@ -182,7 +182,7 @@ void cgroup_path_default(struct oci_spec *spec, const char *id)
 	if (str_empty(spec->cgroups_path)) {
 		free(spec->cgroups_path);
 		/* An ordinary user may own something beside his own group at best. */
-		spec->cgroups_path = geteuid() == 0 ? xasprintf("/insula/%s", id)
+		spec->cgroups_path = proc_is_root() ? xasprintf("/insula/%s", id)
 						    : xasprintf("insula-%u/%s", geteuid(), id);
 	}
 }

@@ -1,6 +1,5 @@
 """insula-runtime as an ordinary user: in a user namespace that maps himself, or a range that /etc/subuid gives him; in a
 cgroup that is his, or in none."""
-import fcntl
 import json
 import os
 import pathlib
@@ -11,6 +10,7 @@ import subprocess
 
 import pytest
 from conftest import program, wait_for
+from subids import subordinate
 from test_runtime import Runtime, reachable_path  # noqa: F401  (a fixture)
 from test_runtime_v2 import ONLY_V2, unified
 
@@ -46,21 +46,9 @@ def mapped(rt, maps):
 @pytest.fixture
 def ranges(rt):
     """Subordinate ids of the user, beside his own."""
-    line = f"{USER.pw_name}:{RANGE}:1000\n"
-    files = [pathlib.Path(p) for p in ("/etc/subuid", "/etc/subgid")]
-
-    def edit(change):
-        for p in files:
-            with open(p, "a+") as f:
-                fcntl.flock(f, fcntl.LOCK_EX)
-                f.seek(0)
-                text = change(f.read())
-                f.truncate(0)
-                f.write(text)
-    edit(lambda text: text + line)
-    mapped(rt, [(0, USER.pw_uid, 1), (1, RANGE, 1000)])
-    yield
-    edit(lambda text: text.replace(line, ""))
+    with subordinate(USER.pw_name, RANGE, 1000):
+        mapped(rt, [(0, USER.pw_uid, 1), (1, RANGE, 1000)])
+        yield
 
 
 def write(rt, *args, **process):
