@@ -19,7 +19,7 @@ import peers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/system"))
-COLUMNS = ("insula", "docker CLI on insulad", "docker", "podman", "insula-runtime", "crun", "runc")
+COLUMNS = ("insula", "docker CLI on insulad", "docker", "podman", "insula-runtime", "crun", "runc", "kernel alone")
 LIMITS_KIB = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 
@@ -165,8 +165,9 @@ def runtimes(t, a, h, base):
     bundle = Bundle(f"{base}/bundle")
     bundle_run = Bundle(f"{base}/bundle-exec")
     bundle_run.write(["/bin/sleep", "1000"])
-    peak = f"{base}/peak"
-    subprocess.run(["cc", "-O2", "-static", "-o", peak, str(ROOT / "bench/peak.c")], check=True)
+    peak, floor = f"{base}/peak", f"{base}/floor"
+    for exe in (peak, floor):
+        subprocess.run(["cc", "-O2", "-static", "-o", exe, str(ROOT / f"bench/{os.path.basename(exe)}.c")], check=True)
     have = {"insula-runtime": h.program("insula-runtime")}
     have.update((n, n) for n in ("crun", "runc") if not peers.missing((n,)))
 
@@ -174,6 +175,8 @@ def runtimes(t, a, h, base):
         return lambda *args: [exe, "--root", f"{base}/state-{os.path.basename(exe)}", *map(str, args)]
     cmd = {n: of(exe) for n, exe in have.items()}
     run = {n: (c("run", "--bundle", bundle.path, f"bench-{n}"), None) for n, c in cmd.items()}
+    # What no runtime can be faster than: the same work of the kernel, and nothing else.
+    run["kernel alone"] = ([floor, str(bundle.path / "rootfs"), "bench-floor", "/bin/true"], None)
     t.add("`run` of a bundle, from idle", "4 ms, below crun", times(run, a.runs, a.pause))
     t.add("`run` of a bundle, back to back", "", times(run, a.runs * 2, 0))
     for n, c in cmd.items():
