@@ -18,7 +18,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static char **container_ids(void)
+char **tool_ids(void)
 {
 	DIR *d = opendir(runtime_root);
 	struct dirent *de;
@@ -69,7 +69,7 @@ int cmd_list(int argc, char **argv, struct err *e)
 		r = tool_usage(e, "invalid format option");
 	if (r < 0)
 		return r;
-	ids = container_ids();
+	ids = tool_ids();
 	if (!quiet && !json)
 		printf("%-20s  %-10s  %-10s  %-30s  %-30s  %s\n", "ID", "PID", "STATUS", "BUNDLE", "CREATED",
 		       "OWNER");

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <regex.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -249,14 +250,46 @@ static int delete(const char *id, bool force, struct err *e)
 	return r;
 }
 
+struct each { bool force, all; int signo; };
+typedef int (*each_fn)(const char *id, const struct each *how, struct err *e);
+
+/* For every container whose id the pattern matches. All are tried; the first error is told. */
+static int each_match(const char *pattern, each_fn fn, const struct each *how, struct err *e)
+{
+	_cleanup_strv_ char **ids = tool_ids();
+	regex_t re;
+	int r = 0;
+
+	if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) != 0)
+		return err_msg(e, ERR_INVALID, 0, "invalid regular expression '%s'", pattern);
+	for (char **id = ids; id && *id; id++) {
+		int one = regexec(&re, *id, 0, NULL, 0) == 0 ? fn(*id, how, r < 0 ? NULL : e) : 0;
+
+		r = r < 0 ? r : one;
+	}
+	regfree(&re);
+	return r;
+}
+
+static int delete_one(const char *id, const struct each *how, struct err *e)
+{
+	return delete(id, how->force, e);
+}
+
 static int cmd_delete(int argc, char **argv, struct err *e)
 {
-	bool force = false;
-	const struct opt opts[] = { { 'f', "force", OPT_BOOL, &force, NULL, "Kill it first" }, OPT_END };
+	struct each how = { 0 };
+	bool regex = false;
+	const struct opt opts[] = {
+		{ 'f', "force", OPT_BOOL, &how.force, NULL, "Kill it first" },
+		{ 0, "regex", OPT_BOOL, &regex, NULL, "ID is a regular expression" }, OPT_END
+	};
 	char **args;
 	int r = tool_parse(opts, argc, argv, 1, &args, e);
 
-	return r < 0 ? r : delete(args[0], force, e);
+	if (r < 0)
+		return r;
+	return regex ? each_match(args[0], delete_one, &how, e) : delete(args[0], how.force, e);
 }
 
 /* One that was deleted meanwhile is gone already. */
@@ -352,33 +385,43 @@ static int signal_number(const char *s, int *ret, struct err *e)
 	return err_msg(e, ERR_INVALID, 0, "unknown signal '%s'", s);
 }
 
+static int kill_one(const char *id, const struct each *how, struct err *e)
+{
+	_cleanup_state_ struct state s = { 0 };
+	struct rt_container *c;
+	int r = state_read(id, &s, e);
+
+	if (r == 0 && streq(state_status(&s), "stopped") && !how->all)
+		r = err_msg(e, ERR_CONFLICT, -ESRCH, "container not running");
+	if (r == 0)
+		r = state_container(&s, &c, NULL, e);
+	if (r < 0)
+		return r;
+	r = rt_kill(c, how->signo, how->all, e);
+	rt_free(c);
+	return r;
+}
+
 static int cmd_kill(int argc, char **argv, struct err *e)
 {
-	bool all = false;
-	const struct opt opts[] = {{'a', "all", OPT_BOOL, &all, NULL, "Every process of the container"},
-				   OPT_END};
-	_cleanup_state_ struct state s = { 0 };
+	struct each how = { 0 };
+	bool regex = false;
+	const struct opt opts[] = {
+		{ 'a', "all", OPT_BOOL, &how.all, NULL, "Every process of the container" },
+		{ 0, "regex", OPT_BOOL, &regex, NULL, "ID is a regular expression" }, OPT_END
+	};
 	_cleanup_free_ char *error = NULL, **args = NULL;
-	struct rt_container *c;
-	int r, signo = 0;
+	int r;
 
 	tool_help(opts, argc, argv);
 	if (opt_parse(opts, argc, argv, false, &args, &error) < 0)
 		return tool_usage(e, error);
 	if (strv_len(args) < 1 || strv_len(args) > 2)
 		return tool_usage(e, "kill needs a container and at most one signal");
-	r = signal_number(args[1] ? args[1] : "TERM", &signo, e);
-	if (r == 0)
-		r = state_read(args[0], &s, e);
-	if (r == 0 && streq(state_status(&s), "stopped") && !all)
-		r = err_msg(e, ERR_CONFLICT, -ESRCH, "container not running");
-	if (r == 0)
-		r = state_container(&s, &c, NULL, e);
+	r = signal_number(args[1] ? args[1] : "TERM", &how.signo, e);
 	if (r < 0)
 		return r;
-	r = rt_kill(c, signo, all, e);
-	rt_free(c);
-	return r;
+	return regex ? each_match(args[0], kill_one, &how, e) : kill_one(args[0], &how, e);
 }
 
 const struct command commands[] = {

@@ -56,6 +56,9 @@ int tool_wait(struct proc *p, int master, struct err *e);
 int tool_open(const char *id, struct state *s, struct rt_container **ret, struct oci_spec **ret_spec,
 	      struct err *e);
 
+/* The ids of all containers, sorted; heap. cmd_list.c */
+char **tool_ids(void);
+
 /* --- the commands: argv[0] is the name; the exit code, or -errno with e --- */
 
 int cmd_exec(int argc, char **argv, struct err *e);

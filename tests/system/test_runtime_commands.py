@@ -143,6 +143,22 @@ def test_delete_force(rt):
     assert rt("delete", "oci-del").returncode == 1
 
 
+def test_kill_and_delete_by_regular_expression(rt):
+    """As crun has it: whatever the pattern finds in an id."""
+    for cid in ("oci-re-1", "oci-re-2", "oci-other"):
+        start(rt, cid)
+    assert rt("kill", "--regex", "^oci-re-[0-9]$", "KILL").returncode == 0
+    wait_for(lambda: rt.status("oci-re-1") == rt.status("oci-re-2") == "stopped")
+    assert rt.status("oci-other") == "running"
+    p = rt("delete", "--regex", "oci-(re|other)")
+    assert p.returncode == 1 and "oci-other' that is running" in p.stderr
+    assert rt("list", "-q").stdout.split() == ["oci-other"]
+    assert rt("delete", "-f", "--regex", "oci-.*").returncode == 0
+    assert rt("list", "-q").stdout == ""
+    p = rt("delete", "--regex", "oci-(")
+    assert p.returncode == 1 and "invalid regular expression 'oci-('" in p.stderr
+
+
 def test_run_keep_and_detach(rt, tmp_path):
     rt.write(["sh", "-c", "exit 4"])
     assert rt("run", "--keep", "oci-keep").returncode == 4

@@ -132,6 +132,30 @@ def test_update_from_a_document(rt, tmp_path):
     assert "memory.limit: expected integer" in rt("update", "-r", tmp_path / "r.json", "oci-updoc").stderr
 
 
+def test_block_devices(rt, tmp_path):
+    """Throughput of a disk, at create and by an update; 0 lifts a limit."""
+    disk = next((d for d in sorted(pathlib.Path("/sys/block").iterdir()) if (d / "device").exists()), None)
+    if not disk:
+        pytest.skip("this host has no disk")
+    numbers = (disk / "dev").read_text().strip()
+    major, minor = map(int, numbers.split(":"))
+    limit = lambda n: [{"major": major, "minor": minor, "rate": n}]  # noqa: E731
+    controller = "blkio" if V1 else "io"
+    rt.config["linux"]["resources"] = {"blockIO": {"throttleReadBpsDevice": limit(4096), "throttleWriteIOPSDevice": limit(9)}}
+    running(rt, "oci-io")
+    where = group("oci-io", controller)
+
+    def now():
+        if V1:
+            return [(where / f"blkio.throttle.{n}_device").read_text().split() for n in ("read_bps", "write_iops")]
+        words = dict(w.split("=") for w in (where / "io.max").read_text().split()[1:])
+        return [[numbers, words[k]] if words.get(k, "max") != "max" else [] for k in ("rbps", "wiops")]
+    assert now() == [[numbers, "4096"], [numbers, "9"]]
+    (tmp_path / "r.json").write_text(json.dumps({"blockIO": {"throttleReadBpsDevice": limit(8192), "throttleWriteIOPSDevice": limit(0)}}))
+    assert rt("update", "-r", tmp_path / "r.json", "oci-io").returncode == 0
+    assert now() == [[numbers, "8192"], []]
+
+
 def test_check_before_update(rt, tmp_path):
     """A limit below what is in use is refused, not enforced by the OOM killer."""
     pid = running(rt, "oci-check", "busybox head -c 25000000 /dev/zero >/dev/fill; sleep 1000")
