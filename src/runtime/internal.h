@@ -221,9 +221,11 @@ int rootfs_prepare(const struct oci_spec *s, const char *bundle, bool userns, in
 unsigned long rootfs_base_propagation(const struct oci_spec *s);
 int rootfs_finish(const struct oci_spec *s, int rootfd, struct err *e);		/* propagation, read-only */
 int rootfs_pivot(int rootfd, const char *propagation, bool no_pivot, struct err *e);
-/* An O_PATH descriptor of a mount target, made if it is missing; dir says as what. /proc, /sys and /dev
- * must be real directories. *ret_created may be NULL. */
-int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, struct err *e);
+/* An O_PATH descriptor of a mount target, made if it is missing; dir says as what, follow whether a link
+ * there is followed. /proc, /sys and /dev must be real directories. *ret_created may be NULL. */
+int rootfs_target(int rootfd, const char *path, bool dir, bool follow, bool *ret_created, struct err *e);
+/* A symbolic link at path; fine if it is there already. */
+int rootfs_link(int rootfd, const char *path, const char *content, struct err *e);
 
 /* sources: of sources_open(). enter: brings the process into its cgroup, if it is not yet there. Called
  * before what shows the group, or takes memory. */
@@ -244,7 +246,11 @@ struct mount_opts {
 	uint64_t set, clear;		/* of this mount */
 	uint64_t rec_set, rec_clear;	/* of all below it too ("rro" and the like) */
 	uint64_t propagation;		/* MS_SHARED, ..., 0 = leave */
-	bool propagation_rec, bind, recursive, copyup;
+	bool propagation_rec, bind, recursive;
+	bool copyup;			/* a tmpfs starts with what the image has at its place */
+	/* Links as source and as target of a bind mount are mounted, and mounted on, themselves; one that is
+	 * the source is made anew in the container. */
+	bool src_nofollow, dest_nofollow, copy_symlink;
 	bool idmap, idmap_rec;
 	const char *idmap_maps;		/* "uids=INSIDE-OUTSIDE-SIZE#...;gids=...", borrowed; NULL = none */
 	char **data;			/* for the file system: "key" or "key=value" */

@@ -2,6 +2,7 @@
 #include "runtime/internal.h"
 #include "base/strv.h"
 
+#include <stddef.h>
 #include <string.h>
 #include <sys/mount.h>
 
@@ -12,7 +13,7 @@ enum opt_kind {
 	O_BIND,
 	O_NOTHING,	/* accepted: the default, or without a meaning on today's kernels */
 	O_IDMAP,	/* mapped ids: those of the mount, or of the container's user namespace */
-	O_COPYUP,	/* a tmpfs starts with what the image has at its place */
+	O_WISH,		/* a member of struct mount_opts, at `field`, becomes true */
 	O_DATA,		/* an option of the superblock: handed to the file system */
 };
 
@@ -54,7 +55,12 @@ static const struct mount_opt {
 #undef ATIME
     {"idmap", O_IDMAP},
     {"ridmap", O_IDMAP, .recursive = true},
-    {"tmpcopyup", O_COPYUP},
+#define WISH(name, member) { name, O_WISH, .field = offsetof(struct mount_opts, member) }
+    WISH("tmpcopyup", copyup),
+    WISH("src-nofollow", src_nofollow),
+    WISH("dest-nofollow", dest_nofollow),
+    WISH("copy-symlink", copy_symlink),
+#undef WISH
     {"async", O_NOTHING},
     {"nomand", O_NOTHING},
     {"mand", O_NOTHING},
@@ -118,8 +124,8 @@ int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e
 			ret->idmap_rec = m->recursive;
 			ret->idmap_maps = value;
 			break;
-		case O_COPYUP:
-			ret->copyup = true;
+		case O_WISH:
+			*(bool *)((char *)ret + m->field) = true;
 			break;
 		case O_NOTHING:
 			break;

@@ -61,7 +61,7 @@ int source_open(const char *bundle, const struct oci_mount *m, const struct moun
 	source = path_is_absolute(m->source) ? xstrdup(m->source) : path_join(bundle, m->source);
 	if (foreign_path(source, &pid))
 		return clone_foreign(source, o->recursive, e);
-	from = open(source, O_PATH | O_CLOEXEC);
+	from = open(source, O_PATH | O_CLOEXEC | (o->src_nofollow || o->copy_symlink ? O_NOFOLLOW : 0));
 	if (from < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "source '%s'", source);
 	if (!str_empty(m->subpath)) {

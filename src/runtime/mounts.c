@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,15 +70,32 @@ static int check_target(int target, const char *destination, struct err *e)
 	return inside_proc(clean, e);
 }
 
-static int attach(struct mount_ctx *c, int mnt, const char *destination, bool dir, struct err *e)
+static int attach_at(struct mount_ctx *c, int mnt, const char *destination, bool dir, bool follow,
+		     struct err *e)
 {
-	_cleanup_close_ int target = rootfs_target(c->rootfd, destination, dir, NULL, e);
+	_cleanup_close_ int target = rootfs_target(c->rootfd, destination, dir, follow, NULL, e);
 	int r = target < 0 ? target : check_target(target, destination, e);
 
 	if (r < 0)
 		return r;
 	r = mount_attach(mnt, target);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot attach the mount") : 0;
+}
+
+static int attach(struct mount_ctx *c, int mnt, const char *destination, bool dir, struct err *e)
+{
+	return attach_at(c, mnt, destination, dir, true, e);
+}
+
+static int copy_link(struct mount_ctx *c, int link, const char *destination, struct err *e)
+{
+	char content[PATH_MAX];
+	ssize_t n = readlinkat(link, "", content, sizeof content - 1);
+
+	if (n < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "read the link");
+	content[n] = 0;
+	return rootfs_link(c->rootfd, destination, content, e);
 }
 
 /* What is set of the mount itself is given apart: of a new one it is set already. */
@@ -105,7 +123,9 @@ static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const stru
 		return mnt;
 	if (fstat(mnt, &st) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "source '%s'", m->source);
-	r = attach(c, mnt, m->destination, S_ISDIR(st.st_mode), e);
+	if (S_ISLNK(st.st_mode) && o->copy_symlink)
+		return copy_link(c, mnt, m->destination, e);
+	r = attach_at(c, mnt, m->destination, S_ISDIR(st.st_mode), !o->dest_nofollow, e);
 	return r < 0 ? r : set_options(mnt, o->set, o->clear, o, e);
 }
 
@@ -113,7 +133,7 @@ static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const stru
 static int tmpfs_inherit(struct mount_ctx *c, const struct oci_mount *m, char ***data, struct err *e)
 {
 	bool created;
-	_cleanup_close_ int target = rootfs_target(c->rootfd, m->destination, true, &created, e);
+	_cleanup_close_ int target = rootfs_target(c->rootfd, m->destination, true, true, &created, e);
 	struct stat st;
 
 	if (target < 0)

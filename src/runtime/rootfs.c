@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <linux/openat2.h>
 #include <sys/mount.h>
@@ -104,12 +105,13 @@ static int make_file(int rootfd, const char *clean)
 	return fs_open_in_root(rootfd, clean, O_PATH, 0);
 }
 
-int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, struct err *e)
+int rootfs_target(int rootfd, const char *path, bool dir, bool follow, bool *ret_created, struct err *e)
 {
 	_cleanup_free_ char *clean = path_clean(path);
 	bool special = streq(clean, "/proc") || streq(clean, "/sys") || streq(clean, "/dev"), created = false;
 	int fd = special ? open_real_dir(rootfd, clean)
-			 : fs_open_in_root(rootfd, clean, O_PATH | (dir ? O_DIRECTORY : 0), 0);
+			 : fs_open_in_root(rootfd, clean,
+					   O_PATH | (dir ? O_DIRECTORY : 0) | (follow ? 0 : O_NOFOLLOW), 0);
 
 	if (fd == -ENOENT) {
 		created = true;
@@ -126,6 +128,29 @@ int rootfs_target(int rootfd, const char *path, bool dir, bool *ret_created, str
 	if (ret_created)
 		*ret_created = created;
 	return fd;
+}
+
+int rootfs_link(int rootfd, const char *path, const char *content, struct err *e)
+{
+	_cleanup_free_ char *clean = path_clean(path),
+			    *parent = xstrndup(clean, (size_t)(path_basename(clean) - clean));
+	_cleanup_close_ int dir = fs_mkdir_in_root(rootfd, parent, 0755);
+	const char *name = path_basename(clean);
+	char there[PATH_MAX];
+	ssize_t n;
+
+	if (dir < 0)
+		return err_set(e, ERR_SYSTEM, dir, "make the directory of the link");
+	if (symlinkat(content, dir, name) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return err_set(e, ERR_SYSTEM, -errno, "make the link");
+	n = readlinkat(dir, name, there, sizeof there - 1);
+	if (n >= 0)
+		there[n] = 0;
+	return n >= 0 && streq(there, content)
+		       ? 0
+		       : err_msg(e, ERR_INVALID, -EEXIST, "copy-symlink: something else is there already");
 }
 
 int rootfs_finish(const struct oci_spec *s, int rootfd, struct err *e)

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import select
+import shutil
 import socket
 import struct
 import subprocess
@@ -15,8 +16,11 @@ import threading
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
-from conftest import wait_for  # noqa: E402
+from conftest import BUILD, wait_for  # noqa: E402
 from test_runtime import Runtime, rt  # noqa: E402, F401  (rt is the fixture)
+
+
+ATTACK = BUILD / "tests/attack"
 
 
 def started(rt, cid, *args, **process):
@@ -325,6 +329,48 @@ def test_seccomp(rt):
     rt.write(["busybox", "mkdir", "/tmp/d"])
     p = rt("run", "oci-seccomp")
     assert p.returncode == 1 and "not supported" in p.stderr
+
+
+GETPID = {"x86_64": 39, "aarch64": 172}.get(os.uname().machine)
+
+
+def calls(rt, nr, *args):
+    """What a system call with one of these as its first argument gives, in a container."""
+    shutil.copy(ATTACK, rt.bundle / "rootfs/attack")
+    return [int(x) for x in output(rt, "/attack", "call", nr, *args, cid="oci-calls").split()]
+
+
+@pytest.mark.parametrize("op, refused_", [
+    ("NE", [0, 1, 5, 6, 9]), ("LT", [0, 1]), ("LE", [0, 1, 4]), ("EQ", [4]), ("GE", [4, 5, 6, 9]), ("GT", [5, 6, 9]), ("MASKED_EQ", [4, 5, 6])])
+def test_seccomp_arguments(rt, op, refused_):
+    """getpid takes no arguments, and a filter sees what is passed all the same."""
+    arg = {"index": 0, "value": 4, "op": f"SCMP_CMP_{op}"}
+    if op == "MASKED_EQ":
+        arg.update(value=0xc, valueTwo=4)
+    rt.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["getpid"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOTBLK, "args": [arg]}]}
+    values = [0, 1, 4, 5, 6, 9]
+    assert calls(rt, str(GETPID), *map(str, values)) == [errno.ENOTBLK if v in refused_ else 0 for v in values]
+
+
+def test_seccomp_arguments_of_one_rule_and_of_several(rt):
+    """All of one rule must hold; of several rules, any."""
+    both = [{"index": 0, "value": 3, "op": "SCMP_CMP_GE"}, {"index": 1, "value": 0, "op": "SCMP_CMP_EQ"}]
+    rt.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["getpid"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOTBLK, "args": both},
+        {"names": ["getpid"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOTBLK, "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}]}
+    assert calls(rt, str(GETPID), "0", "1", "2", "3", "4") == [0, errno.ENOTBLK, 0, errno.ENOTBLK, errno.ENOTBLK]
+
+
+def test_seccomp_calls_that_the_profile_cannot_know(rt):
+    """Newer than any call that it names: ENOSYS, by which programs find their way round. Others get what it says."""
+    allowed = ["execve", "brk", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "readlink", "readlinkat",
+               "getrandom", "mprotect", "newfstatat", "fstat", "write", "exit_group", "exit", "capset", "capget", "prctl", "munmap", "mmap",
+               "getcwd", "close", "read", "recvmsg", "sendmsg", "futex", "ioctl", "getpid", "clone3", "faccessat2", "fcntl", "close_range"]
+    rt.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno.ENOTBLK,
+                                     "syscalls": [{"names": allowed, "action": "SCMP_ACT_ALLOW"}]}
+    assert calls(rt, "4000", "0") == [errno.ENOSYS]
+    assert calls(rt, str({"x86_64": 102, "aarch64": 174}[os.uname().machine]), "0") == [errno.ENOTBLK]    # getuid
 
 
 def test_only_the_standard_descriptors_are_open(rt):

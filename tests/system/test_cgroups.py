@@ -56,11 +56,13 @@ def parent():
     """A name for a group of the test's own; whatever is left of it goes with the test."""
     name = f"insula-parent-{os.getpid()}"
     yield name
+    # Containers are gone by now, their groups a moment later: only what they were made in is left.
+    wait_for(lambda: not list(TOP.glob(f"**/{name}/**/{'[0-9a-f]' * 64}*")))
     for d in sorted(TOP.glob(f"**/{name}/**/"), key=lambda d: -len(d.parts)):
-        d.rmdir()       # what still holds a process fails the test
+        d.rmdir()
 
 
-def test_cgroup_parent(both, leaks, parent):
+def test_cgroup_parent(parent, both, leaks):
     cid = both.rund(f"--cgroup-parent=/{parent}/below", "busybox", "sleep", "1000")
     where = group(both, cid, f"{parent}/below", "memory")
     assert members(where)
@@ -76,7 +78,7 @@ def test_cgroup_parent(both, leaks, parent):
     wait_for(lambda: not where.exists())
 
 
-def test_cgroup_parent_is_relative_to_the_root(c, leaks, parent):
+def test_cgroup_parent_is_relative_to_the_root(parent, c, leaks):
     cid = c.rund("--cgroup-parent", parent, "busybox", "sleep", "1000")
     assert members(group(c, cid, parent, "memory"))
     c("restart", "-t", "0", cid).ok()
@@ -89,7 +91,7 @@ def test_cgroup_parent_does_not_climb(both):
         assert r.code == 1 and "invalid cgroup-parent" in r.err, (bad, r)
 
 
-def test_groups_of_a_killed_supervisor_are_removed(c, engine, leaks, parent):
+def test_groups_of_a_killed_supervisor_are_removed(parent, c, engine, leaks):
     cid = c.rund("--cgroup-parent", parent, "busybox", "sleep", "1000")
     where = group(c, cid, parent, "memory")
     assert where.exists()
@@ -118,8 +120,8 @@ def test_block_limits_hold_back(c, leaks, engine):
     disk, _ = whole_disk(engine.base)
     cid = c.rund("--device-write-bps", f"{disk}:1mb", "busybox", "sleep", "1000")
     begin = time.monotonic()
-    c("exec", cid, "dd", "if=/dev/zero", "of=/x", "bs=1M", "count=4", "conv=fsync").ok()
-    assert time.monotonic() - begin > 2
+    c("exec", cid, "dd", "if=/dev/zero", "of=/x", "bs=1M", "count=2", "conv=fsync").ok()
+    assert time.monotonic() - begin > 1
 
 
 def update(engine, cid, body):
@@ -148,13 +150,13 @@ def test_block_limits_that_cannot_be(both, engine):
         assert r.code != 0 and words in r.err, (flags, r)
 
 
-def test_weights(both, leaks):
+def test_weights(c, leaks):
     """Set where an I/O scheduler of the host has weights, else an error that says so."""
-    cid = both("create", "--blkio-weight", "300", "busybox", "sleep", "1000").ok()
-    both.ids.append(cid)
-    r = both("start", cid)
+    cid = c("create", "--blkio-weight", "300", "busybox", "sleep", "1000").ok()
+    c.ids.append(cid)
+    r = c("start", cid)
     if r.code == 0:
-        files = [f for f in ("io.bfq.weight", "io.weight", "blkio.bfq.weight", "blkio.weight") if (group(both, cid) / f).exists()]
-        assert files and re.search(r"\b(300|2930)\b", (group(both, cid) / files[0]).read_text())
+        files = [f for f in ("io.bfq.weight", "io.weight", "blkio.bfq.weight", "blkio.weight") if (group(c, cid) / f).exists()]
+        assert files and re.search(r"\b(300|2930)\b", (group(c, cid) / files[0]).read_text())
     else:
         assert "I/O weight" in r.err and "scheduler" in r.err, r

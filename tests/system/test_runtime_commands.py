@@ -378,6 +378,38 @@ def test_intel_rdt_without_the_hardware(rt):
     assert p.returncode == 1 and words in p.stderr
 
 
+# --- options of mounts that are crun's own ---
+
+def test_links_as_sources_and_targets(rt, tmp_path):
+    """src-nofollow and dest-nofollow mount links and on links; copy-symlink makes one."""
+    (tmp_path / "f").write_text("file\n")
+    (tmp_path / "l").symlink_to("/etc/elsewhere")
+    root = rt.bundle / "rootfs"
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/elsewhere").write_text("elsewhere\n")
+    (root / "at").symlink_to("/etc/elsewhere")
+    (root / "same").symlink_to("/etc/elsewhere")
+
+    def bind(source, target, *options):
+        return {"destination": target, "type": "bind", "source": str(tmp_path / source), "options": ["bind", *options]}
+    base = rt.config["mounts"]
+    rt.config["mounts"] = [*base, bind("f", "/at", "dest-nofollow"), bind("l", "/copied/link", "copy-symlink"),
+                           bind("l", "/same", "copy-symlink"), bind("l", "/itself", "src-nofollow", "dest-nofollow")]
+    rt.write(["sh", "-c", "cat /at /etc/elsewhere; for i in /copied/link /same /itself; do busybox readlink $i; done"])
+    p = rt("run", "oci-links")
+    assert p.stdout.splitlines() == ["file", "elsewhere", *["/etc/elsewhere"] * 3], p.stderr
+    # Without the option the link is followed, inside the root.
+    rt.config["mounts"] = [*base, bind("f", "/at")]
+    rt.write(["cat", "/etc/elsewhere"])
+    assert rt("run", "oci-links").stdout == "file\n"
+    (root / "same").unlink()
+    (root / "same").write_text("")
+    rt.config["mounts"] = [*base, bind("l", "/same", "copy-symlink")]
+    rt.write(["true"])
+    p = rt("run", "oci-links")
+    assert p.returncode == 1 and "copy-symlink: something else is there already" in p.stderr
+
+
 # --- messages, documents ---
 
 def test_log(rt, tmp_path):

@@ -8,6 +8,7 @@
  *					(CVE-2016-9962, CVE-2024-21626)
  *	attack frames IFACE HEX...	sends these frames as they are
  *	attack swap MS A B		exchanges A and B all the time (CVE-2021-30465)
+ *	attack call NR ARG...		makes a system call for each ARG and prints the errors, 0 = none
  *
  * Prints a line and exits with 1 once it has succeeded; `exe` and `fds` begin with a line "ready". */
 #include <dirent.h>
@@ -169,10 +170,22 @@ static int frames(const char *iface, char **hex)
 	return 0;
 }
 
+static int call(long nr, char **args)
+{
+	for (; *args; args++) {
+		errno = 0;
+		(void)syscall(nr, strtoull(*args, NULL, 0), 0, 0, 0, 0, 0);
+		printf("%d\n", errno);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	long end = argc > 2 ? now_ms() + atol(argv[2]) : 0;
 
+	if (argc >= 4 && !strcmp(argv[1], "call"))
+		return call(atol(argv[2]), argv + 3);
 	if (argc == 5 && !strcmp(argv[1], "swap"))
 		return swap(end, argv[3], argv[4]);
 	if (argc > 3 && !strcmp(argv[1], "frames"))
@@ -181,7 +194,7 @@ int main(int argc, char **argv)
 		return watch(try_fds, end, argv[3]);
 	if (argc < 3 || strcmp(argv[1], "exe")) {
 		fprintf(stderr, "usage: attack exe MS OWN... | fds MS FILE | frames IFACE HEX... | "
-				"swap MS A B\n");
+				"swap MS A B | call NR ARG...\n");
 		return 2;
 	}
 	for (int i = 3; i < argc && n_own < KEPT; i++)
