@@ -1,5 +1,6 @@
 /* Mount options of the specification. */
 #include "runtime/internal.h"
+#include "base/log.h"
 #include "base/strv.h"
 
 #include <stddef.h>
@@ -136,12 +137,9 @@ int mount_opts_parse(char *const *options, struct mount_opts *ret, struct err *e
 	}
 	/* Synchronous writing is a property of the source's superblock, which a bind mount does not own. */
 	if (ret->bind && ret->data) {
-		int r = err_msg(e, ERR_INVALID, 0,
-				"bind mounts cannot have any filesystem-specific options applied (%s)",
-				ret->data[0]);
-
-		mount_opts_done(ret);
-		return r;
+		log_warn("bind mounts take no options of a file system: '%s' is left out", ret->data[0]);
+		strv_free(ret->data);
+		ret->data = NULL;
 	}
 	return 0;
 }

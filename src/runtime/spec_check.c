@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int check_sysctls(const struct oci_spec *s, struct err *e)
 {
@@ -62,16 +63,22 @@ static int check_times(const struct oci_spec *s, struct err *e)
 	return 0;
 }
 
+/* What is mounted, masked and made read-only for a container would be so for the host. */
+static bool is_own_mount_ns(const char *path)
+{
+	struct stat own, st;
+
+	return path && stat(path, &st) == 0 && stat("/proc/self/ns/mnt", &own) == 0 &&
+	       st.st_ino == own.st_ino && st.st_dev == own.st_dev;
+}
+
 int spec_check(const struct oci_spec *s, struct err *e)
 {
 	int r;
 
-	if (!s->ns[OCI_NS_MNT].given)
-		return err_msg(e, ERR_INVALID, 0, "linux.namespaces: a mount namespace is required");
-	if (s->ns[OCI_NS_MNT].path)
-		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
-			       "linux.namespaces: joining an existing mount namespace is not supported by "
-			       "insula-runtime");
+	if (!s->ns[OCI_NS_MNT].given || is_own_mount_ns(s->ns[OCI_NS_MNT].path))
+		return err_msg(e, ERR_INVALID, 0,
+			       "linux.namespaces: a mount namespace that is not the runtime's is required");
 	if ((!str_empty(s->hostname) || !str_empty(s->domainname)) && !s->ns[OCI_NS_UTS].given)
 		return err_msg(e, ERR_INVALID, 0, "hostname: cannot be set without a uts namespace");
 	r = lsm_check(s->process ? s->process : &process_none, s->mount_label, e);

@@ -902,7 +902,7 @@ def test_idmapped_mounts_that_cannot_be(rt, owned, mount, word):
     assert word in said or (NO_IDMAP and "Linux 5.12" in said)
 
 
-@pytest.mark.parametrize("path", [None, "/proc/self/ns/mnt"], ids=["inherited", "joined"])
+@pytest.mark.parametrize("path", [None, "/proc/self/ns/mnt"], ids=["inherited", "own"])
 def test_a_mount_namespace_of_its_own_is_required(rt, path):
     """docs/decisions/0010: refused by name, and nothing is mounted where others see it."""
     rt.config["linux"]["namespaces"] = [n for n in rt.config["linux"]["namespaces"] if n["type"] != "mount"]
@@ -912,6 +912,33 @@ def test_a_mount_namespace_of_its_own_is_required(rt, path):
     before = open("/proc/self/mountinfo").read().count(str(rt.bundle))
     assert "mount namespace" in refused(rt)
     assert open("/proc/self/mountinfo").read().count(str(rt.bundle)) == before == 0
+
+
+def test_mount_namespace_joined(rt):
+    """The root is made, and moved, in the namespace that is given; the runtime's own stays as it is."""
+    holder = subprocess.Popen(["unshare", "-m", "--propagation", "private", "sh", "-c", "echo there; exec sleep 1000"], stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        path = f"/proc/{holder.pid}/ns/mnt"
+        rt.config["linux"]["namespaces"] = [n for n in rt.config["linux"]["namespaces"] if n["type"] != "mount"]
+        rt.config["linux"]["namespaces"].append({"type": "mount", "path": path})
+        started(rt, "oci-joined")
+        assert str(rt.bundle) not in open("/proc/self/mountinfo").read()
+        p = rt("exec", "oci-joined", "sh", "-c", "busybox readlink /proc/self/ns/mnt; echo written >/tmp/x && cat /tmp/x; pwd")
+        assert p.stdout.split() == [os.readlink(path), "written", "/"], p.stderr
+        assert (rt.bundle / "rootfs/tmp/x").exists()
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_bind_mount_takes_no_options_of_a_file_system(rt, tmp_path):
+    """They are left out, as mount(2) leaves them out, and the warning names them."""
+    (tmp_path / "f").touch()
+    rt.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": str(tmp_path), "options": ["bind", "mode=755"]})
+    rt.write(["ls", "/mnt"])
+    p = rt("run", "oci-data")
+    assert p.returncode == 0 and "f" in p.stdout.split() and "'mode=755' is left out" in p.stderr
 
 
 def test_user_namespaces_that_the_host_does_not_give(rt):
