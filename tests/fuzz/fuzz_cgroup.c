@@ -1,9 +1,9 @@
 /* needs: src/runtime/cgroup.c src/runtime/cgroup1.c src/runtime/cgroup2.c src/runtime/cgroup_bpf.c
- * src/runtime/cgroup_freeze.c src/runtime/cgroup_oom.c src/runtime/cgroup_stats.c src/base/alloc.c src/base/sbuf.c
- * src/base/strv.c src/base/err.c src/base/fd.c src/base/fs.c src/base/id.c src/base/path.c src/base/log.c
- * src/base/loop.c src/base/proc.c src/base/timefmt.c -lm */
-/* Files of a control group, and the list of a process's groups: names in them are those that containers give. The
- * first byte says which version of the interface the files are of. */
+ * src/runtime/cgroup_freeze.c src/runtime/cgroup_oom.c src/runtime/cgroup_stats.c src/base/alloc.c
+ * src/base/sbuf.c src/base/strv.c src/base/err.c src/base/fd.c src/base/fs.c src/base/id.c src/base/path.c
+ * src/base/log.c src/base/loop.c src/base/proc.c src/base/timefmt.c -lm */
+/* Files of a control group, and the list of a process's groups: names in them are those that containers give.
+ * The first byte says which version of the interface the files are of. */
 #include "runtime/cgroup.h"
 #include "runtime/stats.h"
 #include "base/alloc.h"
@@ -18,10 +18,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 static const char *const files[] = {
-	"cpu.stat", "cpuacct.usage", "cpuacct.usage_percpu", "memory.stat", "memory.oom_control", "memory.events",
-	"memory.limit_in_bytes", "memory.current", "memory.max", "pids.current", "pids.max", "io.stat",
-	"blkio.throttle.io_service_bytes_recursive", "hugetlb.2MB.max", "hugetlb.2MB.current", "memory.pressure",
-	"cgroup.procs", "freezer.state", "cgroup.events",
+	"cpu.stat", "cpuacct.usage", "cpuacct.usage_percpu", "memory.stat", "memory.oom_control",
+	"memory.events", "memory.limit_in_bytes", "memory.current", "memory.max", "pids.current", "pids.max",
+	"io.stat", "blkio.throttle.io_service_bytes_recursive", "hugetlb.2MB.max", "hugetlb.2MB.current",
+	"memory.pressure", "cgroup.procs", "freezer.state", "cgroup.events",
 };
 
 static char dir[] = "/dev/shm/fuzz-cgroup-XXXXXX";
@@ -43,7 +43,8 @@ static void make_dir(void)
 		abort();
 	/* One file under all names. */
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		int fd = i ? linkat(at, files[0], at, files[i], 0) : openat(at, files[0], O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+		int fd = i ? linkat(at, files[0], at, files[i], 0)
+			   : openat(at, files[0], O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 
 		if (fd < 0)
 			abort();
@@ -64,8 +65,8 @@ static void put(const uint8_t *p, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
-	char path[] = "/", *controllers[] = { (char *)"memory", (char *)"cpu", (char *)"cpuacct", (char *)"pids",
-					      (char *)"blkio", (char *)"io", (char *)"freezer", (char *)"hugetlb", NULL };
+	char path[] = "/", names[] = "memory cpu cpuacct pids blkio io freezer hugetlb";
+	_cleanup_strv_ char **controllers = strv_split(names, " ");
 	struct cgroup group = { .path = path, .unified = n && p[0] & 1, .n = 1 }, *own = NULL;
 	_cleanup_rt_stats_ struct rt_stats stats = { 0 };
 	_cleanup_free_ char *text = n ? xstrndup((const char *)p + 1, n - 1) : NULL;
@@ -77,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (at < 0)
 		make_dir();
 	put(p + 1, n - 1);
-	group.h[0] = (struct cgroup_hier){ .mount = dir, .path = path, .controllers = controllers, .v2 = group.unified };
+	group.h[0] = (struct cgroup_hier){ dir, path, controllers, group.unified };
 	cgroup_stats(&group, &stats);
 	(void)cgroup_oom_kills(&group);
 	(void)cgroup_frozen(&group);
