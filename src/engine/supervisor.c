@@ -32,6 +32,7 @@ struct sup {
 	struct loop_source *timer;
 	char *dir;
 	bool greeted, zombie;
+	bool killed;			/* so its control groups are left to us */
 	void (*hello)(void *ud, int r);	/* of an adoption */
 	void *hello_ud;
 	void (*gone)(void *ud);		/* of sup_wait_gone */
@@ -91,6 +92,7 @@ void sup_disconnect(struct sup *s)
 
 void sup_kill(struct sup *s)
 {
+	s->killed = true;
 	if (s->proc.pidfd >= 0)
 		(void)proc_kill(&s->proc, SIGKILL);
 }
@@ -113,6 +115,8 @@ static void maybe_gone(struct sup *s)
 	}
 	if (c->zombie == s)
 		c->zombie = NULL;
+	if (s->killed)
+		cgroup_reap(c->engine, c->id);
 	sandbox_dir_remove(s->dir);
 	/* not before: the interface that has it is gone only now */
 	endpoints_release(c->engine, c->id, NULL);

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 import time
 
 import pytest
@@ -19,6 +20,12 @@ def group(c, cid, parent="/insula", controller="blkio"):
     """The directory of the group on the host that the container, or its machine, is in."""
     name = cid + ("-vm" if c.isolation == "hyperv" else "")
     return TOP / ("" if V2 else controller) / parent.strip("/") / name
+
+
+def below(parent):
+    """The groups from there on, in every hierarchy."""
+    tops = [TOP / parent] if V2 else [d / parent for d in TOP.iterdir()]
+    return [d for top in tops for d, _, _ in os.walk(top)]
 
 
 def members(directory):
@@ -57,9 +64,9 @@ def parent():
     name = f"insula-parent-{os.getpid()}"
     yield name
     # Containers are gone by now, their groups a moment later: only what they were made in is left.
-    wait_for(lambda: not list(TOP.glob(f"**/{name}/**/{'[0-9a-f]' * 64}*")))
-    for d in sorted(TOP.glob(f"**/{name}/**/"), key=lambda d: -len(d.parts)):
-        d.rmdir()
+    wait_for(lambda: not [d for d in below(name) if re.search("/[0-9a-f]{64}", d)])
+    for d in sorted(below(name), key=len, reverse=True):
+        os.rmdir(d)
 
 
 def test_cgroup_parent(parent, both, leaks):
@@ -96,12 +103,12 @@ def test_groups_of_a_killed_supervisor_are_removed(parent, c, engine, leaks):
     where = group(c, cid, parent, "memory")
     assert where.exists()
     name = "vmwp" if c.isolation == "hyperv" else "insula-shim"
-    found = [p for p in pathlib.Path("/proc").glob("[0-9]*/cmdline") if cid in p.read_text() and name in p.read_text()]
+    found = subprocess.run(["pgrep", "-f", f"{name} .*{cid}"], capture_output=True, text=True).stdout.split()
     assert found
-    for p in found:
-        os.kill(int(p.parent.name), 9)
+    for pid in found:
+        os.kill(int(pid), 9)
     wait_for(lambda: c.state(cid, "Status") == "exited")
-    wait_for(lambda: not list(TOP.glob(f"**/{cid}*")))
+    wait_for(lambda: not [d for d in below(parent) if cid in d])
 
 
 def test_block_limits_are_set(both, leaks, engine):
