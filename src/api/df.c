@@ -1,6 +1,6 @@
 /* The sizes are those of the disk (allocated blocks), taken by a worker that walks the data root, so that the
- * sum agrees with du(1). The worker reports one object: {"layers": N, "containers": {ID: N}, "volumes":
- * {NAME: N}}. */
+ * sum agrees with du(1): of images all that the store keeps for them, layers, their disks and their archives.
+ * The worker reports one object: {"files": {PATH: N}, "containers": {ID: N}, "volumes": {NAME: N}}. */
 #include "api/df.h"
 
 #include "base/alloc.h"
@@ -58,17 +58,36 @@ static struct json *sizes_below(const char *data_root, const char *name, uint64_
 	return out;
 }
 
+/* Where the store keeps what belongs to images; suffix: of the names that count, NULL = all. */
+static const struct { const char *folder, *suffix; } stores[] = {
+    {"layers", NULL}, {"disks", ".erofs"}, {"blobs/sha256", NULL}, {"partial", NULL},
+};
+
+static struct json *image_file_sizes(const char *data_root)
+{
+	struct json *out = json_object();
+
+	for (size_t i = 0; i < ARRAY_SIZE(stores); i++) {
+		_cleanup_json_ struct json *sizes = sizes_below(data_root, stores[i].folder, tree_size);
+		struct json_iter it = {0};
+
+		while (json_next(sizes, &it)) {
+			_cleanup_free_ char *path = path_join(stores[i].folder, it.key);
+
+			if (!stores[i].suffix || str_ends(it.key, stores[i].suffix))
+				json_set(out, path, json_ref(it.value));
+		}
+	}
+	return out;
+}
+
 static int measure(void *arg, struct sbuf *out, struct err *e)
 {
 	const char *data_root = arg;
-	_cleanup_json_ struct json *j = json_object(), *layers = sizes_below(data_root, "layers", tree_size);
+	_cleanup_json_ struct json *j = json_object();
 	_cleanup_free_ char *text = NULL;
-	struct json_iter it = {0};
-	int64_t sum = 0;
 
-	while (json_next(layers, &it))
-		sum += json_int(it.value);
-	json_set_int(j, "layers", sum);
+	json_set(j, "files", image_file_sizes(data_root));
 	json_set(j, "containers", sizes_below(data_root, "containers", container_size));
 	json_set(j, "volumes", sizes_below(data_root, "volumes", tree_size));
 	text = json_dump(j);
@@ -89,6 +108,57 @@ static bool wants(const struct request *r, const char *type)
 		any = true;
 	}
 	return !any;
+}
+
+static void count(struct json *counts, const char *key)
+{
+	json_set_int(counts, key, json_get_int(counts, key, 0) + 1);
+}
+
+/* Of each image all that is there for it, and how much of that other images have too. */
+static struct json *images_part(struct engine *e, const struct json *sizes)
+{
+	_cleanup_json_ struct json *owners = json_object(), *users = json_object(),
+				   *containers = containers_summaries(e);
+	struct json *list = json_array();
+	size_t n;
+	struct image *const *all = images_all(e, &n);
+	char ***files = new_array(char **, n + 1);
+
+	for (size_t i = 0; i < json_len(containers); i++)
+		count(users, json_get_str(json_at(containers, i), "ImageID"));
+	for (size_t k = 0; k < n; k++) {
+		files[k] = image_files(e, all[k]);
+		for (char **f = files[k]; f && *f; f++)
+			count(owners, *f);
+	}
+	/* Newest first, as they are listed elsewhere. */
+	for (size_t k = n; k-- > 0;) {
+		struct json *o = json_add(list, image_summary(all[k]));
+		int64_t size = 0, shared = 0;
+
+		for (char **f = files[k]; f && *f; f++) {
+			size += json_get_int(sizes, *f, 0);
+			shared += json_get_int(owners, *f, 0) > 1 ? json_get_int(sizes, *f, 0) : 0;
+		}
+		json_set_int(o, "Size", size);
+		json_set_int(o, "VirtualSize", size);
+		json_set_int(o, "SharedSize", shared);
+		json_set_int(o, "Containers", json_get_int(users, all[k]->id, 0));
+		strv_free(files[k]);
+	}
+	free(files);
+	return list;
+}
+
+static int64_t sum_of(const struct json *sizes)
+{
+	struct json_iter it = {0};
+	int64_t sum = 0;
+
+	while (json_next(sizes, &it))
+		sum += json_int(it.value);
+	return sum;
 }
 
 static struct json *containers_part(struct engine *e, const struct json *sizes)
@@ -135,8 +205,8 @@ static void on_measured(void *userdata, int r, const struct err *err, const stru
 	}
 	j = json_object();
 	if (wants(req, "image")) {
-		json_set_int(j, "LayersSize", json_get_int(sizes, "layers", 0));
-		json_set(j, "Images", images_summaries(req->engine));
+		json_set_int(j, "LayersSize", sum_of(json_get(sizes, "files")));
+		json_set(j, "Images", images_part(req->engine, json_get(sizes, "files")));
 	}
 	if (wants(req, "container"))
 		json_set(j, "Containers", containers_part(req->engine, json_get(sizes, "containers")));

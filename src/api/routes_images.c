@@ -1,5 +1,5 @@
+#include "api/routes_images.h"
 #include "api/registry_auth.h"
-#include "api/server.h"
 #include "base/alloc.h"
 #include "base/id.h"
 #include "base/strv.h"
@@ -16,7 +16,7 @@
 
 /* --- list --- */
 
-static bool dangling(const struct image *i)
+bool image_dangling(const struct image *i)
 {
 	return !i->tags && !i->digests;
 }
@@ -48,8 +48,7 @@ static bool reference_matches(const char *pattern, const char *tag)
 	return fnmatch(pattern, tag, FNM_PATHNAME) == 0 || fnmatch(pattern, name, FNM_PATHNAME) == 0;
 }
 
-/* label, label! and until. */
-static int common_filters(const struct filters *f, const struct image *i, bool *ret, struct err *err)
+int image_common_filters(const struct filters *f, const struct image *i, bool *ret, struct err *err)
 {
 	const struct json *labels = json_get(json_get(i->config, "config"), "Labels");
 	_cleanup_strv_ char **until = filters_values(f, "until");
@@ -117,12 +116,12 @@ static void list_images(struct request *r, struct engine *e)
 		const struct image *i = all[k];
 		bool match;
 
-		if (common_filters(&f, i, &match, &err) < 0) {
+		if (image_common_filters(&f, i, &match, &err) < 0) {
 			json_free(out);
 			resp_error(r, &err);
 			return;
 		}
-		if (!match || (filters_has(&f, "dangling") && dangling(i) != want) ||
+		if (!match || (filters_has(&f, "dangling") && image_dangling(i) != want) ||
 		    (filters_has(&f, "before") && i->created_ns >= before) ||
 		    (filters_has(&f, "since") && i->created_ns <= since))
 			continue;
@@ -253,7 +252,7 @@ static void image_history(struct request *r, struct engine *e)
 	resp_json(r, 200, out);
 }
 
-/* --- tag, remove, prune --- */
+/* --- tag, remove --- */
 
 static void tag_image(struct request *r, struct engine *e)
 {
@@ -280,53 +279,6 @@ static void remove_image(struct request *r, struct engine *e)
 		resp_error(r, &err);
 	else
 		resp_json(r, 200, list);
-}
-
-static void prune_images(struct request *r, struct engine *e)
-{
-	static const char *const allowed[] = { "dangling", "label", "label!", "until", NULL };
-	_cleanup_filters_ struct filters f = { 0 };
-	_cleanup_err_ struct err err = ERR_INIT;
-	_cleanup_strv_ char **ids = NULL;
-	struct json *out, *deleted;
-	bool only_dangling = true;
-	uint64_t freed = 0;
-	size_t n;
-
-	if (filters_parse(http_query_get(&r->query, "filters"), allowed, &f, &err) < 0 ||
-	    filters_bool(&f, "dangling", true, &only_dangling, &err) < 0) {
-		resp_error(r, &err);
-		return;
-	}
-	struct image *const *all = images_all(e, &n);
-
-	for (size_t k = 0; k < n; k++) {
-		bool match;
-
-		if (common_filters(&f, all[k], &match, &err) < 0) {
-			resp_error(r, &err);
-			return;
-		}
-		if (match && (!only_dangling || dangling(all[k])) && !containers_use_image(e, all[k]->id))
-			strv_add(&ids, all[k]->id);
-	}
-	out = json_object();
-	deleted = json_set(out, "ImagesDeleted", json_array());
-	for (char **id = ids; id && *id; id++) {
-		struct image *i;
-		_cleanup_json_ struct json *list = NULL;
-		uint64_t size = image_find(e, *id, &i, NULL) == 0 ? i->size : 0;
-
-		if (image_remove(e, *id, true, &list, NULL) < 0)
-			continue;
-		freed += size;
-		for (size_t k = 0; k < json_len(list); k++)
-			json_add(deleted, json_ref(json_at(list, k)));
-	}
-	image_pull_collect(e, 0);
-	json_set_int(out, "SpaceReclaimed", (int64_t)freed);
-	event_prune(e, "image", freed);
-	resp_json(r, 200, out);
 }
 
 /* --- load, import --- */
@@ -499,7 +451,6 @@ const struct route routes_images[] = {
 	{ "GET", "/images/json", list_images, .watch = true },
 	{ "POST", "/images/load", load_images, BODY_STREAM },
 	{ "POST", "/images/create", create_image, BODY_STREAM },
-	{ "POST", "/images/prune", prune_images },
 	{ "GET", "/images/{name...}/json", inspect_image, .watch = true },
 	{ "GET", "/images/{name...}/history", image_history, .watch = true },
 	{ "POST", "/images/{name...}/tag", tag_image },

@@ -1,6 +1,7 @@
 #include "base/fs.h"
 #include "base/alloc.h"
 #include "base/fd.h"
+#include "base/hash.h"
 #include "base/id.h"
 #include "base/strv.h"
 
@@ -291,7 +292,21 @@ int fs_copy_sparse(int from, int to)
 	return 0;
 }
 
-static int du_tree(int at, const char *name, uint64_t *sum)
+/* Whether the file was met before, under another name. */
+static bool du_seen(struct hmap *links, const struct stat *st)
+{
+	char key[40];
+
+	if (S_ISDIR(st->st_mode) || st->st_nlink < 2)
+		return false;
+	snprintf(key, sizeof key, "%jx:%jx", (uintmax_t)st->st_dev, (uintmax_t)st->st_ino);
+	if (hmap_get(links, key))
+		return true;
+	hmap_set(links, key, links);
+	return false;
+}
+
+static int du_tree(int at, const char *name, struct hmap *links, uint64_t *sum)
 {
 	_cleanup_close_ int fd = -EBADF;
 	struct dirent *de;
@@ -301,7 +316,8 @@ static int du_tree(int at, const char *name, uint64_t *sum)
 
 	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
-	*sum += (uint64_t)st.st_blocks * 512;
+	if (!du_seen(links, &st))
+		*sum += (uint64_t)st.st_blocks * 512;
 	if (!S_ISDIR(st.st_mode))
 		return 0;
 	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -313,16 +329,18 @@ static int du_tree(int at, const char *name, uint64_t *sum)
 	TAKE_FD(fd);
 	while (r == 0 && (de = readdir(d)))
 		if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
-			r = du_tree(dirfd(d), de->d_name, sum);
+			r = du_tree(dirfd(d), de->d_name, links, sum);
 	closedir(d);
 	return r;
 }
 
 int fs_du(int dirfd, const char *name, uint64_t *ret)
 {
+	struct hmap links = HMAP_INIT;
 	uint64_t sum = 0;
-	int r = du_tree(dirfd, name, &sum);
+	int r = du_tree(dirfd, name, &links, &sum);
 
+	hmap_done(&links);
 	if (r == 0)
 		*ret = sum;
 	return r;

@@ -36,7 +36,7 @@ int fs_mkdir_in_root(int rootfd, const char *path, mode_t mode);
 int fs_list(int dirfd, char ***ret);
 /* Copies the data extents of a regular file (SEEK_DATA, copy_file_range), keeping holes; sets the size. */
 int fs_copy_sparse(int from, int to);
-/* Sum of allocated bytes below name (du). */
+/* Sum of allocated bytes below name; a file with several names counts once (du). */
 int fs_du(int dirfd, const char *name, uint64_t *ret);
 bool fs_exists(const char *path);
 /* The system call insula cannot do without and the kernel (or a filter around us) lacks: "NAME (Linux N.N)".

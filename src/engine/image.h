@@ -26,6 +26,9 @@ size_t images_count(struct engine *e);
 int image_find(struct engine *e, const char *ref, struct image **ret, struct err *err);
 /* Directories of the layers, top first (overlay's lowerdir order). Heap vector. */
 char **image_layer_dirs(struct engine *e, const struct image *i);
+/* All that the store keeps for the image: paths below the data root, some of which other images share, and
+ * some of which are not there (disks are made when they are needed). Heap vector. */
+char **image_files(struct engine *e, const struct image *i);
 /* Bytes of the files of one layer ("sha256:HEX"), 0 if unknown. */
 uint64_t image_layer_size(struct engine *e, const char *chain_id);
 /* Moves or adds a tag. */
@@ -69,7 +72,9 @@ int image_pull(struct engine *e, const char *ref, const char *platform, const st
  */
 void image_pull_cancel(struct image_pull_watch *w);
 
-/* Removes downloads that broke off and are older than that. */
+/* Downloads that broke off and are older than that, as paths below the data root. Heap vector. */
+char **image_pull_leftovers(struct engine *e, uint64_t older_than_s);
+/* Removes them. */
 void image_pull_collect(struct engine *e, uint64_t older_than_s);
 
 /* push: NAME:TAG as it is called here. The same ops: the lines of Docker's stream, then the end. */

@@ -99,10 +99,15 @@ static bool complete(struct engine *e, const struct image *i, const char *digest
 	return true;
 }
 
+int image_manifest_kept(struct engine *e, const struct image *i, struct image_blob *ret)
+{
+	return query_blob(e, "SELECT digest, size, media_type FROM image_manifests WHERE image_id = ?", i->id,
+			  ret);
+}
+
 int image_manifest_blob(struct engine *e, const struct image *i, struct image_blob *ret)
 {
-	int r = query_blob(e, "SELECT digest, size, media_type FROM image_manifests WHERE image_id = ?",
-			   i->id, ret);
+	int r = image_manifest_kept(e, i, ret);
 
 	if (r == 0 && !complete(e, i, ret->digest)) {
 		image_blob_done(ret);

@@ -31,6 +31,8 @@ void image_add_digest(struct engine *e, struct image *i, const char *familiar);
 int image_blobs_store(struct engine *e, const struct json *layers, struct err *err);
 int image_blobs_store_manifest(struct engine *e, const char *id, const struct json *manifest,
 			       struct err *err);
+/* The manifest that the image came with, whatever has become of its layers' archives; -ENOENT. */
+int image_manifest_kept(struct engine *e, const struct image *i, struct image_blob *ret);
 /* Removes blobs that nothing names. */
 void image_blobs_collect(struct engine *e);
 

@@ -508,11 +508,12 @@ void image_pull_cancel(struct image_pull_watch *w)
 	finish(p, -ECANCELED, NULL, NULL);
 }
 
-void image_pull_collect(struct engine *e, uint64_t older_than_s)
+char **image_pull_leftovers(struct engine *e, uint64_t older_than_s)
 {
 	_cleanup_free_ char *dir = path_join(e->cfg.data_root, "partial");
 	DIR *d = opendir(dir);
 	struct dirent *de;
+	char **found = NULL;
 
 	while (d && (de = readdir(d))) {
 		_cleanup_free_ char *path = path_join(dir, de->d_name);
@@ -520,8 +521,20 @@ void image_pull_collect(struct engine *e, uint64_t older_than_s)
 
 		if (fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
 		    st.st_mtime + (time_t)older_than_s <= time(NULL) && !at_work(e->images, path))
-			trash(e, path);
+			strv_addf(&found, "partial/%s", de->d_name);
 	}
 	if (d)
 		closedir(d);
+	return found;
+}
+
+void image_pull_collect(struct engine *e, uint64_t older_than_s)
+{
+	_cleanup_strv_ char **old = image_pull_leftovers(e, older_than_s);
+
+	for (char **f = old; f && *f; f++) {
+		_cleanup_free_ char *path = path_join(e->cfg.data_root, *f);
+
+		trash(e, path);
+	}
 }

@@ -15,7 +15,7 @@ API_MAX = (1, 47)
 
 # Endpoints of the API that this version answers with 501, and what else it may say.
 LATER = {
-    ("POST", "/build"), ("POST", "/build/prune"), ("POST", "/commit"),
+    ("POST", "/build"), ("POST", "/commit"),
     ("GET", "/containers/{}/archive"), ("HEAD", "/containers/{}/archive"), ("PUT", "/containers/{}/archive"),
     ("GET", "/containers/{}/changes"), ("GET", "/containers/{}/export"), ("GET", "/containers/{}/stats"),
     ("POST", "/containers/{}/pause"), ("POST", "/containers/{}/unpause"), ("POST", "/containers/{}/update"),
