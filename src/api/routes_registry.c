@@ -123,14 +123,20 @@ static void push_image(struct request *r, struct engine *e)
 
 /* --- one question --- */
 
-struct question { struct request *r; struct registry_call *call; };
+struct question { struct request *r; struct registry_call *call; struct json *tags; };
+
+static void question_free(struct question *q)
+{
+	json_free(q->tags);
+	free(q);
+}
 
 static void question_gone(struct request *r)
 {
 	struct question *q = r->userdata;
 
 	registry_cancel(q->call);
-	free(q);
+	question_free(q);
 }
 
 /* It has no blobs to ask for. */
@@ -145,8 +151,9 @@ static void ask(struct request *r, struct engine *e, const struct json *request,
 	struct question *q = new0(struct question);
 
 	q->r = r;
+	q->tags = json_array();
 	if (registry_call(e, request, ops, q, &q->call, &err) < 0) {
-		free(q);
+		question_free(q);
 		resp_error(r, &err);
 		return;
 	}
@@ -168,7 +175,7 @@ static void lookup_done(void *ud, int res, const struct err *e, const struct jso
 		json_set(o, "Platforms", json_copy(json_get(result, "platforms")));
 		resp_json(q->r, 200, o);
 	}
-	free(q);
+	question_free(q);
 }
 
 static void distribution(struct request *r, struct engine *e)
@@ -186,6 +193,49 @@ static void distribution(struct request *r, struct engine *e)
 	ask(r, e, request, &ops);
 }
 
+/* --- the tags of a repository --- */
+
+static void tags_message(void *ud, const struct json *m)
+{
+	struct question *q = ud;
+	const struct json *list = json_get(m, "tags");
+
+	for (size_t i = 0; i < json_len(list); i++)
+		json_add_str(q->tags, json_str(json_at(list, i)) ?: "");
+}
+
+static void tags_done(void *ud, int res, const struct err *e, const struct json *result)
+{
+	struct question *q = ud;
+	struct json *o;
+
+	q->r->gone = NULL;
+	if (res < 0) {
+		resp_error(q->r, e);
+	} else {
+		o = json_object();
+		json_set_str(o, "Name", req_param(q->r, 0));
+		json_set(o, "Tags", TAKE_PTR(q->tags));
+		resp_json(q->r, 200, o);
+	}
+	question_free(q);
+}
+
+static void tags(struct request *r, struct engine *e)
+{
+	static const struct registry_ops ops = { tags_message, tags_done };
+	_cleanup_json_ struct json *auth = registry_auth(r), *request = NULL;
+	_cleanup_ref_ struct ref ref = { 0 };
+	_cleanup_err_ struct err err = ERR_INIT;
+
+	if (ref_parse(req_param(r, 0), &ref, &err) < 0) {
+		resp_error(r, &err);
+		return;
+	}
+	request = registry_request(e, "tags", &ref, "pull", auth);
+	ask(r, e, request, &ops);
+}
+
 static void login_done(void *ud, int res, const struct err *e, const struct json *result)
 {
 	struct question *q = ud;
@@ -200,7 +250,7 @@ static void login_done(void *ud, int res, const struct err *e, const struct json
 		json_set_str(o, "IdentityToken", "");
 		resp_json(q->r, 200, o);
 	}
-	free(q);
+	question_free(q);
 }
 
 /* "https://host:5000/v1/" and "host:5000" are the same registry. */
@@ -236,6 +286,7 @@ static void login(struct request *r, struct engine *e)
 const struct route routes_registry[] = {
 	{ "POST", "/images/{name...}/push", push_image },
 	{ "GET", "/distribution/{name...}/json", distribution },
+	{ "GET", "/distribution/{name...}/tags", tags },
 	{ "POST", "/auth", login, BODY_JSON },
 	{ NULL },
 };

@@ -48,6 +48,7 @@ int cmd_start(struct cli *c, int argc, char **argv);
 int cmd_stats(struct cli *c, int argc, char **argv);
 int cmd_stop(struct cli *c, int argc, char **argv);
 int cmd_system_dial_stdio(struct cli *c, int argc, char **argv);
+int cmd_search_by_tag(struct cli *c, int argc, char **argv);
 int cmd_system_df(struct cli *c, int argc, char **argv);
 int cmd_tag(struct cli *c, int argc, char **argv);
 int cmd_top(struct cli *c, int argc, char **argv);

@@ -71,6 +71,8 @@ const struct verb verbs[] = {
     {"image save|save", cmd_save, "[OPTIONS] IMAGE [IMAGE...]",
      "Save one or more images to a tar archive (streamed to STDOUT by default)"},
     {"image rm|image remove|rmi", cmd_rmi, "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images"},
+    {"image search-by-tag|search-by-tag", cmd_search_by_tag, "[OPTIONS] REPOSITORY[:PATTERN]",
+     "List the tags that a repository has in its registry"},
     {"image tag|tag", cmd_tag, "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
      "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"},
 

