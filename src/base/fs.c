@@ -12,7 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
+
+#define ROOM_MAX (64ull << 20)
+#define ROOM_INODES_MAX 1000
 
 int fs_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len)
 {
@@ -106,13 +110,53 @@ int fs_mkdir_p(const char *path, mode_t mode)
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
-static int rm_tree(int at, const char *name, dev_t dev, unsigned depth)
+/* Removing a tree. Each level that is gone down takes a descriptor: what lies deeper than RM_DEPTH is moved
+ * up into the directory that is removed, and is met there again. */
+#define RM_DEPTH 128
+
+struct rm { int top; dev_t dev; unsigned moved; };
+
+static int rm_tree(struct rm *rm, int at, const char *name, unsigned depth);
+
+static int rm_move_up(struct rm *rm, int at, const char *name)
 {
-	_cleanup_close_ int fd = -EBADF;
+	char to[40];
+
+	do
+		snprintf(to, sizeof to, ".insula-rm-%u", rm->moved++);
+	while (renameat2(at, name, rm->top, to, RENAME_NOREPLACE) < 0 && errno == EEXIST);
+	return faccessat(at, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? -EBUSY : 0;
+}
+
+/* fd, a directory, is taken over. */
+static int rm_content(struct rm *rm, int fd, unsigned depth)
+{
 	struct dirent *de;
-	struct stat st;
+	unsigned moved;
 	int r = 0;
-	DIR *d;
+	DIR *d = fdopendir(fd);
+
+	if (!d) {
+		close(fd);
+		return -errno;
+	}
+	if (depth == 0)
+		rm->top = fd;
+	do {
+		moved = rm->moved;
+		rewinddir(d);
+		while (r == 0 && (de = readdir(d)))
+			if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
+				r = rm_tree(rm, fd, de->d_name, depth + 1);
+	} while (r == 0 && depth == 0 && rm->moved > moved);
+	closedir(d);
+	return r;
+}
+
+static int rm_tree(struct rm *rm, int at, const char *name, unsigned depth)
+{
+	struct stat st;
+	int fd, r;
 
 	if (unlinkat(at, name, 0) == 0 || errno == ENOENT)
 		return 0;
@@ -122,23 +166,18 @@ static int rm_tree(int at, const char *name, dev_t dev, unsigned depth)
 		return 0;
 	if (errno != ENOTEMPTY && errno != EEXIST)
 		return -errno;
-	if (depth > 4096)
-		return -ELOOP;
+	if (depth > RM_DEPTH)
+		return rm_move_up(rm, at, name);
 	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (dev && st.st_dev != dev)
-		return -EXDEV;
-	d = fdopendir(fd);
-	if (!d)
-		return -errno;
-	TAKE_FD(fd);
-	while (r == 0 && (de = readdir(d)))
-		if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
-			r = rm_tree(dirfd(d), de->d_name, st.st_dev, depth + 1);
-	closedir(d);
+	r = fstat(fd, &st) < 0 ? -errno : depth > 0 && st.st_dev != rm->dev ? -EXDEV : 0;
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	rm->dev = st.st_dev;
+	r = rm_content(rm, fd, depth);
 	if (r == 0 && unlinkat(at, name, AT_REMOVEDIR) < 0)
 		r = -errno;
 	return r;
@@ -146,7 +185,9 @@ static int rm_tree(int at, const char *name, dev_t dev, unsigned depth)
 
 int fs_rm_rf(int dirfd, const char *name)
 {
-	return rm_tree(dirfd, name, 0, 0);
+	struct rm rm = { .top = -EBADF };
+
+	return rm_tree(&rm, dirfd, name, 0);
 }
 
 static int do_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve)
@@ -306,7 +347,10 @@ static bool du_seen(struct hmap *links, const struct stat *st)
 	return false;
 }
 
-static int du_tree(int at, const char *name, struct hmap *links, uint64_t *sum)
+/* Deeper directories count as nothing: each level takes a descriptor. */
+#define DU_DEPTH 2048
+
+static int du_tree(int at, const char *name, unsigned depth, struct hmap *links, uint64_t *sum)
 {
 	_cleanup_close_ int fd = -EBADF;
 	struct dirent *de;
@@ -318,7 +362,7 @@ static int du_tree(int at, const char *name, struct hmap *links, uint64_t *sum)
 		return errno == ENOENT ? 0 : -errno;
 	if (!du_seen(links, &st))
 		*sum += (uint64_t)st.st_blocks * 512;
-	if (!S_ISDIR(st.st_mode))
+	if (!S_ISDIR(st.st_mode) || depth > DU_DEPTH)
 		return 0;
 	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
@@ -329,7 +373,7 @@ static int du_tree(int at, const char *name, struct hmap *links, uint64_t *sum)
 	TAKE_FD(fd);
 	while (r == 0 && (de = readdir(d)))
 		if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
-			r = du_tree(dirfd(d), de->d_name, links, sum);
+			r = du_tree(dirfd(d), de->d_name, depth + 1, links, sum);
 	closedir(d);
 	return r;
 }
@@ -338,12 +382,25 @@ int fs_du(int dirfd, const char *name, uint64_t *ret)
 {
 	struct hmap links = HMAP_INIT;
 	uint64_t sum = 0;
-	int r = du_tree(dirfd, name, &links, &sum);
+	int r = du_tree(dirfd, name, 0, &links, &sum);
 
 	hmap_done(&links);
 	if (r == 0)
 		*ret = sum;
 	return r;
+}
+
+int fs_check_room(int fd)
+{
+	struct statvfs s;
+	uint64_t bytes, inodes;
+
+	if (fstatvfs(fd, &s) < 0)
+		return -errno;
+	bytes = MIN((uint64_t)s.f_blocks * s.f_frsize / 100, ROOM_MAX);
+	inodes = MIN((uint64_t)s.f_files / 100, ROOM_INODES_MAX);
+	/* Some file systems have no number of inodes. */
+	return (uint64_t)s.f_bavail * s.f_frsize < bytes || (s.f_files && s.f_favail < inodes) ? -ENOSPC : 0;
 }
 
 bool fs_exists(const char *path)

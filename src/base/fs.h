@@ -38,6 +38,9 @@ int fs_list(int dirfd, char ***ret);
 int fs_copy_sparse(int from, int to);
 /* Sum of allocated bytes below name; a file with several names counts once (du). */
 int fs_du(int dirfd, const char *name, uint64_t *ret);
+/* 0, or -ENOSPC if fd's file system has hardly any room left: 1 % of it, at most 64 MiB, and 1 % of its
+ * inodes, at most 1000. Strangers' bytes leave that to the engine. */
+int fs_check_room(int fd);
 bool fs_exists(const char *path);
 /* The system call insula cannot do without and the kernel (or a filter around us) lacks: "NAME (Linux N.N)".
  * NULL if all are there. */

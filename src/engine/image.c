@@ -164,10 +164,11 @@ static int load_images(struct engine *e, struct err *err)
 	return r;
 }
 
-static bool chain_used(struct images *im, const char *hex)
+/* By another image than that one, which may be NULL. */
+static bool chain_used(const struct images *im, const struct image *but, const char *hex)
 {
 	for (size_t k = 0; k < im->n; k++)
-		for (char **c = im->v[k]->chain_ids; c && *c; c++)
+		for (char **c = im->v[k]->chain_ids; im->v[k] != but && c && *c; c++)
 			if (streq(digest_hex(*c), hex))
 				return true;
 	return image_load_holds(im, hex) || image_pull_holds(im, hex);
@@ -188,7 +189,7 @@ static void collect(struct engine *e, const char *folder, const char *suffix)
 		if (!str_ends(hex, suffix) || strlen(hex) != ID_LEN + strlen(suffix))
 			continue;
 		hex[ID_LEN] = 0;
-		if (is_hex(hex) && !chain_used(e->images, hex))
+		if (is_hex(hex) && !chain_used(e->images, NULL, hex))
 			trash(e, path);
 	}
 	if (d)
@@ -211,6 +212,13 @@ static void collect_staging(struct engine *e)
 		closedir(d);
 }
 
+void image_collect(struct engine *e, bool at_start)
+{
+	collect(e, "layers", "");
+	collect(e, "disks", ".erofs");
+	image_blobs_collect(e, at_start);
+}
+
 int images_open(struct engine *e, struct err *err)
 {
 	int r;
@@ -223,9 +231,7 @@ int images_open(struct engine *e, struct err *err)
 	r = load_images(e, err);
 	if (r < 0)
 		return r;
-	collect(e, "layers", "");
-	collect(e, "disks", ".erofs");
-	image_blobs_collect(e);
+	image_collect(e, true);
 	image_pull_collect(e, PARTIAL_AGE_S);
 	collect_staging(e);
 	return 0;
@@ -414,28 +420,58 @@ static int untag_all(struct engine *e, struct image *i, struct json *list, struc
 	return r;
 }
 
+/* Of one file of an image that is gone: whether another one has it too. */
+static bool file_used(struct engine *e, const char *path)
+{
+	const char *base = path_basename(path);
+	_cleanup_free_ char *hex = xstrndup(str_starts(base, "m-") ? base + 2 : base, ID_LEN);
+
+	return str_starts(path, "blobs/") ? image_blob_named(e, hex) : chain_used(e->images, NULL, hex);
+}
+
+/* The image and those of its layers that no other has, or nothing: a row that is left would keep a layer's
+ * archive for ever. */
+static int forget(struct engine *e, const struct image *i, struct err *err)
+{
+	int r = db_begin(e->db, err);
+
+	if (r < 0)
+		return r;
+	r = db_run(e->db, err, "DELETE FROM images WHERE id = ?", "s", i->id);
+	for (char **c = i->chain_ids; r == 0 && c && *c; c++) {
+		if (chain_used(e->images, i, digest_hex(*c)))
+			continue;
+		r = db_run(e->db, err, "DELETE FROM layers WHERE chain_id = ?", "s", *c);
+		if (r == 0)
+			r = db_run(e->db, err, "DELETE FROM layer_blobs WHERE chain_id = ?", "s", *c);
+	}
+	if (r == 0)
+		return db_commit(e->db, err);
+	db_rollback(e->db);
+	return r;
+}
+
 static int delete_image(struct engine *e, struct image *i, struct json *list, struct err *err)
 {
-	_cleanup_strv_ char **chains = strv_copy(i->chain_ids);
+	_cleanup_strv_ char **chains = strv_copy(i->chain_ids), **files = image_files(e, i);
 	int r = untag_all(e, i, list, err);
 
 	if (r == 0)
-		r = db_run(e->db, err, "DELETE FROM images WHERE id = ?", "s", i->id);
+		r = forget(e, i, err);
 	if (r < 0)
 		return r;
 	image_event(e, i, "delete", i->id);
 	remember(list, "Deleted", i->id);
 	image_drop(e->images, i);
 	for (size_t k = strv_len(chains); k-- > 0;)
-		if (!chain_used(e->images, digest_hex(chains[k]))) {
+		if (!chain_used(e->images, NULL, digest_hex(chains[k])))
 			remember(list, "Deleted", chains[k]);
-			(void)db_run(e->db, NULL, "DELETE FROM layers WHERE chain_id = ?", "s", chains[k]);
-			(void)db_run(e->db, NULL, "DELETE FROM layer_blobs WHERE chain_id = ?", "s",
-				     chains[k]);
-		}
-	collect(e, "layers", "");
-	collect(e, "disks", ".erofs");
-	image_blobs_collect(e);
+	for (char **f = files; f && *f; f++) {
+		_cleanup_free_ char *path = path_join(e->cfg.data_root, *f);
+
+		if (!file_used(e, *f))
+			trash(e, path);
+	}
 	return 0;
 }
 

@@ -72,7 +72,8 @@ int image_pull(struct engine *e, const char *ref, const char *platform, const st
  */
 void image_pull_cancel(struct image_pull_watch *w);
 
-/* Downloads that broke off and are older than that, as paths below the data root. Heap vector. */
+/* Downloads that broke off and are older than that, or are in the store by now, as paths below the data root.
+ * Heap vector. */
 char **image_pull_leftovers(struct engine *e, uint64_t older_than_s);
 /* Removes them. */
 void image_pull_collect(struct engine *e, uint64_t older_than_s);

@@ -83,7 +83,7 @@ static bool complete(struct engine *e, const struct image *i, const char *digest
 	const struct json *layers;
 	size_t n;
 
-	if (fs_read(AT_FDCWD, path, 4u << 20, &text, &n) < 0 || json_parse(text, n, &doc, NULL) < 0)
+	if (fs_read(AT_FDCWD, path, 4u << 20, &text, &n) < 0 || json_parse_foreign(text, n, &doc, NULL) < 0)
 		return false;
 	layers = json_get(doc, "layers");
 	if (json_len(layers) != strv_len(i->chain_ids) ||
@@ -116,8 +116,9 @@ int image_manifest_blob(struct engine *e, const struct image *i, struct image_bl
 	return r;
 }
 
-static bool named(struct engine *e, const char *digest)
+bool image_blob_named(struct engine *e, const char *hex)
 {
+	_cleanup_free_ char *digest = xasprintf("sha256:%s", hex);
 	_cleanup_stmt_ struct stmt *s = NULL;
 
 	if (image_by_id(e, digest) || image_load_holds_blob(e->images, digest))
@@ -129,24 +130,18 @@ static bool named(struct engine *e, const char *digest)
 	       stmt_step(s, NULL) != 0;
 }
 
-static void trash_blob(struct engine *e, const char *digest)
-{
-	_cleanup_free_ char *path = image_blob_path(e, digest);
-
-	trash(e, path);
-}
-
-void image_blobs_collect(struct engine *e)
+void image_blobs_collect(struct engine *e, bool at_start)
 {
 	_cleanup_free_ char *dir = path_join(e->cfg.data_root, "blobs/sha256");
 	DIR *d = opendir(dir);
 	struct dirent *de;
 
 	while (d && (de = readdir(d))) {
-		_cleanup_free_ char *digest = xasprintf("sha256:%s", de->d_name);
+		_cleanup_free_ char *path = path_join(dir, de->d_name);
+		bool whole = strlen(de->d_name) == ID_LEN && is_hex(de->d_name);
 
-		if (strlen(de->d_name) == ID_LEN && is_hex(de->d_name) && !named(e, digest))
-			trash_blob(e, digest);
+		if (whole ? !image_blob_named(e, de->d_name) : at_start && de->d_type == DT_REG)
+			trash(e, path);
 	}
 	if (d)
 		closedir(d);

@@ -21,6 +21,8 @@ void image_drop(struct images *im, struct image *i);
 /* Gives i the name, taking it from whoever has it: in memory only. */
 void image_name(struct engine *e, struct image *i, const char *familiar);
 void image_event(struct engine *e, const struct image *i, const char *action, const char *ref);
+/* Removes all that the store has and no image names. at_start: nobody is writing there. */
+void image_collect(struct engine *e, bool at_start);
 /* HEX part of "sha256:HEX". */
 const char *digest_hex(const char *digest);
 
@@ -33,8 +35,10 @@ int image_blobs_store_manifest(struct engine *e, const char *id, const struct js
 			       struct err *err);
 /* The manifest that the image came with, whatever has become of its layers' archives; -ENOENT. */
 int image_manifest_kept(struct engine *e, const struct image *i, struct image_blob *ret);
-/* Removes blobs that nothing names. */
-void image_blobs_collect(struct engine *e);
+/* Whether an image, a layer or a load that is not committed yet names the blob. */
+bool image_blob_named(struct engine *e, const char *hex);
+/* Removes blobs that nothing names; at_start also what was being written to become one. */
+void image_blobs_collect(struct engine *e, bool at_start);
 
 /* image_pull.c */
 /* A status message of insula-registry or insula-puller as a line of Docker's progress stream. */

@@ -104,9 +104,15 @@ static void load_free(struct image_load *l)
 
 static void load_finish(struct image_load *l, int r, const struct err *e, char *const *ids, char *const *said)
 {
+	struct engine *engine = l->engine;
+	bool placed = l->link.next != NULL;
+
 	if (!l->cancelled)
 		l->ops->done(l->ud, r, e, ids, said);
 	load_free(l);
+	/* A part of it may be in the store already. */
+	if (r < 0 && placed)
+		image_collect(engine, false);
 }
 
 /* --- the database --- */
@@ -163,7 +169,7 @@ static int store_image(struct image_load *l, const struct json *desc, struct err
 	_cleanup_strv_ char **names = names_of(l, desc), **chains = json_get_strv(desc, "chains");
 	_cleanup_json_ struct json *config = NULL;
 	_cleanup_free_ char *list = json_dump(json_get(desc, "chains"));
-	int r = json_parse(text, strlen(text), &config, err);
+	int r = json_parse_foreign(text, strlen(text), &config, err);
 
 	if (r == 0)
 		r = image_config_check_host(config, err);

@@ -520,7 +520,8 @@ char **image_pull_leftovers(struct engine *e, uint64_t older_than_s)
 		struct stat st;
 
 		if (fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-		    st.st_mtime + (time_t)older_than_s <= time(NULL) && !at_work(e->images, path))
+		    !at_work(e->images, path) &&
+		    (st.st_mtime + (time_t)older_than_s <= time(NULL) || is_kept(e, de->d_name)))
 			strv_addf(&found, "partial/%s", de->d_name);
 	}
 	if (d)
@@ -531,6 +532,14 @@ char **image_pull_leftovers(struct engine *e, uint64_t older_than_s)
 void image_pull_collect(struct engine *e, uint64_t older_than_s)
 {
 	_cleanup_strv_ char **old = image_pull_leftovers(e, older_than_s);
+
+/* The daemon died after the image was there and before its downloads were removed. */
+static bool is_kept(struct engine *e, const char *name)
+{
+	_cleanup_free_ char *hex = xstrndup(name, ID_LEN);
+
+	return strlen(hex) == ID_LEN && is_hex(hex) && image_blob_named(e, hex);
+}
 
 	for (char **f = old; f && *f; f++) {
 		_cleanup_free_ char *path = path_join(e->cfg.data_root, *f);

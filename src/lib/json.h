@@ -11,6 +11,10 @@ struct json;	/* a value; reference counted by its parent, roots are owned by who
 enum json_type { JSON_NULL, JSON_BOOL, JSON_INT, JSON_DOUBLE, JSON_STR, JSON_ARRAY, JSON_OBJECT };
 
 int json_parse(const char *p, size_t n, struct json **ret, struct err *e);
+/* The same for documents of strangers: a value takes a hundred times the memory of its two bytes, so their
+ * number is bounded. */
+#define JSON_FOREIGN_MAX 200000u
+int json_parse_foreign(const char *p, size_t n, struct json **ret, struct err *e);
 void json_free(struct json *j);		/* NULL is fine */
 static inline void json_freep(struct json **j) { json_free(*j); *j = NULL; }
 #define _cleanup_json_ _cleanup_(json_freep)

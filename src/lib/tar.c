@@ -86,6 +86,11 @@ int tar_open(const struct tar_source *source, tar_tee_fn tee, void *userdata, st
 		tar_close(t);
 		return r;
 	}
+	/* The last of them is none. */
+	if (archive_filter_count(t->raw) > 2) {
+		tar_close(t);
+		return err_msg(e, ERR_INVALID, -EBADMSG, "invalid archive: it is compressed more than once");
+	}
 	if (archive_read_open(t->tar, t, NULL, next_block, NULL) < ARCHIVE_WARN) {
 		r = archive_failure(t->tar, e);
 		tar_close(t);

@@ -6,10 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/xattr.h>
 
-#define DIRS_LIMIT (1u << 20)
+#define DIRS_LIMIT (64u << 20)
 
 struct dir_time { struct list link; struct timespec mtime; char path[]; };
 
@@ -59,6 +60,42 @@ static int make_parent(struct tree_writer *w, const char *dir)
 	return fs_open_in_root(w->root, dir, O_RDONLY | O_DIRECTORY, 0);
 }
 
+/* How deep fd lies, by going up to the root, but no further than one beyond the limit. */
+static unsigned depth_of(const struct tree_writer *w, int fd)
+{
+	_cleanup_close_ int up = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct stat root, at;
+	unsigned depth = 0;
+
+	if (fstat(w->root, &root) < 0)
+		return UINT_MAX;
+	for (; depth <= w->depth_max; depth++) {
+		int next;
+
+		if (up < 0 || fstat(up, &at) < 0)
+			return UINT_MAX;
+		if (at.st_ino == root.st_ino && at.st_dev == root.st_dev)
+			break;
+		next = openat(up, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		close(up);
+		up = next;
+	}
+	return depth;
+}
+
+/* Of dir, which fd is: its name tells, unless that leads through symbolic links. */
+static bool too_deep(const struct tree_writer *w, const char *dir, int fd)
+{
+	_cleanup_close_ int straight = fs_open_beneath(w->root, dir, O_PATH | O_DIRECTORY, 0);
+	unsigned depth = 1;
+
+	if (straight < 0)
+		return depth_of(w, fd) > w->depth_max;
+	while ((dir = strchr(dir, '/')) && *++dir)
+		depth++;
+	return depth > w->depth_max;
+}
+
 int tree_writer_parent(struct tree_writer *w, const char *name)
 {
 	_cleanup_free_ char *dir = dir_of(name);
@@ -72,6 +109,10 @@ int tree_writer_parent(struct tree_writer *w, const char *name)
 		fd = make_parent(w, dir);
 	if (fd < 0)
 		return fd;
+	if (w->depth_max && too_deep(w, dir, fd)) {
+		close(fd);
+		return -ENAMETOOLONG;
+	}
 	fd_close(&w->parent);
 	w->parent = fd;
 	str_replace(&w->parent_path, dir);
@@ -150,11 +191,13 @@ int tree_writer_xattr(struct tree_writer *w, const char *base, mode_t mode, cons
 
 int tree_writer_dir_time(struct tree_writer *w, const char *name, struct timespec mtime)
 {
+	size_t size = sizeof(struct dir_time) + strlen(name) + 1;
 	struct dir_time *d;
 
-	if (++w->n_dirs > DIRS_LIMIT)
+	if (w->dirs_size + size > DIRS_LIMIT)
 		return -E2BIG;
-	d = xmalloc(sizeof *d + strlen(name) + 1);
+	w->dirs_size += size;
+	d = xmalloc(size);
 	d->link = (struct list){ 0 };
 	d->mtime = mtime;
 	strcpy(d->path, name);

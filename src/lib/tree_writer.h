@@ -21,10 +21,11 @@
 struct tree_writer {
 	int root;		/* borrowed */
 	const struct timespec *made_time; /* of directories that no entry names; NULL: now */
+	unsigned depth_max;	/* directories do not lie deeper; 0 = any depth */
 	int parent; /* directory of the name last given to tree_writer_parent; -EBADF before the first */
 	char *parent_path;
 	struct list dirs;	/* whose times are due */
-	size_t n_dirs;
+	size_t dirs_size;	/* bytes that they take; there is a limit */
 };
 
 struct tree_attributes { mode_t mode; uint32_t uid, gid; bool keep_owner; struct timespec mtime; };

@@ -114,7 +114,7 @@ int manifest_parse(const char *p, size_t n, const char *content_type, struct man
 {
 	_cleanup_manifest_ struct manifest m = { 0 };
 	const char *type;
-	int r = json_parse(p, n, &m.doc, e);
+	int r = json_parse_foreign(p, n, &m.doc, e);
 
 	if (r < 0)
 		return err_wrap(e, r, "invalid manifest");

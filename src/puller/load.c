@@ -18,12 +18,14 @@
 
 #define DOCUMENT_MAX (8u << 20)
 #define THREADS 4
+#define CONFIGS_MAX (32u << 20)	/* of all images of an archive together */
 
 struct loading {
 	int staging, archive;
 	struct json *images, *layers;
 	struct platform platform;
 	char **have;			/* chains that the store has */
+	size_t configs;			/* bytes of configs so far */
 	bool layout;			/* OCI: blobs are called by their digests */
 	struct arrivals *arrivals;	/* pull: layers are still coming, and it is told which is at work */
 };
@@ -67,7 +69,7 @@ static int read_document(struct loading *l, const char *name, struct json **ret,
 	int r = read_member(l, name, &text, &n, e);
 
 	if (r == 0)
-		r = json_parse(text, n, ret, e);
+		r = json_parse_foreign(text, n, ret, e);
 	return r < 0 ? err_wrap(e, r, "%s", name) : 0;
 }
 
@@ -295,8 +297,11 @@ static int read_config(struct loading *l, const char *name, char **ret_text, siz
 	_cleanup_free_ char *text = NULL;
 	int r = read_member(l, name, &text, ret_n, e);
 
+	l->configs += r == 0 ? *ret_n : 0;
+	if (l->configs > CONFIGS_MAX)
+		return err_msg(e, ERR_INVALID, -E2BIG, "invalid archive: it has too many images");
 	if (r == 0)
-		r = json_parse(text, *ret_n, &config, e);
+		r = json_parse_foreign(text, *ret_n, &config, e);
 	if (r == 0)
 		r = image_config_check_host(config, e);
 	if (r == 0)

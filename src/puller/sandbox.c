@@ -44,7 +44,7 @@ static const char *const syscalls[] = {
     "sched_yield",  "getrlimit",     "sysinfo",
     "uname",        "rseq",          "set_robust_list",
     "membarrier",   "readlink",      "fsync",
-    "umask",        "time",
+    "umask",        "time",          "fstatfs",
 };
 
 /* These calls reach other processes: on itself only (tgkill is what abort() calls; 0 = the caller). */
@@ -96,7 +96,7 @@ static const bool sanitized = false;
 
 int sandbox_enter(int dirfd, struct err *e)
 {
-	struct rlimit core = {0, 0}, memory = {2ull << 30, 2ull << 30}, file = {RLIM_INFINITY, RLIM_INFINITY};
+	struct rlimit core = {0, 0}, memory = {1ull << 30, 1ull << 30}, file = {RLIM_INFINITY, RLIM_INFINITY};
 	struct statvfs disk;
 	int r;
 

@@ -26,11 +26,37 @@
  * its disk is then the same bit for bit. */
 static const struct timespec unnamed = { 0 };
 
+#define OPAQUE_MAX 10000
+/* Of directories. What lies deeper than a path can say is beyond the tools that work on the tree. */
+#define DEPTH_MAX 1000
+/* How much is written, and how many entries are made, until the disk is looked at. */
+#define ROOM_BYTES (64u << 10)
+#define ROOM_ENTRIES 8
+
 struct state {
 	struct unpack *u;
 	struct tar *tar;
 	struct tree_writer w;
+	size_t opaque;
+	uint64_t bytes;		/* since the disk was looked at */
+	unsigned entries;
 };
+
+/* Bombs end before the disk is full to the last byte. */
+static int check_room(struct state *s, size_t bytes, unsigned entries)
+{
+	s->bytes += bytes;
+	s->entries += entries;
+	if (s->bytes < ROOM_BYTES && s->entries < ROOM_ENTRIES)
+		return 0;
+	s->bytes = s->entries = 0;
+	return fs_check_room(s->u->root);
+}
+
+static bool all_zero(const char *p, size_t n)
+{
+	return n && *p == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
 
 /* "./a//b/" -> "a/b". NULL if the name leaves the root. */
 static char *clean_name(const char *path)
@@ -48,6 +74,18 @@ static char *clean_name(const char *path)
 	return p;
 }
 
+static int write_at(int fd, const char *p, size_t n, off_t off)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t w = RETRY(pwrite(fd, p + done, n - done, off + (off_t)done));
+
+		if (w < 0)
+			return -errno;
+		done += (size_t)w;
+	}
+	return 0;
+}
+
 static int write_data(struct state *s, int fd, uint64_t size, struct err *e)
 {
 	const void *p;
@@ -56,13 +94,15 @@ static int write_data(struct state *s, int fd, uint64_t size, struct err *e)
 	int r;
 
 	while ((r = tar_data(s->tar, &p, &n, &off, e)) > 0) {
-		for (size_t done = 0; done < n;) {
-			ssize_t w = RETRY(pwrite(fd, (const char *)p + done, n - done, off + (off_t)done));
-
-			if (w < 0)
-				return -errno;
-			done += (size_t)w;
-		}
+		/* The file is new: what is not written reads as zeros, and takes no room. */
+		if (all_zero(p, n))
+			continue;
+		r = check_room(s, n, 0);
+		if (r < 0)
+			return r;
+		r = write_at(fd, p, n, off);
+		if (r < 0)
+			return r;
 	}
 	if (r < 0)
 		return r;
@@ -120,7 +160,8 @@ static int set_attributes(struct state *s, const char *base, const struct tar_en
 
 	while (r == 0 && tar_xattr(s->tar, &name, &value, &n))
 		r = tree_writer_xattr(&s->w, base, t->mode, name, value, n, false);
-	return r;
+	/* File systems that have room for few of them answer as if the disk were full. */
+	return r == -ENOSPC && fs_check_room(s->u->root) == 0 ? -E2BIG : r;
 }
 
 /* Reported by name, so the name must be the directory's own and lead through no symlink. */
@@ -131,8 +172,11 @@ static int mark_opaque(struct state *s, const char *name, const char *base)
 
 	if (fd < 0)
 		return fd;
-	if (!strv_has(s->u->opaque, dir))
-		strv_add(&s->u->opaque, dir);
+	if (strv_has(s->u->opaque, dir))
+		return 1;
+	if (s->opaque++ >= OPAQUE_MAX)
+		return -E2BIG;
+	strv_add(&s->u->opaque, dir);
 	return 1;
 }
 
@@ -199,15 +243,17 @@ static int unpack_entry(struct state *s, const struct tar_entry *t, struct err *
 	return r;
 }
 
-struct tee { struct sha256 *hash; int keep_fd, failed; };
+/* size: of the archive so far. */
+struct tee { struct sha256 *hash; int keep_fd, failed; uint64_t size; };
 
 static void tee_digest(void *ud, const void *p, size_t n)
 {
 	struct tee *t = ud;
 
 	sha256_update(t->hash, p, n);
-	if (t->keep_fd > 0 && t->failed == 0)
-		t->failed = fd_write_full(t->keep_fd, p, n);
+	if (t->keep_fd > 0 && t->failed == 0 && !all_zero(p, n))
+		t->failed = write_at(t->keep_fd, p, n, (off_t)t->size);
+	t->size += n;
 }
 
 /* A later entry may have replaced a directory that was opaque: nothing of it is left to be marked. */
@@ -227,13 +273,14 @@ static void drop_replaced(struct unpack *u)
 
 int unpack(struct unpack *u, const struct tar_source *source, struct err *e)
 {
-	struct tee tee = { sha256_new(), u->keep_fd, 0 };
+	struct tee tee = { sha256_new(), u->keep_fd };
 	struct state s = { .u = u };
 	struct tar_entry t;
 	char hex[65];
 	int r = 0;
 
 	tree_writer_init(&s.w, u->root);
+	s.w.depth_max = DEPTH_MAX;
 	if (u->layer) {
 		s.w.made_time = &unnamed;
 		r = tree_writer_dir_time(&s.w, ".", unnamed);
@@ -241,13 +288,17 @@ int unpack(struct unpack *u, const struct tar_source *source, struct err *e)
 	if (r == 0)
 		r = tar_open(source, tee_digest, &tee, &s.tar, e);
 	while (r == 0 && (r = tar_next(s.tar, &t, e)) > 0) {
-		r = unpack_entry(&s, &t, e);
+		r = check_room(&s, 0, 1);
+		if (r == 0)
+			r = unpack_entry(&s, &t, e);
 		if (r < 0 && (!e || !e->kind))
 			err_set(e, r == -ENOSPC || r == -EDQUOT || r == -EIO ? ERR_SYSTEM : ERR_INVALID, r,
 				"unpack \"%s\"", t.path);
 	}
 	if (r == 0)
 		r = tar_drain(s.tar, e);
+	if (r == 0 && tee.failed == 0 && u->keep_fd > 0 && ftruncate(u->keep_fd, (off_t)tee.size) < 0)
+		tee.failed = -errno;
 	if (r == 0 && tee.failed < 0)
 		r = err_set(e, ERR_SYSTEM, tee.failed, "keep the archive");
 	if (r == 0) {

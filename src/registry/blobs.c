@@ -1,6 +1,7 @@
 #include "registry/registry.h"
 #include "base/alloc.h"
 #include "base/fd.h"
+#include "base/fs.h"
 #include "base/loop.h"
 #include "base/strv.h"
 #include "lib/digest.h"
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 
 #define STATUS_US 100000
+#define ROOM_BYTES (16 << 20)	/* how much is written until the disk is looked at */
 
 const char *short_digest(const char *digest, char buf[13])
 {
@@ -72,6 +74,8 @@ static int take(void *ud, int status, const void *p, size_t n)
 	l->begun = true;
 	if ((uint64_t)l->have + n > (uint64_t)l->d->size)
 		return -EFBIG;
+	if (l->have / ROOM_BYTES != (l->have + (int64_t)n) / ROOM_BYTES && fs_check_room(l->fd) < 0)
+		return -ENOSPC;
 	for (size_t done = 0; done < n;) {
 		ssize_t w = RETRY(pwrite(l->fd, (const char *)p + done, n - done, l->have + (int64_t)done));
 

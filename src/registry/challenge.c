@@ -125,7 +125,7 @@ char *registry_error_text(const char *body, size_t n)
 	const char *code, *message;
 	char *text;
 
-	if (json_parse(body, n, &doc, NULL) < 0)
+	if (json_parse_foreign(body, n, &doc, NULL) < 0)
 		return NULL;
 	first = json_at(json_get(doc, "errors"), 0);
 	code = json_get_str(first, "code");
@@ -150,7 +150,7 @@ char *registry_token(const char *body, size_t n)
 	_cleanup_json_ struct json *doc = NULL;
 	const char *token;
 
-	if (json_parse(body, n, &doc, NULL) < 0)
+	if (json_parse_foreign(body, n, &doc, NULL) < 0)
 		return NULL;
 	token = json_get_str(doc, "token") ?: json_get_str(doc, "access_token");
 	/* It becomes a header. */

@@ -28,7 +28,7 @@ static int config_platform(struct endpoint *p, struct web *w, const struct descr
 	int r = endpoint_call(p, w, &q, true, &a, e);
 
 	if (r == 0)
-		r = json_parse(sbuf_str(&a.body), a.body.len, &config, e);
+		r = json_parse_foreign(sbuf_str(&a.body), a.body.len, &config, e);
 	if (r == 0)
 		add_platform(list, config);
 	return r;
@@ -83,7 +83,7 @@ static int take_tags(const struct sbuf *page, char ***tags, struct err *e)
 {
 	_cleanup_json_ struct json *doc = NULL;
 	const struct json *list;
-	int r = json_parse(page->buf, page->len, &doc, e);
+	int r = json_parse_foreign(page->buf, page->len, &doc, e);
 
 	if (r < 0)
 		return err_wrap(e, r, "the registry's list of tags");

@@ -83,7 +83,7 @@ static int fetch_config(struct endpoint *p, struct web *w, const struct descript
 	if (r == 0) {
 		text = xmalloc((size_t)d->size + 1);
 		n = RETRY(pread(s.fd, text, (size_t)d->size, 0));
-		r = n == d->size ? json_parse(text, (size_t)n, ret, e)
+		r = n == d->size ? json_parse_foreign(text, (size_t)n, ret, e)
 				 : err_msg(e, ERR_SYSTEM, -EIO, "read the image's config");
 	}
 	if (r == 0)

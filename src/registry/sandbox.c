@@ -27,6 +27,7 @@ static const char *const syscalls[] = {
     "close",
     "lseek",
     "fstat",
+    "fstatfs",
     "newfstatat",
     "statx",
     "stat",

@@ -15,7 +15,7 @@ import tarfile
 
 import pytest
 
-from conftest import program
+from conftest import BUILD, program
 
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
@@ -92,6 +92,8 @@ def oci_archive(layers, media="tar", index=None, corrupt=None, name="docker.io/l
 
 
 class Puller:
+    """One call of insula-puller after the other, with a staging directory of its own for each."""
+
     def __init__(self, tmp):
         self.tmp = tmp
         self.outside = tmp / "outside"
@@ -105,7 +107,7 @@ class Puller:
         self.staging.mkdir(mode=0o700)
         self.before = snapshot(self.outside)
         d = os.open(self.staging, os.O_RDONLY | os.O_DIRECTORY)
-        sh = f"exec {program('insula-puller')} {mode} 3</proc/self/fd/{d}"
+        sh = f"exec {BUILD}/tests/peak {program('insula-puller')} {mode} 3</proc/self/fd/{d}"
         fds = [d]
         if cfg is not None:
             r, w = os.pipe()
@@ -113,11 +115,12 @@ class Puller:
             os.close(w)
             fds.append(r)
             sh += f" 4</proc/self/fd/{r}"
-        p = subprocess.run(["sh", "-c", sh], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=fds, timeout=60)
+        p = subprocess.run(["sh", "-c", sh], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=fds, timeout=200)
         for f in fds:
             os.close(f)
         assert p.returncode in (0, 1), (p.returncode, p.stderr)
-        self.result = json.loads(p.stdout)
+        self.peak = int(p.stdout)       # KiB
+        self.result = json.loads(p.stderr.rsplit(b"\n", 1)[-1])
         assert ("error" in self.result) == (p.returncode == 1)
         assert snapshot(self.outside) == self.before, "something outside the staging directory has changed"
         return self.result

@@ -162,6 +162,41 @@ static void sparse_copies_keep_holes(void **state)
 	assert_string_equal(c, "data");
 }
 
+/* Deeper than it goes down, with something on each level. */
+static void deep_trees_are_removed(void **state)
+{
+	char dir[] = "/tmp/insula-test-XXXXXX";
+	int top, at, next;
+	uint64_t size, more;
+
+	assert_non_null(mkdtemp(dir));
+	top = open(dir, O_RDONLY | O_DIRECTORY);
+	at = dup(top);
+	for (int i = 0; i < 600; i++) {
+		assert_int_equal(mkdirat(at, "d", 0700), 0);
+		if (i % 100 == 0)
+			assert_int_equal(mkdirat(at, "empty", 0700), 0);
+		next = openat(at, "d", O_RDONLY | O_DIRECTORY);
+		assert_true(next >= 0);
+		assert_int_equal(symlinkat("/etc", next, "link"), 0);
+		assert_int_equal(mknodat(next, ".insula-rm-0", S_IFREG | 0600, 0), 0);
+		close(at);
+		at = next;
+	}
+	close(at);
+	assert_int_equal(fs_rm_rf(top, "d"), 0);
+	assert_int_equal(faccessat(top, "d", F_OK, AT_SYMLINK_NOFOLLOW), -1);
+	/* Of two names one counts. */
+	assert_int_equal(fs_write_atomic(top, "one", dir, sizeof dir, 0600, false), 0);
+	assert_int_equal(fs_du(AT_FDCWD, dir, &size), 0);
+	assert_int_equal(linkat(top, "one", top, "two", 0), 0);
+	assert_int_equal(fs_du(AT_FDCWD, dir, &more), 0);
+	assert_true(size == more && size > 0);
+	assert_int_equal(fs_check_room(top), 0);
+	close(top);
+	assert_int_equal(fs_rm_rf(AT_FDCWD, dir), 0);
+}
+
 static void sizes_and_times(void **state)
 {
 	static const struct { const char *s; int64_t v;
@@ -340,6 +375,7 @@ int main(void)
 	    cmocka_unit_test(paths_are_cleaned),
 	    cmocka_unit_test(roots_are_not_left),
 	    cmocka_unit_test(sparse_copies_keep_holes),
+	    cmocka_unit_test(deep_trees_are_removed),
 	    cmocka_unit_test(sizes_and_times),
 	    cmocka_unit_test(dates), cmocka_unit_test(detach_keys),
 	    cmocka_unit_test(names_and_ids),
