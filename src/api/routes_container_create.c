@@ -16,6 +16,9 @@ static void created(void *ud, int n, const struct err *e, void *result)
 	j = json_object();
 	json_set_str(j, "Id", made->id);
 	json_set_strv(j, "Warnings", made->warnings);
+	/* Ours: who wants to see how far it is asks for the image's disks first. */
+	if (made->disks)
+		json_set_int(j, "DisksToMake", (int64_t)made->disks);
 	resp_json(r, 201, j);
 }
 

@@ -14,7 +14,7 @@ int cmd_create(struct cli *c, int argc, char **argv)
 
 	run_opts_table(&o, false, opts);
 	if (cli_parse(c, opts, argc, argv, PARSE_STOP, 1, ARGS_ANY, &args)) {
-		r = create_container(c, &o, args, &id, &e);
+		r = create_container(c, &o, args, &id, NULL, &e);
 		c->exit_code = r < 0 ? cli_fail(&e) : 0;
 	}
 	if (r >= 0)

@@ -7,6 +7,7 @@
 #include "base/strv.h"
 #include "base/tty.h"
 #include "cli/create.h"
+#include "cli/progress.h"
 #include "cli/stream.h"
 
 #include <stdio.h>
@@ -100,8 +101,19 @@ static int run_attached(struct run *r, struct err *e)
 	return code;
 }
 
+/* The start would make them too, without a word for as long as it takes. What goes wrong it says as well. */
+static void make_disks(struct run *r, const char *image)
+{
+	_cleanup_free_ char *url = url_path("/images/", image, "/disks");
+	_cleanup_err_ struct err e = ERR_INIT;
+
+	(void)progress_post(r->c, url, NULL, r->o.quiet ? NULL : stderr, &e);
+}
+
 static int run(struct run *r, char *const *args, struct err *e)
 {
+	bool disks = false;
+
 	if (r->o.detach && r->o.attach) {
 		fprintf(stderr, "conflicting options: cannot specify both --attach and --detach\n");
 		return 1;
@@ -111,8 +123,10 @@ static int run(struct run *r, char *const *args, struct err *e)
 	r->err = attached(r, "stderr", true);
 	if (stream_check_tty(r->in, r->o.tty, e) < 0)
 		return cli_fail(e);
-	if (create_container(r->c, &r->o, args, &r->id, e) < 0)
+	if (create_container(r->c, &r->o, args, &r->id, &disks, e) < 0)
 		return fail(r, e);
+	if (disks)
+		make_disks(r, args[0]);
 	return r->o.detach ? run_detached(r, e) : run_attached(r, e);
 }
 

@@ -49,7 +49,8 @@ static int post(struct cli *c, const struct run_opts *o, const struct json *body
 	return api_call(c, "POST", sbuf_str(&url), body, ret, e);
 }
 
-int create_container(struct cli *c, const struct run_opts *o, char *const *args, char **ret_id, struct err *e)
+int create_container(struct cli *c, const struct run_opts *o, char *const *args, char **ret_id,
+		     bool *ret_disks, struct err *e)
 {
 	_cleanup_json_ struct json *body = NULL, *answer = NULL;
 	const struct json *warnings;
@@ -89,5 +90,7 @@ int create_container(struct cli *c, const struct run_opts *o, char *const *args,
 	if (o->cidfile && (r = write_cidfile(o->cidfile, id, e)) < 0)
 		return r;
 	*ret_id = xstrdup(id);
+	if (ret_disks)
+		*ret_disks = json_get_int(answer, "DisksToMake", 0) > 0;
 	return 0;
 }

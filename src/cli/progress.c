@@ -70,9 +70,8 @@ void progress_done(struct progress *p)
 	strv_free(p->ids);
 }
 
-int progress_registry(struct cli *c, const char *target, const char *ref, FILE *out, struct err *e)
+int progress_post(struct cli *c, const char *target, const char *header, FILE *out, struct err *e)
 {
-	_cleanup_free_ char *auth = creds_header(ref), *header = xasprintf("X-Registry-Auth: %s", auth);
 	struct progress p = { .out = out, .tty = out && isatty(fileno(out)) };
 	struct httpc_request req = {
 		.method = "POST", .target = target, .content_type = "text/plain", .header = header };
@@ -85,4 +84,11 @@ int progress_registry(struct cli *c, const char *target, const char *ref, FILE *
 	progress_done(&p);
 	api_release(c, h);
 	return r;
+}
+
+int progress_registry(struct cli *c, const char *target, const char *ref, FILE *out, struct err *e)
+{
+	_cleanup_free_ char *auth = creds_header(ref), *header = xasprintf("X-Registry-Auth: %s", auth);
+
+	return progress_post(c, target, header, out, e);
 }

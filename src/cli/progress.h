@@ -12,5 +12,7 @@ struct progress {
 /* api_object_fn with a struct progress * as userdata. An {"error": ...} in the stream becomes e. */
 int progress_object(struct json *j, void *userdata, struct err *e);
 void progress_done(struct progress *p);
-/* POSTs target with the credentials for the registry of ref, and shows the answer on out (NULL: nowhere). */
+/* POSTs target (header: "Name: value" or NULL) and shows the answer on out (NULL: nowhere). */
+int progress_post(struct cli *c, const char *target, const char *header, FILE *out, struct err *e);
+/* The same with the credentials for the registry of ref. */
 int progress_registry(struct cli *c, const char *target, const char *ref, FILE *out, struct err *e);

@@ -56,7 +56,7 @@ void container_disconnect(struct container *c, const char *network, engine_done_
 
 /* body: Config with HostConfig and NetworkingConfig; borrowed. name may be NULL. Result: struct
  * container_created. */
-struct container_created { const char *id; char *const *warnings; };
+struct container_created { const char *id; char *const *warnings; uint64_t disks; };
 void container_create(struct engine *e, const char *name, const struct json *body, engine_done_fn done,
 		      void *ud);
 

@@ -128,6 +128,8 @@ static void disks_ready(void *ud, int r, const struct err *e, void *result)
 	start_next(s, r, e);
 }
 
+static const struct image_disks_ops disks_ops = {.done = disks_ready};
+
 static int make_dir(const char *dir, const char *name, mode_t mode, struct err *err)
 {
 	_cleanup_free_ char *path = path_join(dir, name);
@@ -143,7 +145,7 @@ static int step_layers(struct start *s, struct err *err)
 	int r;
 
 	if (c->isolation == ISOLATION_HYPERV) {
-		image_disks_prepare(c->engine, s->image, disks_ready, s);
+		image_disks_prepare(c->engine, s->image, &disks_ops, s, NULL);
 		return 0;
 	}
 	s->lower = image_layer_dirs(c->engine, s->image);

@@ -6,6 +6,9 @@
  * DISKS_MAX layers; of deeper images the lower layers are merged into one disk, named after the chain
  * they end with. Requests are served one after the other, so a disk is never made twice.
  *
+ * How far it is tells the size of the file that mkfs writes, which is looked at from time to time: a disk is
+ * as large as the files of its layer, and little more.
+ *
  * The writable layer is a sparse copy of a formatted template: only its data extents are copied. */
 #include "engine/image_int.h"
 #include "base/alloc.h"
@@ -14,20 +17,26 @@
 #include "base/id.h"
 #include "base/proc.h"
 #include "base/strv.h"
+#include "engine/events.h"
 #include "engine/worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #define DISKS_MAX 16
 #define SCRATCH_MAX (10ull << 30)
 #define SCRATCH_MIN (64ull << 20)
+#define LOOK_US 200000			/* how often progress is told */
+#define NOTABLE (64ull << 20)		/* less takes no time worth a word */
+#define MKFS_MEMORY (4ull << 30)	/* mkfs.erofs takes 5 KB a file: some 800,000 in a layer */
 
 static const char *const mkfs_erofs[] = {"/usr/bin/mkfs.erofs", "/usr/sbin/mkfs.erofs", "/sbin/mkfs.erofs",
 					 NULL};
@@ -56,20 +65,25 @@ static int run_tool(const char *const *places, char *const *args, char *const *e
 		r = proc_wait(&p, &code);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "run %s", path);
-	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s failed with exit code %d (is the disk full?)", path,
-			      code)
-		    : 0;
+	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s failed with exit code %d", path, code) : 0;
 }
 
 /* --- layers --- */
 
-struct disk_job {
+struct disk_part { char id[16]; uint64_t size; bool told; };
+
+struct image_disks {
 	struct list link;
 	struct engine *engine;
+	char *image;			/* its id */
+	struct id temp;			/* in the names of its temporary files */
 	char **lower;			/* layer directories, top first */
 	char **paths;			/* disks, top first */
 	char **merged;			/* the directories of the merged disk, NULL if none */
-	engine_done_fn done;
+	struct disk_part *parts;	/* one for each path */
+	uint64_t size;			/* of what is converted */
+	struct loop_source *timer;
+	const struct image_disks_ops *ops;	/* NULL: nobody waits for it any more */
 	void *ud;
 };
 
@@ -80,12 +94,53 @@ static char *uuid_of(const char *hex)
 }
 
 /* Under data_root/tmp, which the next start empties. */
-static char *temporary(const struct disk_job *j, const char *path)
+static char *temporary(const struct image_disks *j, const char *path)
 {
-	return xasprintf("%s/tmp/%s.%d", j->engine->cfg.data_root, path_basename(path), getpid());
+	return xasprintf("%s/tmp/%s.%.12s", j->engine->cfg.data_root, path_basename(path), j->temp.s);
 }
 
-static int make_erofs(const struct disk_job *j, const char *dir, const char *path, struct err *e)
+static int open_tmp(const struct image_disks *j)
+{
+	_cleanup_free_ char *dir = path_join(j->engine->cfg.data_root, "tmp");
+
+	return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static bool disk_full(const struct image_disks *j)
+{
+	_cleanup_close_ int fd = open_tmp(j);
+
+	return fd >= 0 && fs_check_room(fd) == -ENOSPC;
+}
+
+/* A disk larger than what is left of the host's is not begun. What mkfs then writes beyond what the layer's
+ * files promised ends there too. */
+static int bound_size(const struct image_disks *j, uint64_t size, struct err *e)
+{
+	_cleanup_close_ int fd = open_tmp(j);
+	struct statvfs s;
+	struct rlimit l;
+
+	if (fd < 0 || fstatvfs(fd, &s) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "open the folder of temporary files");
+	l.rlim_cur = l.rlim_max = (rlim_t)s.f_bavail * s.f_frsize;
+	if (size >= l.rlim_cur || fs_check_room(fd) < 0)
+		return err_set(e, ERR_SYSTEM, -ENOSPC, "make the disk of a layer of %llu bytes",
+			       (unsigned long long)size);
+	signal(SIGXFSZ, SIG_IGN);
+	(void)setrlimit(RLIMIT_FSIZE, &l);
+	return 0;
+}
+
+/* Trees of strangers may have any number of files. */
+static void bound_memory(void)
+{
+	struct rlimit l = { MKFS_MEMORY, MKFS_MEMORY };
+
+	(void)setrlimit(RLIMIT_AS, &l);
+}
+
+static int make_erofs(const struct image_disks *j, const char *dir, const char *path, struct err *e)
 {
 	const char *base = path_basename(path), *hex = str_starts(base, "m-") ? base + 2 : base;
 	_cleanup_free_ char *tmp = temporary(j, path), *uuid = uuid_of(hex);
@@ -101,8 +156,13 @@ static int make_erofs(const struct disk_job *j, const char *dir, const char *pat
 		if (fd < 0 || fsync(fd) < 0 || chmod(tmp, 0600) < 0 || rename(tmp, path) < 0)
 			r = err_set(e, ERR_SYSTEM, -errno, "write disk '%s'", path);
 	}
-	if (r < 0)
+	if (r < 0) {
+		bool full = disk_full(j);
+
 		(void)unlink(tmp);
+		if (full)
+			r = err_set(e, ERR_SYSTEM, -ENOSPC, "make disk '%s'", path);
+	}
 	return r;
 }
 
@@ -140,7 +200,7 @@ static int overlay_mount(const char *layers, char *const *dirs, const char *at)
 }
 
 /* In a mount namespace of the worker's own: gone with it. */
-static int make_merged(const struct disk_job *j, const char *path, struct err *e)
+static int make_merged(const struct image_disks *j, const char *path, struct err *e)
 {
 	_cleanup_free_ char *tmp = temporary(j, path), *dir = xasprintf("%s.mnt", tmp),
 			    *layers = path_join(j->engine->cfg.data_root, "layers");
@@ -164,12 +224,16 @@ static int make_merged(const struct disk_job *j, const char *path, struct err *e
 
 static int disk_worker(void *arg, struct sbuf *out, struct err *e)
 {
-	struct disk_job *j = arg;
+	struct image_disks *j = arg;
 	int r = 0;
 
+	bound_memory();
 	for (size_t i = 0; r == 0 && j->paths[i]; i++) {
 		if (fs_exists(j->paths[i]))
 			continue;
+		r = bound_size(j, j->parts[i].size, e);
+		if (r < 0)
+			break;
 		if (j->merged && !j->paths[i + 1])
 			r = make_merged(j, j->paths[i], e);
 		else
@@ -178,24 +242,106 @@ static int disk_worker(void *arg, struct sbuf *out, struct err *e)
 	return r;
 }
 
+/* --- telling --- */
+
+static void tell(struct image_disks *j, struct disk_part *p, const char *status, int64_t current)
+{
+	_cleanup_json_ struct json *o = json_object();
+
+	json_set_str(o, "id", p->id);
+	json_set_str(o, "status", status);
+	if (current >= 0) {
+		json_set_int(o, "current", MIN(current, (int64_t)p->size));
+		json_set_int(o, "total", (int64_t)p->size);
+	}
+	if (j->ops && j->ops->progress)
+		j->ops->progress(j->ud, o);
+}
+
+/* The disks are made in the order of the paths: the first that is not there is at work. */
+static void look(struct image_disks *j)
+{
+	for (size_t i = 0; j->paths[i]; i++) {
+		struct disk_part *p = &j->parts[i];
+		_cleanup_free_ char *tmp = NULL;
+		struct stat st;
+
+		if (p->told)
+			continue;
+		if (fs_exists(j->paths[i])) {
+			tell(j, p, "Disk complete", -1);
+			p->told = true;
+			continue;
+		}
+		tmp = temporary(j, j->paths[i]);
+		tell(j, p, "Converting", stat(tmp, &st) == 0 ? (int64_t)st.st_blocks * 512 : 0);
+		return;
+	}
+}
+
+static void on_time(struct loop_source *s, void *ud)
+{
+	look(ud);
+}
+
+static void tell_event(const struct image_disks *j, const char *action)
+{
+	const struct image *i = image_by_id(j->engine, j->image);
+	_cleanup_free_ char *text = xasprintf("%llu", (unsigned long long)j->size);
+	struct json *a;
+
+	if (!i)
+		return;
+	a = json_object();
+	json_set_str(a, "name", i->tags ? i->tags[0] : i->id);
+	json_set_str(a, "size", text);
+	event_emit(j->engine, "image", action, i->id, a);
+}
+
+/* --- one after the other --- */
+
 static void next_job(struct images *im);
+
+/* Bytes of the layers whose disks are not there yet. */
+static uint64_t missing(const struct image_disks *j)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; j->paths[i]; i++)
+		if (!fs_exists(j->paths[i]))
+			sum += j->parts[i].size;
+	return sum;
+}
+
+static void job_free(struct image_disks *j)
+{
+	loop_source_free(j->timer);
+	strv_free(j->lower);
+	strv_free(j->paths);
+	strv_free(j->merged);
+	free(j->parts);
+	free(j->image);
+	free(j);
+}
 
 static void job_done(void *ud, int r, const struct err *e, const struct sbuf *out)
 {
-	struct disk_job *j = ud;
+	struct image_disks *j = ud;
 	struct images *im = j->engine->images;
 
 	list_remove(&j->link);
 	im->disk_busy = false;
-	j->done(j->ud, r, e, j->paths);
-	strv_free(j->lower);
-	strv_free(j->paths);
-	strv_free(j->merged);
-	free(j);
+	if (j->timer && r >= 0) {
+		look(j);
+		tell_event(j, "converted");
+	}
+	if (j->ops)
+		j->ops->done(j->ud, r, e, j->paths);
+	job_free(j);
 	next_job(im);
 }
 
-static bool complete(const struct disk_job *j)
+static bool complete(const struct image_disks *j)
 {
 	for (char **p = j->paths; *p; p++)
 		if (!fs_exists(*p))
@@ -203,17 +349,34 @@ static bool complete(const struct disk_job *j)
 	return true;
 }
 
+static int job_begin(struct image_disks *j)
+{
+	struct loop *loop = j->engine->loop;
+	int r = loop_add_timer(loop, LOOK_US, LOOK_US, on_time, j, &j->timer);
+
+	j->size = missing(j);
+	for (size_t i = 0; j->paths[i]; i++)
+		j->parts[i].told = fs_exists(j->paths[i]);
+	if (r == 0)
+		r = worker_run(loop, disk_worker, j, job_done, j);
+	if (r == 0) {
+		tell_event(j, "convert");
+		look(j);
+	}
+	return r;
+}
+
 static void next_job(struct images *im)
 {
-	struct disk_job *j;
+	struct image_disks *j;
 
-	while (!im->disk_busy && (j = list_first(&im->disk_jobs, struct disk_job, link))) {
+	while (!im->disk_busy && (j = list_first(&im->disk_jobs, struct image_disks, link))) {
 		_cleanup_err_ struct err e = ERR_INIT;
 		int r = 0;
 
 		im->disk_busy = true;
 		if (!complete(j)) {
-			r = worker_run(im->engine->loop, disk_worker, j, job_done, j);
+			r = job_begin(j);
 			if (r == 0)
 				return;
 			err_set(&e, ERR_SYSTEM, r, "make the image's disks");
@@ -222,25 +385,70 @@ static void next_job(struct images *im)
 	}
 }
 
-void image_disks_prepare(struct engine *e, const struct image *i, engine_done_fn done, void *ud)
-{
-	struct disk_job *j = new0(struct disk_job);
-	size_t n = strv_len(i->chain_ids);
+/* --- what an image needs --- */
 
-	*j = (struct disk_job){ .engine = e, .lower = image_layer_dirs(e, i), .done = done, .ud = ud };
-	for (size_t k = 0; k < MIN(n, (size_t)(n > DISKS_MAX ? DISKS_MAX - 1 : DISKS_MAX)); k++)
-		strv_addf(&j->paths, "%s/disks/%s.erofs", e->cfg.data_root,
-			  digest_hex(i->chain_ids[n - 1 - k]));
-	if (n > DISKS_MAX) {
-		strv_addf(&j->paths, "%s/disks/m-%s.erofs", e->cfg.data_root,
-			  digest_hex(i->chain_ids[n - DISKS_MAX]));
-		for (size_t k = DISKS_MAX - 1; k < n; k++)
-			strv_add(&j->merged, j->lower[k]);
+/* The chain's disk is called as the download of its layer was, where that is known. */
+static void describe(struct image_disks *j, size_t at, const char *chain, uint64_t size)
+{
+	_cleanup_image_blob_ struct image_blob b = { 0 };
+	const char *hex = image_layer_blob(j->engine, chain, &b, NULL) == 0 ? b.digest : chain;
+
+	snprintf(j->parts[at].id, sizeof j->parts[at].id, "%.12s", digest_hex(hex));
+	j->parts[at].size = size;
+}
+
+static struct image_disks *job_new(struct engine *e, const struct image *i)
+{
+	struct image_disks *j = new0(struct image_disks);
+	size_t n = strv_len(i->chain_ids), single = n > DISKS_MAX ? DISKS_MAX - 1 : n;
+	uint64_t rest = 0;
+
+	*j = (struct image_disks){ .engine = e, .image = xstrdup(i->id), .temp = id_new(),
+				   .lower = image_layer_dirs(e, i), .paths = new_array(char *, 1),
+				   .parts = new_array(struct disk_part, DISKS_MAX + 1) };
+	for (size_t k = 0; k < single; k++) {
+		const char *chain = i->chain_ids[n - 1 - k];
+
+		strv_addf(&j->paths, "%s/disks/%s.erofs", e->cfg.data_root, digest_hex(chain));
+		describe(j, k, chain, image_layer_size(e, chain));
 	}
-	if (!j->paths)
-		j->paths = new_array(char *, 1);
+	if (n == single)
+		return j;
+	strv_addf(&j->paths, "%s/disks/m-%s.erofs", e->cfg.data_root,
+		  digest_hex(i->chain_ids[n - DISKS_MAX]));
+	for (size_t k = single; k < n; k++) {
+		strv_add(&j->merged, j->lower[k]);
+		rest += image_layer_size(e, i->chain_ids[n - 1 - k]);
+	}
+	describe(j, single, i->chain_ids[n - DISKS_MAX], rest);
+	return j;
+}
+
+void image_disks_prepare(struct engine *e, const struct image *i, const struct image_disks_ops *ops, void *ud,
+			 struct image_disks **ret)
+{
+	struct image_disks *j = job_new(e, i);
+
+	j->ops = ops;
+	j->ud = ud;
+	if (ret)
+		*ret = j;
 	list_append(&e->images->disk_jobs, &j->link);
 	next_job(e->images);
+}
+
+void image_disks_leave(struct image_disks *j)
+{
+	j->ops = NULL;
+}
+
+uint64_t image_disks_missing(struct engine *e, const struct image *i)
+{
+	struct image_disks *j = job_new(e, i);
+	uint64_t size = missing(j);
+
+	job_free(j);
+	return size >= NOTABLE ? size : 0;
 }
 
 /* --- scratch --- */

@@ -56,6 +56,10 @@ size_t image_load_write(struct image_load *l, const void *p, size_t n);	/* bytes
 void image_load_eof(struct image_load *l);
 void image_load_cancel(struct image_load *l);		/* done does not run; the store is as before */
 
+/* What is done with which layer ({"id", "status", "current", "total"}) as a line of Docker's progress stream.
+ * New. */
+struct json *image_progress_line(const struct json *status);
+
 /* pull: from a registry, through insula-registry and insula-puller. Several clients that ask for the same
  * share one pull. */
 struct image_pull_watch;
@@ -108,7 +112,19 @@ char *image_blob_path(struct engine *e, const char *digest);
 /* hyperv: makes sure every layer has its erofs disk (mkfs.erofs in workers, once per layer; more than 16
  * layers: the lower ones merged into one), then calls done; result = char ** of paths, top first (borrowed).
  */
-void image_disks_prepare(struct engine *e, const struct image *i, engine_done_fn done, void *ud);
+struct image_disks;
+struct image_disks_ops {
+	/* {"id", "status", "current", "total"}. May be NULL. */
+	void (*progress)(void *ud, const struct json *status);
+	engine_done_fn done;
+};
+/* ret (may be NULL) is valid until done, which may be called from within. */
+void image_disks_prepare(struct engine *e, const struct image *i, const struct image_disks_ops *ops, void *ud,
+			 struct image_disks **ret);
+/* The disks are made all the same, but nothing is called any more. */
+void image_disks_leave(struct image_disks *j);
+/* Bytes of the layers that have no disk yet; 0 also if they are so few that it takes no time to speak of. */
+uint64_t image_disks_missing(struct engine *e, const struct image *i);
 /* hyperv: a fresh sparse scratch disk (ext4, from a formatted template, data extents only) at path. Both call
  * done from within when there is little to do. */
 void scratch_disk_create(struct engine *e, const char *path, engine_done_fn done, void *ud);

@@ -41,8 +41,6 @@ bool image_blob_named(struct engine *e, const char *hex);
 void image_blobs_collect(struct engine *e, bool at_start);
 
 /* image_pull.c */
-/* A status message of insula-registry or insula-puller as a line of Docker's progress stream. */
-struct json *image_progress_line(const struct json *status);
 /* Whether a pull that is at work counts on this layer. */
 bool image_pull_holds(const struct images *im, const char *hex);
 

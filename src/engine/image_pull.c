@@ -48,7 +48,9 @@ struct pull {
 	struct list watches;
 	struct registry_call *call;
 	struct image_load *load;
+	struct image_disks *disks;
 	char *staging, *digest;
+	char *image;			/* its id, once it is there */
 	char **have;			/* chains that need not come */
 	char **files, **digests;	/* in DATA/partial, and what they hold */
 	bool unpacked;			/* it was tried: what was downloaded is of no further use */
@@ -72,6 +74,7 @@ static void pull_free(struct pull *p)
 	free(p->platform);
 	free(p->staging);
 	free(p->digest);
+	free(p->image);
 	strv_free(p->have);
 	strv_free(p->files);
 	strv_free(p->digests);
@@ -162,6 +165,8 @@ static void finish(struct pull *p, int r, const struct err *e, const struct imag
 		registry_cancel(p->call);
 	if (p->load)
 		image_load_cancel(p->load);
+	if (p->disks)
+		image_disks_leave(p->disks);
 	while (!list_empty(&p->watches)) {
 		struct image_pull_watch *w = container_of(p->watches.next, struct image_pull_watch, link);
 
@@ -272,6 +277,20 @@ static void on_room(void *ud)
 {
 }
 
+/* The image is there, whether its disks are or not: a start would make them. */
+static void on_disks(void *ud, int r, const struct err *e, void *result)
+{
+	struct pull *p = ud;
+
+	p->disks = NULL;
+	if (r < 0)
+		tell_plain(p, NULL, err_text(e));
+	finish(p, 0, NULL, image_by_id(p->engine, p->image));
+}
+
+static const struct image_disks_ops disks_ops = { on_progress, on_disks };
+
+/* Where containers are machines unless something else is asked for, it is now that somebody waits. */
 static void on_loaded(void *ud, int r, const struct err *e, char *const *ids, char *const *said)
 {
 	struct pull *p = ud;
@@ -279,7 +298,12 @@ static void on_loaded(void *ud, int r, const struct err *e, char *const *ids, ch
 
 	p->load = NULL;
 	p->unpacked = true;
-	finish(p, r, e, i);
+	if (!i || p->engine->cfg.default_isolation != ISOLATION_HYPERV) {
+		finish(p, r, e, i);
+		return;
+	}
+	p->image = xstrdup(i->id);
+	image_disks_prepare(p->engine, i, &disks_ops, p, &p->disks);
 }
 
 static const struct image_load_ops load_ops = { on_room, on_progress, on_loaded };
@@ -508,6 +532,14 @@ void image_pull_cancel(struct image_pull_watch *w)
 	finish(p, -ECANCELED, NULL, NULL);
 }
 
+/* The daemon died after the image was there and before its downloads were removed. */
+static bool is_kept(struct engine *e, const char *name)
+{
+	_cleanup_free_ char *hex = xstrndup(name, ID_LEN);
+
+	return strlen(hex) == ID_LEN && is_hex(hex) && image_blob_named(e, hex);
+}
+
 char **image_pull_leftovers(struct engine *e, uint64_t older_than_s)
 {
 	_cleanup_free_ char *dir = path_join(e->cfg.data_root, "partial");
@@ -532,14 +564,6 @@ char **image_pull_leftovers(struct engine *e, uint64_t older_than_s)
 void image_pull_collect(struct engine *e, uint64_t older_than_s)
 {
 	_cleanup_strv_ char **old = image_pull_leftovers(e, older_than_s);
-
-/* The daemon died after the image was there and before its downloads were removed. */
-static bool is_kept(struct engine *e, const char *name)
-{
-	_cleanup_free_ char *hex = xstrndup(name, ID_LEN);
-
-	return strlen(hex) == ID_LEN && is_hex(hex) && image_blob_named(e, hex);
-}
 
 	for (char **f = old; f && *f; f++) {
 		_cleanup_free_ char *path = path_join(e->cfg.data_root, *f);

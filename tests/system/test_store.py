@@ -1,15 +1,19 @@
-"""The store of images: what it occupies and what is freed, as du sees it."""
+"""The store of images: what it occupies and what is freed, as du sees it; the disks of hyperv containers."""
+import gzip
+import hashlib
 import json
 import os
-import pathlib
 import shutil
 import subprocess
+import tarfile
 import tempfile
+import time
 
 import pytest
 
-from conftest import Engine, wait_for
-from test_images import api, busybox_bytes, load  # noqa: F401 (fixture)
+from conftest import IMAGES, Engine, wait_for
+from registry import Registry
+from test_images import Unix, api, busybox_bytes, load  # noqa: F401 (fixture)
 from test_puller import Tar, config, docker_archive, sha
 
 
@@ -128,3 +132,76 @@ def test_docker_prunes_the_whole_system(store, busybox_bytes):  # noqa: F811
     out = store.cli("docker", "system", "prune", "-f").ok()
     assert f"Deleted Images:\ndeleted: {sha(config([other]))}\n" in out
     assert store.cli("docker", "system", "prune", "-af").ok() == "Total reclaimed space: 0B"
+
+
+# --- the disks of hyperv containers ---
+
+def make_disks(engine, name):
+    """The lines that are answered."""
+    c = Unix(engine.sock)
+    c.request("POST", f"/images/{name}/disks")
+    r = c.getresponse()
+    assert r.status == 200
+    return [json.loads(x) for x in r.read().decode().splitlines()]
+
+
+def large(busybox, size=80 << 20):
+    """An image whose disk takes a moment, but whose archive is small."""
+    zeros = gzip.compress(bytes(1 << 20)) * (size >> 20)
+    head = tarfile.TarInfo("zeros")
+    head.size = size
+    plain = hashlib.sha256(head.tobuf() + bytes(size) + bytes(1024)).hexdigest()
+    low = Tar().dir("bin").add("bin/busybox", busybox, mode=0o755).bytes()
+    cfg = json.loads(config([low]))
+    cfg["rootfs"]["diff_ids"].append("sha256:" + plain)
+    return docker_archive([low, gzip.compress(head.tobuf()) + zeros + gzip.compress(bytes(1024))], cfg=json.dumps(cfg).encode(), tags=["large:1"])
+
+
+def converted(engine, name):
+    r = engine.cli("insula", "events", "--since", "1", "--until", int(time.time()) + 1, "--filter", "type=image", "--filter", f"image={name}", "--format",
+                   "{{.Action}} {{index .Actor.Attributes \"size\"}}")
+    return [x for x in r.ok().splitlines() if x.startswith("convert")]
+
+
+def test_progress_of_a_conversion(store, busybox_bytes):  # noqa: F811
+    assert load(store, large(busybox_bytes))[0] == 0
+    lines = make_disks(store, "large:1")
+    assert lines[-1] == {"status": "Disks complete"}
+    bars = [x for x in lines if x["status"] == "Converting"]
+    assert bars and all(0 <= x["progressDetail"]["current"] <= x["progressDetail"]["total"] and x["progress"].startswith("[") for x in bars)
+    done = [x["id"] for x in lines if x["status"] == "Disk complete"]
+    assert len(done) == len(set(done)) == 2 and {x["id"] for x in bars} <= set(done)
+    assert len(list(store.data.glob("disks/*.erofs"))) == 2 and os.listdir(store.data / "tmp") == []
+    assert make_disks(store, "large:1") == [{"status": "Disks complete"}]
+    assert [x.split()[0] for x in converted(store, "large:1")] == ["convert", "converted"]
+    assert api(store, "POST", "/images/none:1/disks")[0] == 404
+
+
+@pytest.mark.parametrize("cli", ["insula", "docker"])
+def test_a_first_start_that_takes_a_while_says_so(store, cli, busybox_bytes):  # noqa: F811
+    assert load(store, large(busybox_bytes))[0] == 0
+    run = ("run", "--rm", "--isolation=hyperv", "--network", "none", "large:1", "/bin/busybox", "stat", "-c", "%s", "/zeros")
+    r = store.cli(cli, *run)
+    assert r.ok() == str(80 << 20) and "hyperv: the first start converts 8" in r.err
+    assert ("Disk complete" in r.err) == (cli == "insula")
+    r = store.cli(cli, *run)
+    assert r.ok() == str(80 << 20) and r.err == ""
+    r = store.cli(cli, *[a.replace("hyperv", "process") for a in run])
+    assert r.ok() == str(80 << 20) and r.err == ""
+
+
+def test_a_pull_makes_the_disks_where_machines_are_the_default(tmp_path):
+    r = Registry(tmp_path / "registry")
+    e = Engine(tmp_path / "engine", ["--isolation", "hyperv"])
+    try:
+        r.put(IMAGES / "busybox.tar", "busybox:1")
+        e.start()
+        for cli in ("insula", "docker"):
+            out = e.cli(cli, "pull", f"{r.host}/busybox:1").ok()
+            assert "Disk complete" in out and out.index("Pull complete") < out.index("Disk complete") < out.index("Digest: ")
+            assert len(list(e.data.glob("disks/*.erofs"))) == 1
+            assert "Disk complete" not in e.cli(cli, "pull", f"{r.host}/busybox:1").ok()
+            e.cli("insula", "rmi", f"{r.host}/busybox:1").ok()
+    finally:
+        e.stop()
+        r.stop()
