@@ -5,14 +5,18 @@
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/strv.h"
+#include "base/timefmt.h"
 #include "engine/accel.h"
 #include "engine/db.h"
+#include "engine/guest_kernel.h"
 #include "engine/image.h"
 #include "engine/publish.h"
 #include "engine/worker.h"
+#include "oci/image_needs.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 /* A creation that waits for the verdict on the accelerator. */
 struct creating {
@@ -23,6 +27,7 @@ struct creating {
 	engine_done_fn done;
 	void *userdata;
 	char **warnings;
+	uint64_t disks;			/* bytes that the first start has to convert */
 };
 
 int container_name_check(const char *name, struct err *err)
@@ -63,15 +68,57 @@ static int choose_name(struct creating *k, char **ret, struct err *err)
 	return 0;
 }
 
-/* The image's own demands: what this host's kernel cannot run. */
-static int check_platform(const struct image *i, struct err *err)
+/* What the image asks of a kernel: of the host's, which process isolation shares, or of the guest's. */
+static int check_kernel(const struct engine *e, const struct image *i, enum isolation isolation,
+			struct err *err)
+{
+	const char *name = i->tags ? i->tags[0] : i->id;
+	_cleanup_free_ char *guest = NULL, *of_host = NULL, *of_guest = NULL;
+	bool host_fits, guest_fits;
+	struct utsname host = { 0 };
+
+	(void)uname(&host);
+	host_fits = image_needs_met(i->config, host.release, &of_host);
+	if (host_fits && isolation == ISOLATION_PROCESS)
+		return 0;
+	guest = guest_kernel_release(e);
+	guest_fits = image_needs_met(i->config, guest ?: "0", &of_guest);
+	if (isolation == ISOLATION_PROCESS)
+		return err_msg(err, ERR_INVALID, 0,
+			       "image \"%s\" needs %s, and process isolation shares the kernel of this host, "
+			       "%s%s", name, of_host, host.release,
+			       guest_fits ? ": use --isolation=hyperv" : "");
+	return guest_fits ? 0
+			  : err_msg(err, ERR_INVALID, 0,
+				    "image \"%s\" needs %s, and the kernel of virtual machines here is %s%s",
+				    name, of_guest, guest ?: "of unknown release",
+				    host_fits ? ": use --isolation=process" : "");
+}
+
+static int check_platform(const struct engine *e, const struct image *i, enum isolation isolation,
+			  struct err *err)
 {
 	const char *os = json_get_str(i->config, "os");
 
 	if (!str_empty(os) && !streq(os, "linux"))
 		return err_msg(err, ERR_INVALID, 0,
 			       "image operating system \"%s\" cannot be used on this platform", os);
-	return 0;
+	return check_kernel(e, i, isolation, err);
+}
+
+/* Who waits for the first start is told why. */
+static void warn_of_disks(struct creating *k, const struct image *i)
+{
+	_cleanup_free_ char *size = NULL;
+
+	if (k->isolation != ISOLATION_HYPERV)
+		return;
+	k->disks = image_disks_missing(k->engine, i);
+	size = size_human((double)k->disks);
+	if (k->disks)
+		strv_addf(&k->warnings,
+			  "hyperv: the first start converts %s of the image to disks, which takes a while.",
+			  size);
 }
 
 static int make_folder(struct container *c, struct err *err)
@@ -117,7 +164,7 @@ static int create(struct creating *k, struct container **ret, struct err *err)
 	if (r >= 0)
 		r = image_find(e, ref, &image, err);
 	if (r >= 0)
-		r = check_platform(image, err);
+		r = check_platform(e, image, k->isolation, err);
 	if (r < 0)
 		return r;
 	x.image_config = json_get(image->config, "config");
@@ -149,6 +196,7 @@ static int create(struct creating *k, struct container **ret, struct err *err)
 	}
 	container_insert(c);
 	container_event(c, "create", NULL);
+	warn_of_disks(k, image);
 	*ret = c;
 	return 0;
 }
@@ -162,7 +210,7 @@ static void creating_finish(struct creating *k, int r, const struct err *e)
 		r = create(k, &c, &err);
 		e = &err;
 	}
-	struct container_created made = {c ? c->id : NULL, k->warnings};
+	struct container_created made = {c ? c->id : NULL, k->warnings, k->disks};
 
 	k->done(k->userdata, r, e, &made);
 	free(k->name);

@@ -1,11 +1,13 @@
 #include "oci/manifest.h"
 #include "base/alloc.h"
 #include "base/strv.h"
+#include "oci/image_needs.h"
 #include "oci/image_spec.h"
 #include "oci/ref.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #define LAYERS_MAX 512
 #define SCHEMA1                                                                                              \
@@ -183,6 +185,7 @@ void platform_done(struct platform *p)
 	free(p->os);
 	free(p->arch);
 	free(p->variant);
+	free(p->kernel);
 	*p = (struct platform){ 0 };
 }
 
@@ -202,6 +205,7 @@ int platform_parse(const char *s, struct platform *ret, struct err *e)
 {
 	_cleanup_strv_ char **parts = strv_split(s ? s : "", "/");
 	size_t n = strv_len(parts);
+	struct utsname host = { 0 };
 	bool arch_alone = n == 1 && !streq(parts[0], "linux") && !streq(parts[0], "windows");
 
 	if (n > 3 || (s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-/") !=
@@ -210,7 +214,9 @@ int platform_parse(const char *s, struct platform *ret, struct err *e)
 			       "\"%s\" is an invalid OS component or architecture: platform specifier "
 			       "component must match \"^[A-Za-z0-9_.-]+$\"",
 			       s);
+	(void)uname(&host);
 	*ret = (struct platform){
+	    .kernel = xstrdup(host.release),
 	    .os = xstrdup(n && !arch_alone ? parts[0] : "linux"),
 	    .arch = xstrdup(arch_alone ? arch_name(parts[0])
 			    : n > 1    ? arch_name(parts[1])
@@ -233,17 +239,27 @@ static int variant_level(const char *arch, const char *v)
 	return v[0] == 'v' && v[1] >= '0' && v[1] <= '9' && !v[2] ? v[1] - '0' : -1;
 }
 
-/* 0 = does not fit, else the higher the better. A processor runs programs of its own level and below. */
+/* 0 = does not fit, else the higher the better. A processor runs programs of its own level and below. What
+ * the host's kernel does not give comes last: the kernel of a machine may. */
 static int fitness(const struct json *p, const struct platform *want)
 {
 	const char *variant = json_get_str(p, "variant");
 	int have = variant_level(want->arch, variant), level = variant_level(want->arch, want->variant);
+	int met = platform_needs_met(p, want->kernel ?: "", NULL);
 
 	if (!streq(json_get_str(p, "os"), want->os) || !streq(json_get_str(p, "architecture"), want->arch))
 		return 0;
 	if (have < 0 || level < 0)
-		return streq(variant ?: "", want->variant) ? 100 : 0;
-	return have > level ? 0 : 1 + have;
+		return streq(variant ?: "", want->variant) ? 100 + met : 0;
+	return have > level ? 0 : 2 * (1 + have) + met;
+}
+
+/* Of two that the kernel meets, the one that asks for more is made for newer ones. */
+static bool is_newer(const struct json *a, const struct json *b, const struct platform *want)
+{
+	const char *x = json_get_str(a, "os.version"), *y = json_get_str(b, "os.version");
+
+	return x && (!y || kernel_compare(x, y) > 0) && platform_needs_met(a, want->kernel ?: "", NULL);
 }
 
 const struct json *index_select(const struct json *index, const struct platform *want)
@@ -258,7 +274,8 @@ const struct json *index_select(const struct json *index, const struct platform 
 
 		if (p && fit == 1)
 			continue;
-		if (fit > best_fit) {
+		if (fit > best_fit ||
+		    (best && fit == best_fit && is_newer(p, json_get(best, "platform"), want))) {
 			best = m;
 			best_fit = fit;
 		}

@@ -41,12 +41,13 @@ struct json *descriptor_json(const char *media_type, const char *digest, int64_t
 char *manifest_new(const struct descriptor *config, const struct descriptor *layers, size_t n);
 
 /* A platform as users write it: OS[/ARCH[/VARIANT]] or ARCH. "" = this host's. */
-struct platform { char *os, *arch, *variant; };
+struct platform { char *os, *arch, *variant, *kernel; };	/* kernel: this host's release */
 int platform_parse(const char *s, struct platform *ret, struct err *e);
 void platform_done(struct platform *p);
 #define _cleanup_platform_ __attribute__((cleanup(platform_done)))
 char *platform_format(const struct platform *p);
 
 /* The best entry of an index for the platform: attestations ("unknown") are never taken, an entry of the
- * variant asked for comes before one of another that runs there too. NULL if none fits. */
+ * variant asked for comes before one of another that runs there too, and of those alike one whose os.version
+ * and os.features the kernel meets, the newest first. NULL if none fits. */
 const struct json *index_select(const struct json *index, const struct platform *p);

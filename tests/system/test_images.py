@@ -2,6 +2,7 @@
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import IMAGES, Engine, wait_for
+from conftest import IMAGES, VM_DIR, Engine, wait_for
 from registry import skopeo
 from test_puller import ARCH, Tar, config, docker_archive, sha
 
@@ -334,3 +335,62 @@ def test_umoci_unpacks_the_same(engine, tmp_path):
     (layer,) = json.loads(engine.cli("insula", "inspect", "debian").ok())[0]["RootFS"]["Layers"]
     ours, theirs = tree(engine.data / "layers" / layer[7:]), tree(tmp_path / "bundle/rootfs")
     assert len(ours) > 1000 and {n for n in ours if ours[n] != theirs.get(n)} == set() and set(theirs) == set(ours)
+
+
+# --- what an image asks of a kernel ---
+
+@pytest.fixture(scope="module")
+def kernels(engine):
+    """Of the host and of machines."""
+    guest = re.search(rb"(\d+\.\d+\.[^ ]+) \(", (VM_DIR / "vmlinuz").read_bytes()[:1 << 20]).group(1).decode()
+    return {"process": os.uname().release, "hyperv": guest}
+
+
+@pytest.mark.parametrize("declared", [{"os.version": "99.0"}, {"config": {"Labels": {"insula.kernel.min": "99.0"}}}, {"os.features": ["cgroup2", "win32k"]}],
+                         ids=["os.version", "label", "os.features"])
+def test_a_kernel_that_nobody_has(store, isolation, cli_name, declared, kernels):
+    layer = small(7)
+    assert load(store, docker_archive([layer], cfg=config([layer], **declared), tags=["needs:1"]))[0] == 0
+    r = store.cli(cli_name, "create", f"--isolation={isolation}", "needs:1", "/x")
+    what = 'the feature "win32k" of a kernel' if "os.features" in declared else "a kernel of at least 99.0"
+    where = "process isolation shares the kernel of this host, " if isolation == "process" else "the kernel of virtual machines here is "
+    assert r.code == 1 and f'image "needs:1" needs {what}, and {where}{kernels[isolation]}' in r.err
+    assert "use --isolation" not in r.err
+
+
+def guest_that_claims(where, release):
+    """A folder with a guest kernel that is none but says which it is."""
+    where.mkdir()
+    head = bytearray(0x1000)
+    head[0x202:0x206], head[0x20e:0x210] = b"HdrS", (0x800).to_bytes(2, "little")
+    text = release.encode() + b" (somebody@somewhere) #1 SMP\0"
+    head[0xa00:0xa00 + len(text)] = text
+    (where / "vmlinuz").write_bytes(head)
+    (where / "initramfs.img").write_bytes(b"")
+    return str(where)
+
+
+@pytest.mark.parametrize("guest, needed, good, bad", [("98.0.0-new", "97.5", "hyperv", "process"), ("1.0.0-old", "3.2", "process", "hyperv")])
+def test_a_kernel_that_one_of_the_two_has(tmp_path, guest, needed, good, bad):
+    """The refusal says which mode has it."""
+    e = Engine(tmp_path / "engine", ["--vm-dir", guest_that_claims(tmp_path / "vm", guest), "--accel", "tcg"])
+    layer = small(8)
+    e.start()
+    try:
+        assert load(e, docker_archive([layer], cfg=config([layer], **{"os.version": needed}), tags=["needs:2"]))[0] == 0
+        for cli in ("insula", "docker"):
+            r = e.cli(cli, "create", f"--isolation={bad}", "--network", "none", "needs:2", "/x")
+            here = guest if bad == "hyperv" else os.uname().release
+            assert r.code == 1 and f"needs a kernel of at least {needed}, and" in r.err and f"{here}: use --isolation={good}" in r.err
+            cid = e.cli(cli, "create", f"--isolation={good}", "--network", "none", "needs:2", "/x").ok()
+            e.cli(cli, "rm", cid).ok()
+    finally:
+        e.stop()
+
+
+@pytest.mark.parametrize("declared", [{"os.version": "3.2"}, {"config": {"Labels": {"insula.kernel.min": "4.19"}}}, {"os.features": ["cgroup2", "overlayfs"]}],
+                         ids=["os.version", "label", "os.features"])
+def test_a_kernel_that_both_have(store, isolation, declared):
+    layer = Tar().dir("bin").add("bin/busybox", open(BUSYBOX, "rb").read(), mode=0o755).bytes()
+    assert load(store, docker_archive([layer], cfg=config([layer], **declared), tags=["needs:3"]))[0] == 0
+    assert store.cli("insula", "run", "--rm", f"--isolation={isolation}", "--network", "none", "needs:3", BUSYBOX, "echo", "fits").ok() == "fits"

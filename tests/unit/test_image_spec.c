@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/strv.h"
+#include "oci/image_needs.h"
 #include "oci/image_spec.h"
 #include "oci/manifest.h"
 
@@ -153,9 +154,83 @@ static void env_replaces(void **state)
 	assert_string_equal(text, "{\"Env\":[\"A=3\",\"B=2\"]}");
 }
 
+static void kernels_are_compared_by_their_numbers(void **state)
+{
+	static const struct { const char *a, *b; int r; } cases[] = {
+	    {"6.1.0-13-amd64", "6.1", 0}, {"6.1.0", "6.1.1", -1}, {"6.18.44", "6.2", 1},
+	    {"5", "5.0.0", 0},		  {"", "0", 0},		  {"x", "1", -1},
+	    {"10.0", "9.9", 1},		  {"6.1-rc3", "6.1", 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(kernel_compare(cases[i].a, cases[i].b), cases[i].r);
+		assert_int_equal(kernel_compare(cases[i].b, cases[i].a), -cases[i].r);
+	}
+}
+
+static void needs_are_met_or_named(void **state)
+{
+	static const struct { const char *doc, *why; } cases[] = {
+	    {"{}", NULL},
+	    {"{\"os.version\":\"6.1\"}", NULL},
+	    {"{\"os.version\":\"6.2\"}", "a kernel of at least 6.2"},
+	    {"{\"os.features\":[\"landlock\",\"cgroup2\"]}", NULL},
+	    {"{\"os.features\":[\"cgroup2\",\"win32k\"]}", "the feature \"win32k\" of a kernel"},
+	    {"{\"os.features\":[7]}", "the feature \"\" of a kernel"},
+	    {"{\"config\":{\"Labels\":{\"insula.kernel.min\":\"7\"}}}", "a kernel of at least 7"},
+	    {"{\"config\":{\"Labels\":{\"insula.kernel.min\":\"5.10\"}}}", NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_json_ struct json *doc = NULL;
+		_cleanup_free_ char *why = NULL;
+
+		assert_int_equal(json_parse(cases[i].doc, strlen(cases[i].doc), &doc, NULL), 0);
+		assert_int_equal(image_needs_met(doc, "6.1.0-56-cloud-amd64", &why), !cases[i].why);
+		assert_true(streq(why, cases[i].why));
+	}
+}
+
+#define FOR_KERNEL(n, v)                                                                                     \
+	"{\"digest\":\"" n "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"" v "}}"
+
+static void indexes_are_chosen_from_by_kernel(void **state)
+{
+	static const char text[] =
+	    "{\"manifests\":[" FOR_KERNEL("any", "") ","
+	    FOR_KERNEL("99", ",\"os.version\":\"99.0\"") ","
+	    FOR_KERNEL("5", ",\"os.version\":\"5.4\"") ","
+	    FOR_KERNEL("6", ",\"os.version\":\"6.0\"") ","
+	    FOR_KERNEL("x", ",\"os.features\":[\"x\"]") "]}";
+	static const struct { const char *kernel, *digest; } cases[] = {
+	    {"6.1", "6"}, {"5.10", "5"}, {"4.19", "any"}, {"99.1", "99"},
+	};
+	_cleanup_json_ struct json *doc = NULL;
+
+	assert_int_equal(json_parse(text, strlen(text), &doc, NULL), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_platform_ struct platform p = { 0 };
+
+		assert_int_equal(platform_parse("linux/amd64", &p, NULL), 0);
+		str_replace(&p.kernel, cases[i].kernel);
+		assert_string_equal(json_get_str(index_select(doc, &p), "digest"), cases[i].digest);
+	}
+	/* What only a machine may be able to run is better than nothing. */
+	_cleanup_json_ struct json *only = json_object();
+	_cleanup_platform_ struct platform p = { 0 };
+
+	json_add(json_set(only, "manifests", json_array()),
+		 json_copy(json_at(json_get(doc, "manifests"), 1)));
+	assert_int_equal(platform_parse("linux/amd64", &p, NULL), 0);
+	assert_string_equal(json_get_str(index_select(only, &p), "digest"), "99");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(kernels_are_compared_by_their_numbers),
+	    cmocka_unit_test(needs_are_met_or_named),
+	    cmocka_unit_test(indexes_are_chosen_from_by_kernel),
 	    cmocka_unit_test(diff_ids), cmocka_unit_test(too_many_layers),
 	    cmocka_unit_test(host),     cmocka_unit_test(selects_by_platform),
 	    cmocka_unit_test(changes),  cmocka_unit_test(env_replaces),
