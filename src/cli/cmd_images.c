@@ -7,6 +7,57 @@
 
 #include <string.h>
 
+/* A row's fields, each made only if the format shows it. */
+struct row { const struct json *image; const char *repo, *tag, *digest; bool no_trunc; };
+
+static char *not_available(const struct row *r)
+{
+	return xstrdup("N/A");
+}
+
+static char *created_at(const struct row *r)
+{
+	return text_time(json_get_int(r->image, "Created", 0));
+}
+
+static char *created_since(const struct row *r)
+{
+	return text_ago(json_get_int(r->image, "Created", 0));
+}
+
+static char *digest(const struct row *r)
+{
+	return xstrdup(r->digest ?: "<none>");
+}
+
+static char *id(const struct row *r)
+{
+	const char *full = json_get_str(r->image, "Id");
+	char buf[13];
+
+	return xstrdup(r->no_trunc ? full : short_id(full, buf));
+}
+
+static char *repository(const struct row *r)
+{
+	return xstrdup(r->repo ?: "<none>");
+}
+
+static char *size(const struct row *r)
+{
+	return size_human((double)json_get_int(r->image, "Size", 0));
+}
+
+static char *tag(const struct row *r)
+{
+	return xstrdup(r->tag ?: "<none>");
+}
+
+static char *virtual_size(const struct row *r)
+{
+	return text_size4((double)json_get_int(r->image, "Size", 0));
+}
+
 static const struct field fields[] = {
     {"Containers", "CONTAINERS"},
     {"CreatedAt", "CREATED AT"},
@@ -22,28 +73,26 @@ static const struct field fields[] = {
     {NULL, NULL},
 };
 
-static void add_row(struct json *rows, const struct json *image, const char *repo, const char *tag,
-		    const char *digest, bool no_trunc)
-{
-	struct json *row = json_add(rows, json_object());
-	int64_t created = json_get_int(image, "Created", 0);
-	double bytes = json_get_int(image, "Size", 0);
-	_cleanup_free_ char *at = text_time(created), *since = text_ago(created), *size = size_human(bytes),
-			    *size4 = text_size4(bytes);
-	const char *id = json_get_str(image, "Id");
-	char buf[13];
+/* One for each of the fields. */
+static char *(*const makers[])(const struct row *r) = {
+    not_available, created_at, created_since, digest, id, repository, not_available, size, tag, not_available,
+    virtual_size,
+};
 
-	json_set_str(row, "Containers", "N/A");
-	json_set_str(row, "CreatedAt", at);
-	json_set_str(row, "CreatedSince", since);
-	json_set_str(row, "Digest", digest ?: "<none>");
-	json_set_str(row, "ID", no_trunc ? id : short_id(id, buf));
-	json_set_str(row, "Repository", repo ?: "<none>");
-	json_set_str(row, "SharedSize", "N/A");
-	json_set_str(row, "Size", size);
-	json_set_str(row, "Tag", tag ?: "<none>");
-	json_set_str(row, "UniqueSize", "N/A");
-	json_set_str(row, "VirtualSize", size4);
+struct rows { struct json *list; bool wanted[ARRAY_SIZE(makers)]; bool digests, no_trunc; };
+
+static void add_row(const struct rows *rows, const struct json *image, const char *repo, const char *tag,
+		    const char *digest)
+{
+	const struct row r = { image, repo, tag, digest, rows->no_trunc };
+	struct json *row = json_add(rows->list, json_object());
+
+	for (size_t i = 0; i < ARRAY_SIZE(makers); i++) {
+		_cleanup_free_ char *text = rows->wanted[i] ? makers[i](&r) : NULL;
+
+		if (text)
+			json_set_str(row, fields[i].name, text);
+	}
 }
 
 /* "repo:tag" at its last colon behind the last slash, "repo@digest" at the @. Heap; *ret_rest points into s.
@@ -59,7 +108,7 @@ static char *split_repo(const char *s, const char **ret_rest)
 }
 
 /* One row per tag (and digest, if those are shown); a repository that only has digests gets its own. */
-static void add_image(struct json *rows, const struct json *image, bool digests, bool no_trunc)
+static void add_image(const struct rows *rows, const struct json *image)
 {
 	_cleanup_strv_ char **tags = json_get_strv(image, "RepoTags"),
 			    **digs = json_get_strv(image, "RepoDigests");
@@ -71,28 +120,28 @@ static void add_image(struct json *rows, const struct json *image, bool digests,
 		bool any = false;
 
 		strv_add(&seen, repo);
-		for (char **d = digests ? digs : NULL; d && *d; d++) {
+		for (char **d = rows->digests ? digs : NULL; d && *d; d++) {
 			_cleanup_free_ char *other = split_repo(*d, &dig);
 
 			if (!streq(other, repo))
 				continue;
-			add_row(rows, image, repo, tag, dig, no_trunc);
+			add_row(rows, image, repo, tag, dig);
 			any = true;
 		}
 		if (!any)
-			add_row(rows, image, repo, tag, NULL, no_trunc);
+			add_row(rows, image, repo, tag, NULL);
 	}
 	for (char **d = digs; d && *d; d++) {
 		_cleanup_free_ char *repo = split_repo(*d, &dig);
 
 		if (strv_has(seen, repo))
 			continue;
-		add_row(rows, image, repo, NULL, digests ? dig : NULL, no_trunc);
-		if (!digests)
+		add_row(rows, image, repo, NULL, rows->digests ? dig : NULL);
+		if (!rows->digests)
 			strv_add(&seen, repo);
 	}
 	if (!tags && !digs)
-		add_row(rows, image, NULL, NULL, NULL, no_trunc);
+		add_row(rows, image, NULL, NULL, NULL);
 }
 
 int cmd_images(struct cli *c, int argc, char **argv)
@@ -102,7 +151,8 @@ int cmd_images(struct cli *c, int argc, char **argv)
 	};
 	bool all = false, digests = false, no_trunc = false, quiet = false;
 	_cleanup_free_ char *format = NULL, **args = NULL, *filters_text = NULL;
-	_cleanup_json_ struct json *filters = NULL, *answer = NULL, *rows = NULL;
+	_cleanup_json_ struct json *filters = NULL, *answer = NULL, *all_rows = json_array();
+	struct rows rows = { .list = all_rows };
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_list_ struct list list = {0};
@@ -135,8 +185,11 @@ int cmd_images(struct cli *c, int argc, char **argv)
 	url_query(&url, "filters", filters_text);
 	if (api_call(c, "GET", sbuf_str(&url), NULL, &answer, &e) < 0)
 		return cli_fail(&e);
-	rows = json_array();
+	rows.digests = digests || tmpl_uses(list.tmpl, "Digest");
+	rows.no_trunc = no_trunc;
+	for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
+		rows.wanted[i] = tmpl_reads(list.tmpl, fields[i].name);
 	for (size_t i = 0; i < json_len(answer); i++)
-		add_image(rows, json_at(answer, i), digests || tmpl_uses(list.tmpl, "Digest"), no_trunc);
-	return list_print(&list, rows);
+		add_image(&rows, json_at(answer, i));
+	return list_print(&list, all_rows);
 }

@@ -574,3 +574,32 @@ bool tmpl_uses(const struct tmpl *t, const char *field)
 {
 	return nodes_use(t->nodes, field);
 }
+
+static bool pipe_reads(const struct pipe *pipe, const char *field)
+{
+	for (const struct command *c = pipe ? pipe->commands : NULL; c; c = c->next)
+		for (const struct operand *o = c->operands; o; o = o->next) {
+			if ((o->kind == OP_DOT || o->kind == OP_VAR) && !o->fields)
+				return true;	/* all of it */
+			for (char **f = o->fields; f && *f; f++)
+				if (!strcasecmp(*f, field))
+					return true;
+			if (pipe_reads(o->paren, field))
+				return true;
+		}
+	return false;
+}
+
+static bool nodes_read(const struct node *n, const char *field)
+{
+	for (; n; n = n->next)
+		if (pipe_reads(n->pipe, field) || nodes_read(n->body, field) ||
+		    nodes_read(n->otherwise, field))
+			return true;
+	return false;
+}
+
+bool tmpl_reads(const struct tmpl *t, const char *field)
+{
+	return nodes_read(t->nodes, field);
+}

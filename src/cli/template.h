@@ -34,3 +34,5 @@ int tmpl_exec(const struct tmpl *t, const struct tmpl_env *env, struct json *dat
 	      char **ret_error);
 /* Whether the template reads the field anywhere (so that costly fields are asked for only then). */
 bool tmpl_uses(const struct tmpl *t, const char *field);
+/* Whether its result depends on the field, be it that it prints all there is. */
+bool tmpl_reads(const struct tmpl *t, const char *field);
