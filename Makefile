@@ -47,6 +47,7 @@ check-full: test-deps
 bench: test-deps
 	@$(MAKE) --no-print-directory all guest images
 	@bench/run.py --build $(BUILD)
+	@bench/pull.py --build $(BUILD)
 
 lint:
 	@tools/check-layers

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Pulling and unpacking an image of 300 MB in six layers from a registry on loopback, beside the peers, in one run.
+"""Pulling and unpacking an image of 300 MB in six layers from a registry on loopback, beside the peers, in one run; and
+listing a thousand images.
 
 The image is made of this machine's own files below /usr. Each engine pulls it several times, in turn with the others,
 and forgets it in between. The last row is the limit: the time that `zcat | tar x` takes for the largest layer."""
@@ -126,6 +127,44 @@ def skopeo_umoci(place, base, ref):
     return pull, lambda: shutil.rmtree(out, ignore_errors=True)
 
 
+def many_images(n):
+    """A docker archive of n images that share one layer."""
+    out, plain = io.BytesIO(), tar_of([("file", b"content")])
+    diff = "sha256:" + hashlib.sha256(plain).hexdigest()
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    files, manifest = [("layer.tar", plain)], []
+    for i in range(n):
+        config = {"architecture": arch, "os": "linux", "created": f"2024-01-{i % 28 + 1:02}T00:00:00Z", "author": str(i),
+                  "config": {"Labels": {"maintainer": f"somebody {i}", "version": str(i)}}, "rootfs": {"type": "layers", "diff_ids": [diff]}}
+        files.append((f"{i}.json", json.dumps(config).encode()))
+        manifest.append({"Config": f"{i}.json", "RepoTags": [f"registry.example/project/image{i}:1.{i}"], "Layers": ["layer.tar"]})
+    files.append(("manifest.json", json.dumps(manifest).encode()))
+    out.write(tar_of(files))
+    return out.getvalue()
+
+
+def tar_of(files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as t:
+        for name, data in files:
+            i = tarfile.TarInfo(name)
+            i.size = len(data)
+            t.addfile(i, io.BytesIO(data))
+    return out.getvalue()
+
+
+def listing(e, base, runs):
+    """The times of `insula images` with a thousand images, sorted."""
+    (base / "many.tar").write_bytes(many_images(1000))
+    e.cli("insula", "load", "-q", "-i", base / "many.tar").ok()
+    assert len(e.cli("insula", "images", "-q").ok().split()) == 1000
+    found = []
+    for _ in range(runs):
+        time.sleep(0.1)
+        found.append(timed(e.argv("insula", "images"), e.env()))
+    return sorted(found)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--build", default="build")
@@ -174,7 +213,9 @@ def main():
         print("| who | seconds | to ours |\n| --- | --- | --- |")
         for name, t in times.items():
             print(f"| {name} | {statistics.median(t):.2f} | {statistics.median(t) / ours:.2f} |")
-        print(f"\npeak memory of insula-registry and insula-puller together: {peak / 1024:.1f} MiB")
+        print(f"\npeak memory of insula-registry and insula-puller together: {peak / 1024:.1f} MiB (budget 64)")
+        t = listing(e, base, 20)
+        print(f"`images` with 1,000 images: {statistics.median(t) * 1000:.1f} ms ({t[2] * 1000:.1f}) (budget 20 ms)")
     finally:
         for s in reversed(started):
             s.stop()

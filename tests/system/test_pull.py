@@ -1,22 +1,25 @@
 """Pulling from a registry: Debian's docker-registry, plain, with a password and with TLS, and a proxy that cuts,
 corrupts and redirects. skopeo is the judge of ids and digests."""
+import base64
 import gzip
 import hashlib
 import json
 import os
 import pathlib
 import pty
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 
 import pytest
 
-from conftest import IMAGES, Cli, Engine, wait_for
+from conftest import IMAGES, Cli, Engine, program, wait_for
 from registry import PASSWORD, USER, Proxy, Registry, skopeo
 from test_images import api
 from test_puller import ARCH, Tar, config, docker_archive, sha
@@ -224,7 +227,6 @@ def test_password_and_tls(engine, locked):
     name = f"{locked.host}/secret:1"
     r = engine.cli("docker", "pull", name)
     assert r.code == 1 and "no basic auth credentials" in r.err
-    import base64
     head = lambda pw: base64.urlsafe_b64encode(json.dumps({"username": USER, "password": pw}).encode()).decode()
     assert post(engine, f"fromImage={name}", head("wrong"))[0] in (404, 500)
     assert api(engine, "GET", "/images/json")[1] == []
@@ -284,7 +286,6 @@ def test_bearer_token(engine, proxy):
 
 
 def test_bearer_token_with_password(engine, proxy):
-    import base64
     t = TokenServer(proxy)
     r = engine.cli("insula", "pull", f"{t.proxy.host}/three:1")
     assert r.code == 1 and "pull access denied for" in r.err and "who are you" in r.err
@@ -294,8 +295,29 @@ def test_bearer_token_with_password(engine, proxy):
     assert t.asked[-1][1] == "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
+def test_identity_token(engine, proxy):
+    """Of `docker login` at a registry with oauth2: it is given to the token server, and to nobody else."""
+    forms = []
+
+    def fault(h, path):
+        if path.startswith("/token"):
+            forms.append((h.command, urllib.parse.parse_qs(h.body().decode()), h.headers.get("Authorization")))
+            h.answer(200, b'{"access_token":"good"}', {"Content-Type": "application/json"})
+            return True
+        if h.headers.get("Authorization") != "Bearer good":
+            h.answer(401, b"{}", {"Www-Authenticate": f'Bearer realm="http://{p.host}/token",service="test",scope="repository:three:pull"'})
+            return True
+        del h.headers["Authorization"]
+        return False
+    p = proxy(fault)
+    auth = base64.urlsafe_b64encode(json.dumps({"identitytoken": "of a session"}).encode()).decode()
+    status, lines = post(engine, f"fromImage={p.host}/three&tag=1", auth)
+    assert status == 200 and "errorDetail" not in lines[-1]
+    assert forms == [("POST", {"service": ["test"], "scope": ["repository:three:pull"], "grant_type": ["refresh_token"], "client_id": ["insula"],
+                               "refresh_token": ["of a session"]}, None)]
+
+
 def test_redirect_takes_no_credentials_along(engine, proxy):
-    import base64
     cdn = proxy()
 
     def fault(h, path):
@@ -508,7 +530,7 @@ def test_interrupted_pull_goes_on_where_it_was(engine, proxy):
     wait_for(lambda: len(files()) == 3)
     c.send_signal(signal.SIGINT)
     assert c.wait(10) != 0
-    wait_for(lambda: not [x for x in os.listdir("/proc") if x.isdigit() and registry_of(x, engine)])
+    wait_for(lambda: not list(children_of(engine, "insula-registry")))
     stop.set()
     assert len(files()) == 3
     wait_for(lambda: store_of(engine) == before)
@@ -583,14 +605,6 @@ def test_a_mirror_that_fails_half_way(registry, base):
         good.stop()
 
 
-def registry_of(pid, engine):
-    try:
-        return open(f"/proc/{pid}/comm").read().strip() == "insula-registry" and \
-            int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) == engine.proc.pid
-    except OSError:
-        return False
-
-
 def test_disk_full(registry):
     base = tempfile.mkdtemp(prefix="insula-full-")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", base], check=True)
@@ -615,7 +629,9 @@ def test_disk_full(registry):
 def test_mirror(registry, base):
     """Docker Hub's names go to the mirror first; no credentials do."""
     p = Proxy(registry)
-    (base / "mirrored").mkdir()
+    (base / "mirrored" / "docker").mkdir(parents=True)
+    auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    (base / "mirrored" / "docker/config.json").write_text(json.dumps({"auths": {"https://index.docker.io/v1/": {"auth": auth}}}))
     e = Engine(base / "mirrored", ["--registry-mirror", f"http://{p.host}"])
     registry.put(IMAGES / "busybox.tar", "library/busybox:latest")
     e.start()
@@ -624,6 +640,7 @@ def test_mirror(registry, base):
         assert "Using default tag: latest" in out and "latest: Pulling from library/busybox" in out
         assert "Status: Downloaded newer image for busybox:latest\ndocker.io/library/busybox:latest" in out
         assert p.paths("/v2/library/busybox/manifests/latest")
+        assert not [h for _, _, h in p.seen if "authorization" in {k.lower() for k in h}]
         assert e.cli("insula", "images", "--format", "{{.Repository}}:{{.Tag}}").ok() == "busybox:latest"
     finally:
         e.stop()
@@ -648,25 +665,89 @@ def test_progress_on_a_terminal(engine, registry):
     assert out.count(b"\x1b[2K") > 6 and out.count(b"Pull complete") == 3
 
 
-# --- the walls of the process ---
+# --- the walls of the processes ---
 
-def test_sandbox(engine, proxy):
-    """Nobody, without capabilities, under a filter, and no file open for writing but blobs."""
+def status_of(pid):
+    return dict(x.split(":\t") for x in open(f"/proc/{pid}/status").read().splitlines() if ":\t" in x)
+
+
+def children_of(engine, name):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if status_of(pid)["Name"] == name[:15] and int(status_of(pid)["PPid"]) == engine.proc.pid:
+                yield int(pid)
+        except OSError:
+            pass
+
+
+def filtered(pid):
+    """A sanitizer's runtime makes calls of its own: such a build has no filter."""
+    return b"__asan_init" not in open(f"/proc/{pid}/exe", "rb").read()
+
+
+@pytest.fixture
+def held(engine, proxy):
+    """A pull whose layers are half there, for as long as the test looks at the processes."""
     hold = threading.Event()
-    p = proxy(layer_fault(lambda h, data, r: (hold.wait(20), h.answer(200, data))))
+
+    def half(h, data, r):
+        h.send_response_only(r.status)
+        h.send_header("Content-Length", len(data))
+        h.end_headers()
+        h.wfile.write(data[:len(data) // 2])
+        h.wfile.flush()
+        hold.wait(60)
+        h.wfile.write(data[len(data) // 2:])
+    p = proxy(layer_fault(half))
     c = engine.popen("insula", "pull", f"{p.host}/three:1")
-    find = lambda: [x for x in os.listdir("/proc") if x.isdigit() and registry_of(x, engine)]
-    wait_for(lambda: len(p.paths("/blobs/")) >= 4)
-    pid = wait_for(find)[0]
-    status = dict(x.split(":\t") for x in open(f"/proc/{pid}/status").read().splitlines() if ":\t" in x)
-    assert status["Uid"].split() == ["65534"] * 4 and int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
-    # a sanitizer's runtime makes calls of its own: such a build has no filter
-    filtered = b"__asan_init" not in open(f"/proc/{pid}/exe", "rb").read()
-    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2" if filtered else "0", "1")
+    wait_for(lambda: len(staged(engine)) == 3)
+    yield engine
+    hold.set()
+    assert c.wait(60) == 0
+
+
+KEPT = ("chown", "dac_override", "fowner", "fsetid", "mknod", "setfcap")
+CAPABILITIES = {"chown": 0, "dac_override": 1, "fowner": 3, "fsetid": 4, "mknod": 27, "setfcap": 31}
+
+
+def test_who_talks_to_the_network(held):
+    """Nobody, without capabilities, under a filter, and no file open for writing but blobs."""
+    (pid,) = children_of(held, "insula-registry")
+    status = status_of(pid)
+    assert status["Uid"].split() == ["65534"] * 4 and status["Gid"].split() == ["65534"] * 4
+    assert all(int(status[k], 16) == 0 for k in ("CapEff", "CapPrm", "CapInh", "CapAmb"))
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2" if filtered(pid) else "0", "1")
     for fd in os.listdir(f"/proc/{pid}/fd"):
         to = os.readlink(f"/proc/{pid}/fd/{fd}")
         flags = int(open(f"/proc/{pid}/fdinfo/{fd}").read().split("flags:")[1].split()[0], 8)
         if flags & os.O_ACCMODE != os.O_RDONLY and to.startswith("/"):
-            assert to.startswith(str(engine.data / "partial")) or fd in "012", to
-    hold.set()
-    assert c.wait(60) == 0
+            assert to.startswith(str(held.data / "partial")) or fd in "012", to
+
+
+def test_who_parses_archives(held):
+    """No network, its staging directory for a root, no capability but those to own and make files there, no socket."""
+    (pid,) = children_of(held, "insula-puller")
+    status = status_of(pid)
+    mask = sum(1 << CAPABILITIES[k] for k in KEPT)
+    assert all(int(status[k], 16) == mask for k in ("CapEff", "CapPrm", "CapBnd")) and int(status["CapAmb"], 16) == 0
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2" if filtered(pid) else "0", "1")
+    for ns in ("net", "ipc", "uts", "mnt"):
+        assert os.readlink(f"/proc/{pid}/ns/{ns}") != os.readlink(f"/proc/{held.proc.pid}/ns/{ns}")
+    assert [line.split(":")[0].strip() for line in open(f"/proc/{pid}/net/dev").read().splitlines()[2:]] == ["lo"]
+    assert open(f"/proc/{pid}/net/route").read().splitlines()[1:] == []
+    root = pathlib.Path(os.readlink(f"/proc/{pid}/root"))
+    assert root.parent == held.data / "tmp" and os.readlink(f"/proc/{pid}/cwd") == str(root)
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        to = os.readlink(f"/proc/{pid}/fd/{fd}")
+        assert to.startswith(("pipe:", str(root), "/memfd:")) or fd in "012", to
+    limits = open(f"/proc/{pid}/limits").read()
+    assert not filtered(pid) or re.search(r"Max address space +1073741824 ", limits)
+
+
+@pytest.mark.parametrize("name", ["insulad", "insula", "insula-puller", "insula-shim"])
+def test_who_has_no_network_client(name):
+    """Of all programs insula-registry alone is linked with one."""
+    libs = lambda n: subprocess.run(["ldd", program(n)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    assert "libcurl" in libs("insula-registry")
+    for lib in ("libcurl", "libssl", "libgnutls", "libnghttp2"):
+        assert lib not in libs(name)

@@ -91,7 +91,9 @@ def test_docker_login(engine, locked):
     engine.cli("docker", "logout", locked.host).ok()
 
 
-def test_credential_helper(engine, locked, tmp_path, monkeypatch):
+@pytest.mark.parametrize("key", ["credHelpers", "credsStore"])
+def test_credential_helper(engine, locked, tmp_path, monkeypatch, key):
+    """Of one registry, or of all."""
     helper = tmp_path / "docker-credential-test"
     helper.write_text(f"""#!/bin/sh
 read input
@@ -105,7 +107,7 @@ esac
     helper.chmod(0o755)
     f = engine.base / "docker/config.json"
     f.parent.mkdir(exist_ok=True)
-    f.write_text(json.dumps({"credHelpers": {locked.host: "test"}, "HttpHeaders": {"kept": "yes"}}))
+    f.write_text(json.dumps({key: {locked.host: "test"} if key == "credHelpers" else "test", "HttpHeaders": {"kept": "yes"}}))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     try:
         assert engine.cli("insula", "pull", f"{locked.host}/secret:1").code == 1
