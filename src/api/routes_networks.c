@@ -70,7 +70,11 @@ static void created(void *ud, int r, const struct err *e, void *result)
 	} else {
 		j = json_object();
 		json_set_str(j, "Id", k->id);
-		json_set_str(j, "Warning", "");
+		json_set_str(j, "Warning",
+			     streq(network_driver(k->req->engine, k->id), "macvlan")
+				     ? "On a macvlan network names of containers do not resolve, and no "
+				       "ports are published."
+				     : "");
 		resp_json(k->req, 201, j);
 	}
 	free(k->id);

@@ -144,6 +144,8 @@ int cmd_network_create(struct cli *c, int argc, char **argv)
 	json_set(body, "Labels", pairs(labels));
 	if (api_call(c, "POST", "/networks/create", body, &answer, &e) < 0)
 		return cli_fail(&e);
+	if (!str_empty(json_get_str(answer, "Warning")))
+		fprintf(stderr, "WARNING: %s\n", json_get_str(answer, "Warning"));
 	puts(json_get_str(answer, "Id") ?: "");
 	return 0;
 }

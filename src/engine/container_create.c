@@ -10,6 +10,7 @@
 #include "engine/db.h"
 #include "engine/guest_kernel.h"
 #include "engine/image.h"
+#include "engine/network.h"
 #include "engine/publish.h"
 #include "engine/worker.h"
 #include "oci/image_needs.h"
@@ -145,6 +146,15 @@ static int store(struct container *c, struct err *err)
 	return r;
 }
 
+static void warn_of_macvlan(struct engine *e, const struct json *hc, char ***warnings)
+{
+	const char *driver = network_driver(e, json_get_str(hc, "NetworkMode"));
+
+	if (streq(driver, "macvlan") &&
+	    (json_len(json_get(hc, "PortBindings")) || json_get_bool(hc, "PublishAllPorts", false)))
+		strv_addf(warnings, "Published ports are discarded when using %s network mode", driver);
+}
+
 static int create(struct creating *k, struct container **ret, struct err *err)
 {
 	struct engine *e = k->engine;
@@ -179,6 +189,7 @@ static int create(struct creating *k, struct container **ret, struct err *err)
 	if (r < 0)
 		return r;
 	firewall_warn(e, networks, &k->warnings);
+	warn_of_macvlan(e, json_get(doc, "HostConfig"), &k->warnings);
 	c = container_new(e, id.s, name);
 	c->image_id = xstrdup(image->id);
 	c->isolation = k->isolation;

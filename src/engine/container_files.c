@@ -74,8 +74,11 @@ static bool has_names(const struct container *c)
 {
 	struct json_iter it = {0};
 
+	bool ipv6;
+
+	/* nobody answers on a network that has no bridge of ours */
 	while (json_next(ctr_attachments(c), &it))
-		if (!network_name_builtin(it.key))
+		if (!network_name_builtin(it.key) && network_bridge(c->engine, it.key, &ipv6))
 			return true;
 	return false;
 }

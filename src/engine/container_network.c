@@ -252,9 +252,7 @@ static int open_tap(struct net_change *x, int *ret, struct err *err)
 		return r;
 	r = nl_open(&nl);
 	if (r == 0)
-		r = nl_tap_open(nic->ifname, &fd);
-	if (r == 0)
-		r = nl_port_join(nl, nic->ifname, nic->bridge, nic->mtu);
+		r = nl_nic_tap_open(nl, nic->kind, nic->ifname, nic->bridge, nic->mac, nic->mtu, &fd);
 	if (r < 0)
 		return err_set(err, ERR_SYSTEM, r, "create interface '%s'", nic->ifname);
 	*ret = TAKE_FD(fd);

@@ -80,6 +80,13 @@ int network_name(struct engine *e, const char *ref, const char **ret, struct err
 	return r;
 }
 
+const char *network_driver(struct engine *e, const char *ref)
+{
+	struct network *w;
+
+	return network_find(e->networks, ref, &w, NULL) < 0 ? NULL : net_driver_name(w->driver);
+}
+
 const char *network_bridge(struct engine *e, const char *ref, bool *ret_ipv6)
 {
 	struct network *w;
@@ -338,6 +345,18 @@ static int prepare(struct networks *n, struct network *w, bool *ret_ready, struc
 	return r;
 }
 
+int parent_check(const char *name, struct err *err)
+{
+	_cleanup_nl_ struct nl *nl = NULL;
+	int index, r = nl_open(&nl);
+
+	if (r == 0)
+		r = nl_link_index(nl, name, &index);
+	return r < 0 ? err_msg(err, ERR_INVALID, r,
+			       "the host has no interface %s, the parent of a macvlan network", name)
+		     : 0;
+}
+
 void networks_ensure(struct engine *e, const struct json *attachments, engine_done_fn done, void *ud)
 {
 	struct networks *n = e->networks;
@@ -353,6 +372,8 @@ void networks_ensure(struct engine *e, const struct json *attachments, engine_do
 		r = network_find(n, it.key, &w, &err);
 		if (r == 0 && w->driver == NET_BRIDGE)
 			r = prepare(n, w, &one, &err);
+		else if (r == 0 && w->driver == NET_MACVLAN)
+			r = parent_check(w->parent, &err);
 		ready &= one;
 	}
 	if (r < 0 || ready)

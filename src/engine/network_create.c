@@ -17,16 +17,20 @@
 
 /* Drivers that people know from Docker, and what to do instead. */
 static const struct { const char *name, *hint; } no_drivers[] = {
-	{ "macvlan", "use the driver bridge and publish ports" },
-	{ "ipvlan", "use the driver bridge and publish ports" },
+	{ "ipvlan", "use the driver macvlan or bridge" },
 	{ "overlay", "insula serves one host: use the driver bridge" },
 };
 
-/* What a bridge network can be told. */
-static const char *const options_known[] = {
-	"com.docker.network.bridge.name", "com.docker.network.driver.mtu",
-	"com.docker.network.bridge.enable_icc", "com.docker.network.bridge.enable_ip_masquerade",
-	"com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6", NULL,
+/* What a network can be told, and by which drivers; only: the one value that there is. */
+static const struct option { const char *name, *only; bool bridge, macvlan; } options[] = {
+	{ "com.docker.network.bridge.name", NULL, true, false },
+	{ "com.docker.network.bridge.enable_icc", "true", true, false },
+	{ "com.docker.network.bridge.enable_ip_masquerade", "true", true, false },
+	{ "com.docker.network.driver.mtu", NULL, true, true },
+	{ "com.docker.network.enable_ipv4", "true", true, true },
+	{ "com.docker.network.enable_ipv6", NULL, true, true },
+	{ "parent", NULL, false, true },
+	{ "macvlan_mode", "bridge", false, true },
 };
 
 void network_event(struct engine *e, const char *action, const struct network *w, const char *ctr)
@@ -40,9 +44,10 @@ void network_event(struct engine *e, const char *action, const struct network *w
 	event_emit(e, "network", action, w->id, a);
 }
 
-static int check_driver(const char *driver, struct err *err)
+static int check_driver(const char *driver, enum net_driver *ret, struct err *err)
 {
-	if (str_empty(driver) || streq(driver, "default") || streq(driver, "bridge"))
+	*ret = streq(driver, "macvlan") ? NET_MACVLAN : NET_BRIDGE;
+	if (str_empty(driver) || streq(driver, "default") || streq(driver, "bridge") || *ret == NET_MACVLAN)
 		return 0;
 	if (streq(driver, "host") || streq(driver, "null"))
 		return err_msg(err, ERR_FORBIDDEN, 0, "only one instance of \"%s\" network is allowed",
@@ -56,31 +61,45 @@ static int check_driver(const char *driver, struct err *err)
 		       "error looking up network plugin %s: plugin \"%s\" not found", driver, driver);
 }
 
-static int check_options(const struct json *options, struct err *err)
+static int check_option(const char *name, const char *value, enum net_driver driver, struct err *err)
 {
-	const char *name = json_get_str(options, "com.docker.network.bridge.name");
-	struct json_iter it = { 0 };
+	const struct option *o = NULL;
 
-	while (json_next(options, &it)) {
-		if (!strv_has((char *const *)options_known, it.key))
-			return err_msg(err, ERR_INVALID, 0,
-				       "option %s is not supported by this version of insula: leave it out",
-				       it.key);
-		if ((streq(it.key, "com.docker.network.bridge.enable_icc") ||
-		     streq(it.key, "com.docker.network.enable_ipv4") ||
-		     streq(it.key, "com.docker.network.bridge.enable_ip_masquerade")) &&
-		    !streq(json_str(it.value), "true"))
-			return err_msg(err, ERR_INVALID, 0,
-				       "option %s=%s is not supported by this version of insula: leave it "
-				       "out",
-				       it.key, json_str(it.value) ?: "");
-	}
-	if (name && (!*name || strlen(name) > 15 || name[0] == '.' || strpbrk(name, "/ \t\n\"")))
-		return err_msg(err, ERR_INVALID, 0, "invalid bridge name '%s'", name);
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (streq(options[i].name, name) &&
+		    (driver == NET_MACVLAN ? options[i].macvlan : options[i].bridge))
+			o = &options[i];
+	if (!o)
+		return err_msg(err, ERR_INVALID, 0,
+			       "option %s is not supported by this version of insula: leave it out", name);
+	if (o->only && !streq(o->only, value))
+		return err_msg(err, ERR_INVALID, 0,
+			       "option %s=%s is not supported by this version of insula: leave it out", name,
+			       value);
 	return 0;
 }
 
-static int check_body(struct networks *n, const char *name, const struct json *body, struct err *err)
+static int check_options(const struct json *given, enum net_driver driver, struct err *err)
+{
+	const char *name = json_get_str(given, "com.docker.network.bridge.name"),
+		   *parent = json_get_str(given, "parent");
+	struct json_iter it = { 0 };
+	int r = 0;
+
+	while (r == 0 && json_next(given, &it))
+		r = check_option(it.key, json_str(it.value) ?: "", driver, err);
+	if (r < 0)
+		return r;
+	if (name && (!*name || strlen(name) > 15 || name[0] == '.' || strpbrk(name, "/ \t\n\"")))
+		return err_msg(err, ERR_INVALID, 0, "invalid bridge name '%s'", name);
+	if (driver == NET_MACVLAN && str_empty(parent))
+		return err_msg(err, ERR_INVALID, 0,
+			       "a macvlan network needs an interface of the host to share: -o parent=eth0");
+	return driver == NET_MACVLAN ? parent_check(parent, err) : 0;
+}
+
+static int check_body(struct networks *n, const char *name, const struct json *body,
+		      enum net_driver *ret_driver, struct err *err)
 {
 	const char *ipam = json_get_str(json_get(body, "IPAM"), "Driver");
 	const char *scope = json_get_str(body, "Scope");
@@ -95,9 +114,9 @@ static int check_body(struct networks *n, const char *name, const struct json *b
 	if (!isalnum((unsigned char)*name) || (name[1] && !name_valid(name)) || strlen(name) > 255)
 		return err_msg(err, ERR_INVALID, 0,
 			       "invalid network name: %s: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
-	r = check_driver(json_get_str(body, "Driver"), err);
+	r = check_driver(json_get_str(body, "Driver"), ret_driver, err);
 	if (r == 0)
-		r = check_options(json_get(body, "Options"), err);
+		r = check_options(json_get(body, "Options"), *ret_driver, err);
 	if (r < 0)
 		return r;
 	list_for_each(w, &n->all, struct network, link)
@@ -278,8 +297,9 @@ int network_create(struct engine *e, const struct json *body, const char **ret_i
 {
 	struct networks *n = e->networks;
 	const char *name = json_get_str(body, "Name");
+	enum net_driver driver = NET_BRIDGE;
 	struct network *w;
-	int r = check_body(n, name, body, err);
+	int r = check_body(n, name, body, &driver, err);
 
 	if (r == 0)
 		r = bridge_name_free(n, body, err);
@@ -292,6 +312,7 @@ int network_create(struct engine *e, const struct json *body, const char **ret_i
 		return r;
 	}
 	w->id = xstrdup(id_new().s);
+	w->driver = driver;
 	w->name = xstrdup(name);
 	w->created_ns = now_real_ns();
 	w->internal = json_get_bool(body, "Internal", false);

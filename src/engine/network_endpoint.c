@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/strv.h"
 #include "engine/container.h"
 #include "engine/db.h"
@@ -226,7 +227,7 @@ static int take(struct networks *n, const char *ctr, const struct network *w, co
 	/* before the interface is there */
 	struct guard_port port = guarded(ctr, &p);
 
-	r = guard_add(n, &port);
+	r = w->bridge ? guard_add(n, &port) : 0;
 	if (r < 0) {
 		endpoint_done(&p);
 		return err_set(err, ERR_SYSTEM, r, "guard the interface of container %s", ctr);
@@ -242,7 +243,8 @@ static void add_nic(const char *ctr, const struct network *w, const struct endpo
 	struct msg_nic *m = nics_add(nics);
 
 	m->name = xasprintf("eth%u", p->slot);
-	m->bridge = xstrdup(w->bridge);
+	m->bridge = xstrdup(w->parent ?: w->bridge);
+	m->kind = xstrdup(w->parent ? "macvlan" : "");
 	m->ifname = endpoint_host_ifname(ctr, p->slot);
 	m->mac = xstrdup(p->mac);
 	m->mtu = w->mtu;
@@ -262,7 +264,7 @@ static const struct network *gateway_network(struct networks *n, const struct js
 		int64_t prio = json_get_int(it.value, "GwPriority", 0);
 		struct network *w;
 
-		if (network_find(n, it.key, &w, NULL) < 0 || w->internal || w->driver != NET_BRIDGE ||
+		if (network_find(n, it.key, &w, NULL) < 0 || w->internal || !network_has_addresses(w) ||
 		    (ipv6 && !w->subnet6.prefix))
 			continue;
 		if (!best || prio > best_prio || (prio == best_prio && strcmp(w->name, best->name) < 0)) {
@@ -283,7 +285,7 @@ static int take_one(struct networks *n, const char *ctr, const char *name, const
 	struct network *w;
 	int r = network_find(n, name, &w, err);
 
-	if (r < 0 || w->driver != NET_BRIDGE)
+	if (r < 0 || !network_has_addresses(w))
 		return r;
 	r = take(n, ctr, w, settings, &p, err);
 	if (r < 0)
@@ -370,6 +372,19 @@ int endpoint_ifname(struct engine *e, const char *ctr, const char *network, char
 
 /* --- giving back --- */
 
+/* A machine's, which does not vanish with what used it. */
+static void macvtap_delete(const char *ctr, unsigned slot)
+{
+	_cleanup_free_ char *name = endpoint_host_ifname(ctr, slot);
+	_cleanup_nl_ struct nl *nl = NULL;
+	int index, r = nl_open(&nl);
+
+	if (r == 0 && nl_link_index(nl, name, &index) == 0)
+		r = nl_link_del(nl, index);
+	if (r < 0)
+		log_warn("delete interface '%s': %s", name, strerror(-r));
+}
+
 void endpoints_release(struct engine *e, const char *ctr, const char *network)
 {
 	struct networks *n = e->networks;
@@ -384,7 +399,10 @@ void endpoints_release(struct engine *e, const char *ctr, const char *network)
 
 		(void)db_run(e->db, NULL, "DELETE FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
 			     w->id);
-		guard_del(n, &port);
+		if (w->bridge)
+			guard_del(n, &port);
+		else
+			macvtap_delete(ctr, p.slot);
 		endpoint_done(&p);
 		network_event(e, "disconnect", w, ctr);
 		any = true;

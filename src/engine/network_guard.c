@@ -140,7 +140,8 @@ int guard_sync(struct networks *n)
 {
 	_cleanup_(guards_done) struct guards g = {0};
 	_cleanup_stmt_ struct stmt *s = NULL;
-	int r = db_query(n->engine->db, &s, NULL, "SELECT ctr, slot, ip, mac, ip6 FROM endpoints", "");
+	int r = db_query(n->engine->db, &s, NULL, "SELECT p.ctr, p.slot, p.ip, p.mac, p.ip6 FROM endpoints p "
+			 "JOIN networks w ON w.id = p.network WHERE w.driver = 'bridge'", "");
 
 	while (r == 0 && (r = stmt_step(s, NULL)) > 0) {
 		guards_add(&g, &(struct guard_port){.ctr = stmt_str(s, 0), .slot = (unsigned)stmt_int(s, 1),

@@ -114,7 +114,7 @@ static void add_ipam(const struct network *w, struct json *o)
 
 	json_set_str(ipam, "Driver", "default");
 	json_set(ipam, "Options", w->builtin ? NULL : options ? json_copy(options) : json_object());
-	config = json_set(ipam, "Config", w->driver == NET_BRIDGE ? json_array() : NULL);
+	config = json_set(ipam, "Config", network_has_addresses(w) ? json_array() : NULL);
 	if (!config)
 		return;
 	_cleanup_free_ char *net = subnet_text(&w->subnet), *range = subnet_text(&w->range),

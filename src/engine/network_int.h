@@ -7,7 +7,7 @@
 
 #include <netinet/in.h>
 
-enum net_driver { NET_BRIDGE, NET_HOST, NET_NULL };
+enum net_driver { NET_BRIDGE, NET_HOST, NET_NULL, NET_MACVLAN };
 
 /* IPv4, host byte order. */
 struct subnet { uint32_t net, mask; unsigned prefix; };
@@ -25,7 +25,8 @@ struct network {
 	uint32_t gateway;
 	struct subnet6 subnet6, range6;
 	struct in6_addr gateway6;
-	char *bridge;			/* the host's interface; NULL if there is none */
+	char *bridge;			/* ours on the host; NULL if there is none */
+	const char *parent;		/* of a macvlan: the host's interface; borrowed from options */
 	unsigned mtu;
 	struct json *labels, *options, *ipam;
 	/* Our nft table knows it, is being told of it, is to know it. */
@@ -45,6 +46,12 @@ struct networks {
 	struct network_wait *waiting;	/* callers of ensure while nft runs */
 	struct names *names;		/* network_names.c */
 };
+
+/* Its endpoints have interfaces and addresses. */
+static inline bool network_has_addresses(const struct network *w)
+{
+	return w->driver == NET_BRIDGE || w->driver == NET_MACVLAN;
+}
 
 /* ---- network_store.c: the table of networks ---- */
 
@@ -102,6 +109,8 @@ int ipam6_find(struct networks *n, const struct network *w, uint32_t at, struct 
 
 /* ---- network.c: bridge and rules on the host ---- */
 
+/* The host has the interface that a macvlan network is to share. */
+int parent_check(const char *name, struct err *err);
 /* Takes a network's bridge and rules off the host. */
 void network_host_remove(struct networks *n, struct network *w);
 

@@ -15,6 +15,7 @@
 
 static const char *const driver_names[] = {
 	[NET_BRIDGE] = "bridge", [NET_HOST] = "host", [NET_NULL] = "null",
+	[NET_MACVLAN] = "macvlan",
 };
 
 static const struct { const char *name; enum net_driver driver; } builtin[] = {
@@ -53,10 +54,12 @@ static void derive(struct networks *n, struct network *w)
 	uint64_t mtu = 0;
 
 	w->builtin = network_name_builtin(w->name);
-	w->mtu = BRIDGE_MTU;
-	if (w->driver != NET_BRIDGE)
+	w->mtu = w->driver == NET_MACVLAN ? 0 : BRIDGE_MTU;
+	if (!network_has_addresses(w))
 		return;
-	if (w->builtin)
+	if (w->driver == NET_MACVLAN)
+		w->parent = json_get_str(w->options, "parent");
+	else if (w->builtin)
 		w->bridge = xstrdup(n->engine->cfg.bridge);
 	else if (!str_empty(json_get_str(w->options, OPT_BRIDGE_NAME)))
 		w->bridge = xstrdup(json_get_str(w->options, OPT_BRIDGE_NAME));

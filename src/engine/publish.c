@@ -486,7 +486,8 @@ static char *published_address(const struct nics *nics)
 			const char *gateway = of_family(nics->v[i].gateways, ipv6),
 				   *address = of_family(nics->v[i].addresses, ipv6);
 
-			if (gateway && address)
+			/* a macvlan is a neighbour of the host's neighbours: nothing is led there */
+			if (gateway && address && !*nics->v[i].kind)
 				strv_addf(&both, "%.*s", (int)strcspn(address, "/"), address);
 		}
 	return both ? strv_join(both, " ") : xstrdup("");

@@ -7,6 +7,7 @@
 #include "lib/netlink.h"
 #include "base/alloc.h"
 #include "base/fd.h"
+#include "base/fs.h"
 #include "base/strv.h"
 #include "lib/nl_sock.h"
 
@@ -22,6 +23,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 struct nl {
 	int fd;
@@ -155,14 +159,19 @@ static struct ifinfomsg *link_req(struct req *r, int index)
 	return ifi;
 }
 
-int nl_link_set_up(struct nl *n, int index, bool up)
+static int set_flags(struct nl *n, int index, unsigned change, unsigned flags)
 {
 	struct req r;
 	struct ifinfomsg *ifi = link_req(&r, index);
 
-	ifi->ifi_change = IFF_UP;
-	ifi->ifi_flags = up ? IFF_UP : 0;
+	ifi->ifi_change = change;
+	ifi->ifi_flags = flags;
 	return talk(n, &r, NULL, 0);
+}
+
+int nl_link_set_up(struct nl *n, int index, bool up)
+{
+	return set_flags(n, index, IFF_UP, up ? IFF_UP : 0);
 }
 
 int nl_link_set_mac(struct nl *n, int index, const uint8_t mac[6])
@@ -291,6 +300,41 @@ int nl_veth_add(struct nl *n, const char *name, const char *peer, int ns_fd, con
 	return talk(n, &r, NULL, 0);
 }
 
+/* kind: macvlan, or macvtap. */
+static int shared_link_add(struct nl *n, const char *kind, const char *name, const char *parent, int ns_fd,
+			   const uint8_t mac[6], unsigned mtu)
+{
+	struct rtattr *info, *data;
+	int index, rc = name_check(name);
+	struct req r;
+
+	if (rc == 0)
+		rc = nl_link_index(n, parent, &index);
+	if (rc < 0)
+		return rc;
+	req_init(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
+	attr_str(&r, IFLA_IFNAME, name);
+	attr_u32(&r, IFLA_LINK, (uint32_t)index);
+	attr(&r, IFLA_ADDRESS, mac, 6);
+	if (mtu)
+		attr_u32(&r, IFLA_MTU, mtu);
+	if (ns_fd >= 0)
+		attr_u32(&r, IFLA_NET_NS_FD, (uint32_t)ns_fd);
+	info = nest(&r, IFLA_LINKINFO);
+	attr_str(&r, IFLA_INFO_KIND, kind);
+	data = nest(&r, IFLA_INFO_DATA);
+	attr_u32(&r, IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE);
+	nest_end(&r, data);
+	nest_end(&r, info);
+	return talk(n, &r, NULL, 0);
+}
+
+int nl_macvlan_add(struct nl *n, const char *name, const char *parent, int ns_fd, const uint8_t mac[6],
+		   unsigned mtu)
+{
+	return shared_link_add(n, "macvlan", name, parent, ns_fd, mac, mtu);
+}
+
 /* --- addresses and routes --- */
 
 int nl_addr_add(struct nl *n, int index, const struct nl_addr *a)
@@ -347,4 +391,73 @@ int nl_tap_open(const char *name, int *ret_fd)
 		return -errno;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+/* The character device of a macvtap. Where nobody keeps /dev filled it is made for a moment. */
+static int macvtap_device_open(const char *name, int index)
+{
+	_cleanup_free_ char *sys = xasprintf("/sys/class/net/%s/tap%d/dev", name, index), *numbers = NULL,
+			    *path = xasprintf("/dev/tap%d", index), *own = xasprintf("/dev/.tap%d", index);
+	unsigned major, minor;
+	struct stat st;
+	int fd, r = fs_read_line(AT_FDCWD, sys, &numbers);
+
+	if (r < 0)
+		return r;
+	if (sscanf(numbers, "%u:%u", &major, &minor) != 2)
+		return -EBADMSG;
+	if (stat(path, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(major, minor)) {
+		fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+		return fd < 0 ? -errno : fd;
+	}
+	(void)unlink(own);
+	if (mknod(own, S_IFCHR | 0600, makedev(major, minor)) < 0)
+		return -errno;
+	fd = open(own, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	r = fd < 0 ? -errno : fd;
+	(void)unlink(own);
+	return r;
+}
+
+static int macvtap_open(struct nl *n, const char *name, const char *parent, const char *mac, unsigned mtu,
+			int *ret_fd)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	const unsigned flags = IFF_UP | IFF_ALLMULTI;
+	_cleanup_close_ int fd = -EBADF;
+	uint8_t bytes[6];
+	int index, r = mac_parse(mac, bytes);
+
+	if (r == 0)
+		r = shared_link_add(n, "macvtap", name, parent, -1, bytes, mtu);
+	if (r < 0)
+		return r;
+	r = nl_link_index(n, name, &index);
+	if (r < 0)
+		return r;
+	r = fd = macvtap_device_open(name, index);
+	/* which groups the guest listens to (IPv6 does, for neighbours) is not known here */
+	if (r >= 0)
+		r = ioctl(fd, TUNSETIFF, &ifr) < 0 ? -errno : set_flags(n, index, flags, flags);
+	if (r < 0)
+		(void)nl_link_del(n, index);
+	else
+		*ret_fd = TAKE_FD(fd);
+	return r;
+}
+
+int nl_nic_tap_open(struct nl *n, const char *kind, const char *name, const char *bridge, const char *mac,
+		    unsigned mtu, int *ret_fd)
+{
+	_cleanup_close_ int fd = -EBADF;
+	int r;
+
+	if (*kind)
+		return macvtap_open(n, name, bridge, mac, mtu, ret_fd);
+	r = nl_tap_open(name, &fd);
+	if (r == 0)
+		r = nl_port_join(n, name, bridge, mtu);
+	if (r == 0)
+		*ret_fd = TAKE_FD(fd);
+	return r;
 }

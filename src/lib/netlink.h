@@ -40,8 +40,16 @@ int nl_bridge_add(struct nl *n, const char *name);			/* -EEXIST is returned */
 /* veth `name` here, peer `peer` created directly inside the namespace ns_fd with that MAC (NULL = random). */
 int nl_veth_add(struct nl *n, const char *name, const char *peer, int ns_fd, const uint8_t peer_mac[6],
 		unsigned mtu);
+/* The interface `name` with this MAC, which shares `parent` with the host and others of this kind (macvlan,
+ * mode bridge), inside the namespace ns_fd. mtu 0: the parent's. */
+int nl_macvlan_add(struct nl *n, const char *name, const char *parent, int ns_fd, const uint8_t mac[6],
+		   unsigned mtu);
 int nl_addr_add(struct nl *n, int index, const struct nl_addr *a);	/* -EEXIST is success */
 int nl_route_add_default(struct nl *n, const struct nl_addr *gateway, int index);
 /* Opens a non-persistent tap (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) called name; it vanishes with the fd. */
 int nl_tap_open(const char *name, int *ret_fd);
+/* The tap of a machine's NIC, ready for use. kind "": a port of bridge. kind "macvlan": a macvtap on the
+ * interface called bridge, which stays when its descriptor is closed, to be deleted. */
+int nl_nic_tap_open(struct nl *n, const char *kind, const char *name, const char *bridge, const char *mac,
+		    unsigned mtu, int *ret_fd);
 int mac_parse(const char *s, uint8_t ret[6]);

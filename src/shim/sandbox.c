@@ -24,6 +24,10 @@ static int plug(struct nl *nl, const struct msg_nic *m, int ns, struct err *e)
 
 	if (r < 0)
 		return err_set(e, ERR_INVALID, 0, "invalid MAC address: %s", m->mac);
+	if (*m->kind) {
+		r = nl_macvlan_add(nl, m->name, m->bridge, ns, mac, m->mtu);
+		return r < 0 ? err_set(e, ERR_SYSTEM, r, "create an interface on '%s'", m->bridge) : 0;
+	}
 	r = nl_link_index(nl, m->bridge, &bridge);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "find bridge '%s'", m->bridge);
@@ -35,9 +39,11 @@ static int plug(struct nl *nl, const struct msg_nic *m, int ns, struct err *e)
 		     : 0;
 }
 
-static void unplug(struct nl *nl, const char *ifname)
+/* nl: of the host; a macvlan is inside alone, and gone from there by unplug_inside(). */
+static void unplug(struct nl *nl, const struct msg_nic *m)
 {
-	int index, r = nl_link_index(nl, ifname, &index);
+	const char *ifname = m->ifname;
+	int index, r = *m->kind ? -ENODEV : nl_link_index(nl, ifname, &index);
 
 	if (r == 0)
 		r = nl_link_del(nl, index);
@@ -108,14 +114,33 @@ int sandbox_make(struct local_hooks *hooks, const struct msg_sandbox *m, struct 
 	return r;
 }
 
-static int configure_inside(int ns, const struct nics *nics, struct err *e)
+/* Those of `gone` that `stay` has not. */
+static void unplug_inside(const struct nics *gone, const struct nics *stay)
+{
+	_cleanup_nl_ struct nl *nl = NULL;
+	int index;
+
+	for (size_t i = 0; i < gone->n; i++) {
+		const struct msg_nic *m = &gone->v[i];
+
+		if (!*m->kind || nics_find(stay, m->ifname) || (!nl && nl_open(&nl) < 0))
+			continue;
+		if (nl_link_index(nl, m->name, &index) == 0)
+			(void)nl_link_del(nl, index);
+	}
+}
+
+static int configure_inside(int ns, const struct nics *have, const struct nics *want, struct err *e)
 {
 	_cleanup_close_ int host = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	int r;
 
 	if (host < 0 || setns(ns, CLONE_NEWNET) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "enter the network of the sandbox");
-	r = nics_configure(nics, e);
+	unplug_inside(have, want);
+	r = nics_configure(want, e);
+	if (r < 0)
+		unplug_inside(want, have);
 	return_to(host, CLONE_NEWNET);
 	return r;
 }
@@ -133,16 +158,16 @@ int sandbox_network(struct local_hooks *hooks, const struct nics *have, const st
 		return err_set(e, ERR_SYSTEM, r, "open netlink");
 	for (size_t i = 0; i < have->n; i++)
 		if (!nics_find(want, have->v[i].ifname))
-			unplug(nl, have->v[i].ifname);
+			unplug(nl, &have->v[i]);
 	for (size_t i = 0; r == 0 && i < want->n; i++)
 		if (!nics_find(have, want->v[i].ifname))
 			r = plug(nl, &want->v[i], hooks->net_ns_fd, e);
 	if (r == 0)
-		r = configure_inside(hooks->net_ns_fd, want, e);
+		r = configure_inside(hooks->net_ns_fd, have, want, e);
 	/* What was new is none. */
 	for (size_t i = 0; r < 0 && i < want->n; i++)
 		if (!nics_find(have, want->v[i].ifname))
-			unplug(nl, want->v[i].ifname);
+			unplug(nl, &want->v[i]);
 	return r;
 }
 
@@ -152,7 +177,7 @@ void sandbox_end(struct local_hooks *hooks, const struct nics *nics)
 
 	if (nics->n && hooks->net_ns_fd >= 0 && nl_open(&nl) == 0)
 		for (size_t i = 0; i < nics->n; i++)
-			unplug(nl, nics->v[i].ifname);
+			unplug(nl, &nics->v[i]);
 	fd_close(&hooks->net_ns_fd);
 	fd_close(&hooks->ipc_ns_fd);
 }

@@ -44,11 +44,9 @@ static int plug(struct guest *g, struct err *e)
 		const struct msg_nic *m = &nics->v[i];
 
 		if (r == 0)
-			r = nl_tap_open(m->ifname, &g->taps[i]);
+			r = nl_nic_tap_open(nl, m->kind, m->ifname, m->bridge, m->mac, m->mtu, &g->taps[i]);
 		if (r == 0)
 			g->n_taps++;
-		if (r == 0)
-			r = nl_port_join(nl, m->ifname, m->bridge, m->mtu);
 		if (r < 0)
 			return err_set(e, ERR_SYSTEM, r, "connect sandbox '%s' to network bridge '%s'",
 				       g->sandbox, m->bridge);

@@ -20,7 +20,7 @@ FIELDS = {
     "REPLY": "u:kind u:errnum s:message b:payload",
     "SANDBOX": "s:sandbox s:hostname s:net n:nics s:cgroup "
                "s:accel s:kernel s:initrd q:memory u:vcpus v:shares q:memory_region q:memory_extra u:vcpus_max",
-    "NIC": "s:name s:bridge s:ifname s:mac v:addresses v:gateways u:mtu",
+    "NIC": "s:name s:bridge s:ifname s:mac v:addresses v:gateways u:mtu s:kind",
     "NETWORK": "s:sandbox n:nics",
     "CREATE": "s:sandbox s:ctr s:exec b:spec s:bundle s:log_path u:flags u:rows u:cols v:files v:lower s:upper "
               "s:work u:stream b:filter v:log",

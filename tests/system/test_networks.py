@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from conftest import BUILD, Cli, Engine, wait_for
+from conftest import BUILD, IMAGES, Cli, Engine, wait_for
+from test_ports import machine  # noqa: F401  (the fixture)
 
 
 def links():
@@ -232,7 +233,7 @@ def test_daemons_that_want_the_same_subnet(tmp_path):
     try:
         for e in engines:
             e.start()
-            e.cli("insula", "load", "-q", "-i", os.environ.get("INSULA_IMAGES", "build/images") + "/busybox.tar").ok()
+            e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
         made = [e.popen("insula", "network", "create", "n") for e in engines]
         run = [e.popen("insula", "run", "-d", "busybox", "sleep", "1000") for e in engines]
         assert not any(p.wait(120) for p in made + run)
@@ -250,6 +251,47 @@ def test_daemons_that_want_the_same_subnet(tmp_path):
             e.cli("insula", "rm", "-f", *e.cli("insula", "ps", "-aq").out.split())
             e.cli("insula", "network", "rm", "n")
             e.stop()
+
+
+@pytest.mark.parametrize("other", ["process", "hyperv"])
+def test_macvlan(engine, isolation, other, nets, machine, leaks):  # noqa: F811
+    """Neighbours of the host's neighbours: another machine on the wire of the parent, and a container of each mode."""
+    parent, there = machine[0][-1], machine[2]
+    wire = there.rsplit(".", 1)[0]
+    net = nets("-d", "macvlan", "-o", f"parent={parent}", "--ipv6", "--subnet", f"{wire}.0/24", "--ip-range", f"{wire}.128/25",
+               "--gateway", there, "--subnet", "fd97::/64", "--gateway", "fd97::2")
+    subprocess.run(["ip", "-n", parent, "addr", "add", "fd97::2/64", "dev", "eth0", "nodad"], check=True)
+    c, o, extra = Cli(engine, "insula", isolation), Cli(engine, "insula", other), nets()
+    try:
+        one = c.rund("--network", net, "busybox", "sleep", "1000")
+        two = o.rund("--network", extra, "busybox", "sleep", "1000")
+        o("network", "connect", net, two).ok()
+        place = json.loads(o("inspect", two).ok())[0]["NetworkSettings"]["Networks"][net]
+        for address in (there, place["IPAddress"], "fd97::2", place["GlobalIPv6Address"]):
+            c("exec", one, "ping", "-c1", "-W5", address).ok()
+        assert f"default via {there}" in c("exec", one, "ip", "route").ok()
+        subprocess.run([*machine[0], "ping", "-c1", "-W5", place["IPAddress"]], check=True, capture_output=True)
+        assert place["MacAddress"] in subprocess.run(["ip", "-n", parent, "neigh"], capture_output=True, text=True).stdout
+        o("network", "disconnect", net, two).ok()
+        assert c("exec", one, "ping", "-c1", "-W1", place["IPAddress"]).code != 0
+        wait_for(lambda: "eth1" not in o("exec", two, "ip", "addr").ok())
+        o("network", "connect", net, two).ok()
+        o("exec", two, "ping", "-c1", "-W5", there).ok()
+        assert "discarded when using macvlan" in c("create", "--network", net, "-p", "80", "busybox").err
+        c("restart", "-t", "0", one).ok()
+        c("exec", one, "ping", "-c1", "-W5", there).ok()
+    finally:
+        c.cleanup()
+        o.cleanup()
+
+
+def test_macvlan_is_checked(engine, cli_name):
+    def net(*args):
+        return error(engine.cli(cli_name, "network", "create", "-d", "macvlan", *args, "x"))
+    assert "needs an interface of the host to share: -o parent=" in net()
+    assert "the host has no interface nosuch0" in net("-o", "parent=nosuch0")
+    assert "macvlan_mode=vepa is not supported" in net("-o", "parent=lo", "-o", "macvlan_mode=vepa")
+    assert "option com.docker.network.bridge.name" in net("-o", "parent=lo", "-o", "com.docker.network.bridge.name=b")
 
 
 def test_prune(engine, cli_name, nets):
