@@ -194,7 +194,7 @@ int cmd_network_connect(struct cli *c, int argc, char **argv)
 	    {0, "gw-priority", OPT_STR, &priority, "int",
 	     "Highest gateway priority provides the default gateway"},
 	    {0, "ip", OPT_STR, &ip, "string", "IPv4 address (e.g., \"172.30.100.104\")"},
-	    {0, "ip6", OPT_STR, &ip6, "string", NULL},
+	    {0, "ip6", OPT_STR, &ip6, "string", "IPv6 address (e.g., \"2001:db8::33\")"},
 	    {0, "link", OPT_STRV, &links, "list", NULL},
 	    {0, "link-local-ip", OPT_STRV, &link_local, "strings", NULL},
 	    {0, "mac-address", OPT_STR, &mac, "string", NULL},

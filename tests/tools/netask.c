@@ -1,4 +1,6 @@
-/* netask tcp|udp HOST PORT COUNT BYTES: asks netserve COUNT times and compares what comes back. tcp: COUNT
+/* netask send HOST PORT COUNT BYTES: sends BYTES to a sink COUNT times and prints for each how many MiB
+ * passed in a second.
+ * netask tcp|udp HOST PORT COUNT BYTES: asks netserve COUNT times and compares what comes back. tcp: COUNT
  * connections, at most 50 open at a time, BYTES through each. udp: datagrams of BYTES from one socket, each
  * repeated until its answer is there. Prints how many were right; exit code 0 if all. */
 #include <arpa/inet.h>
@@ -8,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OPEN 50
@@ -125,13 +128,43 @@ static bool datagram(int fd, size_t bytes, unsigned n)
 	return false;
 }
 
+/* The end is when the other side has taken all and closed. */
+static unsigned sends(const struct server *s, unsigned count, size_t bytes)
+{
+	static char buf[1 << 20];
+	unsigned right = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct timespec a, b;
+		size_t sent = 0;
+		ssize_t n = 1;
+		int fd = dial(s);
+
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		while (fd >= 0 && n > 0 && sent < bytes) {
+			size_t part = bytes - sent < sizeof buf ? bytes - sent : sizeof buf;
+
+			n = send(fd, buf, part, MSG_NOSIGNAL);
+			sent += n > 0 ? (size_t)n : 0;
+		}
+		shutdown(fd, SHUT_WR);
+		n = recv(fd, buf, sizeof buf, 0);
+		close(fd);
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		printf("%.1f\n", (double)sent / (1 << 20) /
+		       ((double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9));
+		right += sent == bytes && n == 0;
+	}
+	return right;
+}
+
 int main(int argc, char **argv)
 {
 	struct server s = {0};
 	unsigned count, right = 0;
 
 	if (argc != 6) {
-		fprintf(stderr, "usage: netask tcp|udp HOST PORT COUNT BYTES\n");
+		fprintf(stderr, "usage: netask tcp|udp|send HOST PORT COUNT BYTES\n");
 		return 2;
 	}
 	s.type = strcmp(argv[1], "udp") ? SOCK_STREAM : SOCK_DGRAM;
@@ -140,6 +173,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	count = (unsigned)atoi(argv[4]);
+	if (!strcmp(argv[1], "send"))
+		return sends(&s, count, (size_t)atol(argv[5])) != count;
 	if (s.type == SOCK_STREAM) {
 		right = streams(&s, count, (size_t)atol(argv[5]));
 	} else {

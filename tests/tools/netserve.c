@@ -1,5 +1,5 @@
-/* netserve tcp:PORT udp:PORT...: echoes, after a word on who asks and by which port of ours: "ADDRESS PORT
- * ". Runs in containers of the tests: linked statically. */
+/* netserve tcp:PORT udp:PORT sink:PORT...: echoes, after a word on who asks and by which port of ours:
+ * "ADDRESS PORT "; a sink takes all and says nothing. Runs in containers of the tests: linked statically. */
 #include <arpa/inet.h>
 #include <poll.h>
 #include <signal.h>
@@ -40,6 +40,19 @@ static void stream(int lfd, int port)
 	_exit(0);
 }
 
+static void sink(int lfd, int port)
+{
+	static char buf[1 << 20];
+	int fd = accept(lfd, NULL, NULL);
+
+	if (fd >= 0 && fork() == 0) {
+		while (recv(fd, buf, sizeof buf, MSG_TRUNC) > 0)
+			;
+		_exit(0);
+	}
+	close(fd);
+}
+
 static void datagram(int fd, int port)
 {
 	struct sockaddr_in6 peer;
@@ -55,6 +68,19 @@ static void datagram(int fd, int port)
 	sendto(fd, buf, (size_t)(head + got), 0, (struct sockaddr *)&peer, n);
 }
 
+static const struct { const char *word; int type; void (*serve)(int fd, int port); } kinds[] = {
+	{"tcp:", SOCK_STREAM, stream}, {"udp:", SOCK_DGRAM, datagram}, {"sink:", SOCK_STREAM, sink},
+};
+
+static unsigned kind_of(const char *arg)
+{
+	unsigned k = 0;
+
+	while (k < 2 && strncmp(arg, kinds[k].word, strlen(kinds[k].word)))
+		k++;
+	return k;
+}
+
 int main(int argc, char **argv)
 {
 	struct pollfd p[MAX];
@@ -62,14 +88,14 @@ int main(int argc, char **argv)
 
 	signal(SIGCHLD, SIG_IGN);
 	for (; n + 1 < argc && n < MAX; n++) {
-		int udp = !strncmp(argv[n + 1], "udp:", 4);
-		int fd = socket(AF_INET6, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
+		int type = kinds[kind_of(argv[n + 1])].type, fd = socket(AF_INET6, type, 0);
 		struct sockaddr_in6 a = {.sin6_family = AF_INET6};
 
-		port[n] = atoi(argv[n + 1] + 4);
+		port[n] = atoi(strchr(argv[n + 1], ':') + 1);
 		a.sin6_port = htons((unsigned short)port[n]);
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-		if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || (!udp && listen(fd, 128) < 0)) {
+		if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ||
+		    (type == SOCK_STREAM && listen(fd, 128) < 0)) {
 			perror(argv[n + 1]);
 			return 1;
 		}
@@ -78,6 +104,6 @@ int main(int argc, char **argv)
 	while (poll(p, (nfds_t)n, -1) > 0)
 		for (int i = 0; i < n; i++)
 			if (p[i].revents)
-				(strncmp(argv[i + 1], "udp:", 4) ? stream : datagram)(p[i].fd, port[i]);
+				kinds[kind_of(argv[i + 1])].serve(p[i].fd, port[i]);
 	return 0;
 }
