@@ -246,7 +246,7 @@ EXTRA = {
     "enosys": (enosys, 3),
     "compat": (compat, 5),
     "nested": (nested, 12),
-    "soak": (soak, 14),
+    "soak": (soak, 18),
     "long-fuzz": (lambda build: fuzz(build, 30), 4),
     "sanitized": (sanitized, 30),
 }

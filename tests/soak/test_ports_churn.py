@@ -41,28 +41,23 @@ class Client(threading.Thread):
     def cli(self, *args):
         return self.engine.cli("insula", *args).ok()
 
-    def step(self):
-        full = len(self.alive) / self.share
-        if self.alive and self.rng.random() < full / 2:
-            self.cli("rm", "-f", self.alive.pop(self.rng.randrange(len(self.alive))))
-            return
-        cid = self.cli("run", "-d", f"--isolation={self.isolation}", "--network", self.net, "-p", "80", "-p", "53/udp",
-                       "busybox", "sleep", "100000")
-        self.alive.append(cid)
-        self.made += 1
-
-    def run(self):
-        try:
-            while time.time() < self.end or len(self.alive) < self.share:
-                self.step() if time.time() < self.end else self.fill()
-        except Exception as e:
-            self.error = e
-
-    def fill(self):
-        """All at once there, at the end."""
+    def add(self):
         self.alive.append(self.cli("run", "-d", f"--isolation={self.isolation}", "--network", self.net, "-p", "80", "-p", "53/udp",
                                    "busybox", "sleep", "100000"))
         self.made += 1
+
+    def remove(self):
+        self.cli("rm", "-f", self.alive.pop(self.rng.randrange(len(self.alive))))
+
+    def run(self):
+        try:
+            while time.time() < self.end:
+                full = len(self.alive) / self.share
+                self.remove() if full == 1 or self.rng.random() < full / 2 else self.add()
+            while len(self.alive) < self.share:     # at the end all are there at once
+                self.add()
+        except Exception as e:
+            self.error = e
 
 
 def test_nothing_is_left_of_200_with_ports(engine):
