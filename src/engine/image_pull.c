@@ -57,16 +57,20 @@ struct pull {
 	struct json *said;		/* lines so far; of one id the last */
 };
 
-static void pull_free(struct pull *p)
+/* What is in the store, does not fit there, or holds nothing, need not wait for another try. */
+static void drop_files(const struct pull *p)
 {
-	list_remove(&p->link);
-	/* What is in the store, does not fit there, or holds nothing, need not wait for another try. */
 	for (char **f = p->files; f && *f; f++) {
 		struct stat st;
 
 		if (p->unpacked || (stat(*f, &st) == 0 && st.st_size == 0))
 			(void)unlink(*f);
 	}
+}
+
+static void pull_free(struct pull *p)
+{
+	list_remove(&p->link);
 	if (p->staging)
 		trash(p->engine, p->staging);
 	free(p->key);
@@ -167,6 +171,8 @@ static void finish(struct pull *p, int r, const struct err *e, const struct imag
 		image_load_cancel(p->load);
 	if (p->disks)
 		image_disks_leave(p->disks);
+	/* Whoever hears of the end finds nothing left. */
+	drop_files(p);
 	while (!list_empty(&p->watches)) {
 		struct image_pull_watch *w = container_of(p->watches.next, struct image_pull_watch, link);
 
