@@ -16,7 +16,8 @@
 #include <string.h>
 
 #define DEFAULT_STOP_S 10
-#define KILL_WAIT_US (10u * 1000000)	/* from SIGKILL until the supervisor itself is killed */
+/* From SIGKILL until the supervisor is killed, and all in its sandbox: vmwp ends a machine after 30 s. */
+#define KILL_WAIT_US (40u * 1000000)
 
 struct op *op_new(struct container *c, void (*run)(struct op *), engine_done_fn done, void *ud)
 {

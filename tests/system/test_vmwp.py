@@ -374,6 +374,27 @@ def test_the_death_of_the_machine(vm, up):
     vm.wait_end()
 
 
+def test_a_machine_that_stands_still(vm, up):
+    start = time.monotonic()
+    os.kill(vm.qemu(), signal.SIGSTOP)
+    s = up.wait_state(A, EXITED)
+    assert time.monotonic() - start < 5 + 5        # five seconds; the other five are this host's
+    assert s["exit_code"] == 137 and s["error"] == "the virtual machine ended: QEMU was stopped by a signal"
+
+
+def test_a_machine_that_works_hard_is_left_alone(vm, up):
+    """Its processor is taken by the guest, and by others: that is no reason to end it."""
+    hogs = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2 * os.cpu_count())]
+    try:
+        vm.exec(up, A, "hog", sh("while :; do :; done"))
+        time.sleep(7)
+        assert vm.sh(up, A, "echo here") == "here\n"
+    finally:
+        for p in hogs:
+            p.kill()
+            p.wait()
+
+
 def test_a_request_that_the_machine_leaves_unanswered(vm, up):
     """QEMU stands still, gets a request, and dies: it is answered."""
     os.kill(vm.qemu(), signal.SIGSTOP)

@@ -34,6 +34,8 @@ const char *qemu_program(void)
 /* What is known of why it ended (heap). */
 static char *last_words(struct qemu *q, const siginfo_t *si)
 {
+	if (q->hung)
+		return xstrdup(q->hung);
 	if (q->stopped_itself)
 		return xasprintf("its kernel stopped%s%s", *output_tail(&q->console) ? ": " : "",
 				 output_tail(&q->console));
@@ -265,6 +267,7 @@ static void loaded(void *ud, int r, const struct err *e)
 		devices_set_memory(b);
 		devices_add_processors(b);
 		batch_command(b, "cont", NULL, -EBADF);
+		watch_start(q);
 		batch_end(b);
 	}
 	free(g);
@@ -307,6 +310,7 @@ static void op_free(struct vmm *v)
 	struct qemu *q = qemu_of(v);
 
 	loop_source_free(q->child);
+	loop_source_free(q->watch);
 	if (q->proc.pidfd >= 0) {
 		(void)proc_kill(&q->proc, SIGKILL);
 		(void)proc_wait(&q->proc, NULL);

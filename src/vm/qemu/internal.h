@@ -40,6 +40,11 @@ struct qemu {
 	const char *cpu_type;
 	unsigned vcpus;
 	struct list batches;
+	struct loop_source *watch;	/* watch.c */
+	bool asked;
+	unsigned looks;
+	uint64_t work_when_asked, ticks_when_asked;
+	const char *hung;		/* why it was ended */
 	struct batch *migration;	/* the one that waits for the end of a migration */
 };
 
@@ -75,6 +80,10 @@ void devices_add_placeholders(struct batch *b);
 void devices_add_processors(struct batch *b);
 /* Tells the guest how much of the memory region it may use. */
 void devices_set_memory(struct batch *b);
+
+/* watch.c */
+/* From now on it must answer, or it is ended. */
+void watch_start(struct qemu *q);
 
 /* state.c */
 void state_load(struct batch *b);
