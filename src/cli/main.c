@@ -6,6 +6,8 @@
 #include "base/strv.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -260,6 +262,9 @@ int main(int argc, char **argv)
 	};
 
 	signal(SIGPIPE, SIG_DFL);
+	/* A command lives for a moment: it need not give memory back in between. */
+	mallopt(M_TRIM_THRESHOLD, INT_MAX);
+	mallopt(M_TOP_PAD, 1 << 20);
 	log_init("insula", LOG_LVL_WARN);
 	if (opt_parse(opts, argc, argv, true, &args, &error) < 0)
 		code = usage_error(error);
