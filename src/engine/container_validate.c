@@ -509,6 +509,9 @@ static const char *const config_supported[] = {
     "Shell",
     "HostConfig",
     "NetworkingConfig",
+    /* dockerode repeats the parameters of the query */
+    "name",
+    "platform",
     NULL,
 };
 
