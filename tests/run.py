@@ -226,7 +226,7 @@ def compat(build):
         return count("compat", 0, 1)
     pytest(build, "compat", ["tests/compat"])
     path = os.pathsep.join(["/usr/bin", os.environ["PATH"]])
-    pytest(build, "docker-20.10", ["tests/system/test_demo.py", "tests/system/test_cli.py", "tests/system/test_tour.py",
+    pytest(build, "docker-20.10", ["tests/system/test_demo.py", "tests/system/test_cli.py", "tests/clients/test_tour.py",
                                    "-k", "docker"], {"PATH": path})
     pytest(build, "clients", ["tests/clients"])
 
