@@ -47,7 +47,7 @@ def podman(place):
         p = Rootless(place, top, b / "image.tar")
         yield p
         p.stop()
-        pause = b / "run/libpod/tmp/pause.pid"
+        pause = b / "tmp/pause.pid"     # of the process that holds its user namespace
         if pause.exists():
             os.kill(int(pause.read_text()), 9)
     shutil.rmtree(top, ignore_errors=True)
