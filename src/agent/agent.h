@@ -60,6 +60,8 @@ struct pending {
 };
 
 /* boot.c */
+/* Loads a module that is not needed by every guest; 0 also if it is there already. */
+int module_load(const char *name);
 /* Mounts, root, cgroups, loopback, modules. Everything here is the same for every container. */
 int boot(struct agent *a);
 /* Netlink socket of kernel device events, opened before the modules are loaded. Returns the fd or -errno. */
@@ -115,9 +117,10 @@ char *rootfs_bundle(void *userdata, const struct msg_create *m);
 void rootfs_umount_all(struct agent *a);
 
 /* spec.c */
-/* Fits an OCI config to the guest: mount sources "tag:NAME[/sub]" become paths here, the program for
- * --init is the guest's, sysctls get their namespace. -ENODATA: nothing to change. */
-int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct err *e);
+/* Fits an OCI config to the guest: mount sources "tag:NAME[/sub]" become paths here, disks of the host get
+ * the numbers that they have here, the program for --init is the guest's, sysctls get their namespace.
+ * disks: msg_create.devices. -ENODATA: nothing to change. */
+int spec_rewrite(struct agent *a, const struct bytes *spec, char *const *disks, char **ret, struct err *e);
 
 /* sockets.c */
 /* "TAG:MODE:UID:GID" -> path (heap) of a socket whose connections lead to the host's. */

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define MODULES "/lib/modules"
+#define MODULES_LATER MODULES "/later"
 
 static const struct mnt {
 	const char *source, *target, *type, *data;
@@ -110,6 +111,24 @@ static void set_net_defaults(void)
 	(void)fs_write(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
 }
 
+static int load_module(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+		return -errno;
+	(void)unlink(path);	/* its memory is the guest's */
+	return 0;
+}
+
+int module_load(const char *name)
+{
+	_cleanup_free_ char *path = xasprintf(MODULES_LATER "/%s.ko", name);
+
+	/* Loaded before, or built in. */
+	return fs_exists(path) ? load_module(path) : 0;
+}
+
 static int load_modules(void)
 {
 	_cleanup_free_ char *list = NULL;
@@ -125,15 +144,13 @@ static int load_modules(void)
 	names = strv_split(list, "\n");
 	for (size_t i = 0; i < strv_len(names); i++) {
 		_cleanup_free_ char *path = path_join(MODULES, names[i]);
-		_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)) {
-			r = -errno;
+		r = load_module(path);
+		if (r < 0) {
 			log_error("kernel module %s: %s", names[i], strerror(-r));
 			return r;
 		}
 		module_loaded(names[i]);
-		(void)unlink(path);	/* its memory is the guest's */
 	}
 	return 0;
 }

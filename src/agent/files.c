@@ -82,7 +82,7 @@ int files_request(struct agent *a, const struct frame *f)
 		return r;
 	local = m;
 	if (m.spec.n) {
-		r = spec_rewrite(a, &m.spec, &spec, &e);
+		r = spec_rewrite(a, &m.spec, NULL, &spec, &e);
 		if (spec)
 			local.spec = (struct bytes){ (uint8_t *)spec, strlen(spec) };
 		if (r == -ENODATA)

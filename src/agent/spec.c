@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define INIT "/lib/insula/insula-init"
@@ -87,12 +89,55 @@ static void add_net_ns(struct json *spec)
 	json_set_str(ns, "path", "/proc/1/ns/net");
 }
 
+/* Of a device and of its rule. */
+static int fit_disk(struct agent *a, struct json *o, char *const *disks, struct err *e)
+{
+	int64_t i = json_get_int(o, "insulaDisk", -1);
+	_cleanup_free_ char *path = NULL;
+	struct stat st;
+	int r;
+
+	if (i < 0)
+		return 0;
+	if ((uint64_t)i >= strv_len(disks) / 2)
+		return err_msg(e, ERR_INVALID, -EINVAL, "insulaDisk %lld: there is no such disk",
+			       (long long)i);
+	r = disk_find(a, disks[2 * i], &path);
+	if (r == 0 && stat(path, &st) < 0)
+		r = -errno;
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "find disk '%s' in the guest", disks[2 * i]);
+	json_set_int(o, "major", major(st.st_rdev));
+	json_set_int(o, "minor", minor(st.st_rdev));
+	json_del(o, "insulaDisk");
+	return 0;
+}
+
+static int fit_devices(struct agent *a, struct json *spec, char *const *disks, struct err *e)
+{
+	struct json *linux_ = json_get(spec, "linux"), *devices = json_get(linux_, "devices");
+	struct json *rules = json_get(json_get(linux_, "resources"), "devices");
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < json_len(devices); i++) {
+		const char *module = json_get_str(json_at(devices, i), "insulaModule");
+
+		r = fit_disk(a, json_at(devices, i), disks, e);
+		if (r == 0 && module && (r = module_load(module)) < 0)
+			err_set(e, ERR_SYSTEM, r, "load module '%s' in the guest", module);
+		json_del(json_at(devices, i), "insulaModule");
+	}
+	for (size_t i = 0; r == 0 && i < json_len(rules); i++)
+		r = fit_disk(a, json_at(rules, i), disks, e);
+	return r;
+}
+
 static bool contains(const struct bytes *b, const char *s)
 {
 	return memmem(b->p, b->n, s, strlen(s)) != NULL;
 }
 
-int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct err *e)
+int spec_rewrite(struct agent *a, const struct bytes *spec, char *const *disks, char **ret, struct err *e)
 {
 	_cleanup_json_ struct json *j = NULL;
 	struct json *mounts;
@@ -100,6 +145,7 @@ int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct e
 
 	/* Most need nothing; under software emulation parsing them would be felt. */
 	if (!contains(spec, "\"tag:") && !contains(spec, "\"socket:") &&
+	    !contains(spec, "\"insulaDisk\"") && !contains(spec, "\"insulaModule\"") &&
 	    !contains(spec, "docker-init") && !contains(spec, "\"net."))
 		return -ENODATA;
 	r = json_parse((const char *)spec->p, spec->n, &j, e);
@@ -111,6 +157,9 @@ int spec_rewrite(struct agent *a, const struct bytes *spec, char **ret, struct e
 		if (r < 0)
 			return r;
 	}
+	r = fit_devices(a, j, disks, e);
+	if (r < 0)
+		return r;
 	if (json_len(json_get(json_get(j, "linux"), "sysctl")))
 		add_net_ns(j);
 	*ret = json_dump(j);

@@ -349,7 +349,7 @@ static void do_create(struct agent *a, uint32_t seq, const struct msg_create *m)
 		return;
 	}
 	if (str_empty(m->exec)) {
-		r = spec_rewrite(a, &m->spec, &spec, &e);
+		r = spec_rewrite(a, &m->spec, m->devices, &spec, &e);
 		if (r < 0 && r != -ENODATA) {
 			pending_reply(p, r, &e, NULL, 0);
 			return;

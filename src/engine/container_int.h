@@ -193,6 +193,13 @@ void ns_shared_close(struct ns_shared *s);
 void ns_shared_apply(const struct container *c, const struct ns_shared *shared, struct json *linux_);
 void ns_shared_mounts(const struct container *c, const struct ns_shared *shared, struct json *spec);
 
+/* ---- container_devices.c ---- */
+
+#define CTR_GUEST_DISKS_MAX 8	/* --device of block devices under hyperv */
+int devices_check(const struct create_ctx *x, const struct json *hc, struct err *err);
+/* Adds the devices of c to a configuration. *ret_disks: msg_create.devices. */
+int devices_apply(const struct container *c, struct json *spec, char ***ret_disks, struct err *err);
+
 /* ---- container_spec.c ---- */
 
 /* The limits of a host configuration, as OCI resources; without device rules. */

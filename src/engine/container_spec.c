@@ -1,5 +1,5 @@
 /* config.json of a container: one generator for both isolation modes. What differs under hyperv: no network
- * namespace (the machine is one), volumes by share tags instead of host paths, no host devices. */
+ * namespace (the machine is one), volumes by share tags instead of host paths. */
 #include "engine/apparmor.h"
 #include "engine/container_int.h"
 
@@ -9,10 +9,7 @@
 #include "engine/paths.h"
 #include "oci/defaults.h"
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define INIT_TARGET "/sbin/docker-init"
@@ -322,53 +319,13 @@ int spec_limits(const struct json *hc, struct json *res, struct err *err)
 	return blkio_limits(hc, res, err);
 }
 
-/* One --device: its node, and the right to use it. */
-static int add_device(const struct json *d, struct json *devices, struct json *rules, struct err *err)
-{
-	const char *host = json_get_str(d, "PathOnHost"), *inside = json_get_str(d, "PathInContainer");
-	const char *rights = json_get_str(d, "CgroupPermissions");
-	struct json *o, *rule;
-	struct stat st;
-
-	if (stat(host, &st) < 0)
-		return err_msg(err, ERR_INVALID, -errno,
-			       "error gathering device information while adding custom device \"%s\": %s",
-			       host, strerror(errno));
-	if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_msg(
-		    err, ERR_INVALID, 0,
-		    "error gathering device information while adding custom device \"%s\": not a device "
-		    "node",
-		    host);
-	o = json_add(devices, json_object());
-	rule = json_add(rules, json_object());
-	json_set_str(o, "path", str_empty(inside) ? host : inside);
-	json_set_str(o, "type", S_ISBLK(st.st_mode) ? "b" : "c");
-	json_set_int(o, "major", major(st.st_rdev));
-	json_set_int(o, "minor", minor(st.st_rdev));
-	json_set_int(o, "fileMode", st.st_mode & 0777);
-	json_set_int(o, "uid", st.st_uid);
-	json_set_int(o, "gid", st.st_gid);
-	json_set_bool(rule, "allow", true);
-	json_set_str(rule, "type", S_ISBLK(st.st_mode) ? "b" : "c");
-	json_set_int(rule, "major", major(st.st_rdev));
-	json_set_int(rule, "minor", minor(st.st_rdev));
-	json_set_str(rule, "access", str_empty(rights) ? "rwm" : rights);
-	return 0;
-}
-
+/* The devices themselves come later (container_devices.c). */
 static int add_resources(const struct container *c, struct json *linux_, struct err *err)
 {
-	const struct json *hc = ctr_host(c), *v = json_get(hc, "Devices");
-	struct json *res = json_set(linux_, "resources", json_object()), *rules, *devices = NULL;
-	int r = spec_limits(hc, res, err);
+	struct json *res = json_set(linux_, "resources", json_object());
 
-	rules = json_set(res, "devices", oci_default_device_rules(host_bool(c, "Privileged")));
-	if (json_len(v))
-		devices = json_set(linux_, "devices", json_array());
-	for (size_t i = 0; r == 0 && i < json_len(v); i++)
-		r = add_device(json_at(v, i), devices, rules, err);
-	return r;
+	json_set(res, "devices", oci_default_device_rules(host_bool(c, "Privileged")));
+	return spec_limits(ctr_host(c), res, err);
 }
 
 /* ---- linux ---- */

@@ -319,11 +319,13 @@ static int step_create(struct start *s, struct err *err)
 	const struct json *size = json_get(ctr_host(c), "ConsoleSize");
 	_cleanup_json_ struct json *spec = NULL;
 	_cleanup_free_ char *text = NULL, *log = container_log_path(c), *upper = NULL, *work = NULL;
-	_cleanup_strv_ char **files = NULL, **log_opts = container_log_options(c);
+	_cleanup_strv_ char **files = NULL, **log_opts = container_log_options(c), **devices = NULL;
 	int r = s->op->files ? 0 : ns_shared_open(c, &s->shared, err);
 
 	if (r >= 0)
 		r = spec_build(c, &s->shared, &spec, err);
+	if (r >= 0 && !s->op->files)
+		r = devices_apply(c, spec, &devices, err);
 	if (r < 0)
 		return r;
 	text = json_dump(spec);
@@ -343,6 +345,7 @@ static int step_create(struct start *s, struct err *err)
 	    .lower = s->lower,
 	    .upper = upper,
 	    .work = c->isolation == ISOLATION_HYPERV ? (char *)"" : work,
+	    .devices = devices,
 	    .rows = (uint32_t)json_uint(json_at(size, 0)),
 	    .cols = (uint32_t)json_uint(json_at(size, 1)),
 	};

@@ -90,6 +90,7 @@ static const char *const host_supported[] = {
     "CpuQuota",
     "CpusetCpus",
     "CpusetMems",
+    "DeviceCgroupRules",
     "Devices",
     "MemoryReservation",
     "MemorySwap",
@@ -108,8 +109,7 @@ static const char *const host_supported[] = {
 static const struct { const char *field, *flag, *hint; } host_unsupported[] = {
 	{"Links", "--link", "pass addresses by --add-host"},
 	{"StorageOpt", "--storage-opt", "leave it out"},
-	{"DeviceRequests", "--gpus", "use --device under process isolation"},
-	{"DeviceCgroupRules", "--device-cgroup-rule", "use --device under process isolation"},
+	{"DeviceRequests", "--gpus", "pass the device nodes by --device under --isolation=process"},
 	{"KernelMemory", "--kernel-memory", "use --memory"},
 	{"CpuCount", "--cpu-count", "use --cpus: this is a Windows option"},
 	{"CpuPercent", "--cpu-percent", "use --cpus: this is a Windows option"},
@@ -384,26 +384,6 @@ static int check_security(const struct create_ctx *x, const struct json *hc, str
 	return 0;
 }
 
-static int check_devices(const struct create_ctx *x, const struct json *hc, struct err *err)
-{
-	const struct json *v = json_get(hc, "Devices");
-
-	if (json_len(v) && x->isolation == ISOLATION_HYPERV)
-		return err_msg(
-		    err, ERR_INVALID, 0,
-		    "--device: a virtual machine has devices of its own, and those of the host are not "
-		    "handed in by this version of insula; use --isolation=process");
-	for (size_t i = 0; i < json_len(v); i++) {
-		const char *rights = json_get_str(json_at(v, i), "CgroupPermissions");
-
-		if (str_empty(json_get_str(json_at(v, i), "PathOnHost")))
-			return err_msg(err, ERR_INVALID, 0, "error gathering device information: no path");
-		if (rights && rights[strspn(rights, "rwm")])
-			return err_msg(err, ERR_INVALID, 0, "invalid device mode: %s", rights);
-	}
-	return 0;
-}
-
 /* Only those of a namespace that the container owns. */
 static int check_sysctls(const struct json *hc, struct err *err)
 {
@@ -472,7 +452,7 @@ int host_config_check(const struct create_ctx *x, const struct json *hc, struct 
 	if (r == 0) r = check_restart(hc, err);
 	if (r == 0) r = check_log(x, hc, err);
 	if (r == 0) r = check_security(x, hc, err);
-	if (r == 0) r = check_devices(x, hc, err);
+	if (r == 0) r = devices_check(x, hc, err);
 	if (r == 0) r = check_sysctls(hc, err);
 	if (r == 0) r = check_caps(hc, err);
 	if (r == 0) r = check_misc(hc, err);

@@ -11,8 +11,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 struct creating {
@@ -36,12 +38,35 @@ static void creating_free(struct creating *c)
 	free(c);
 }
 
+void disk_free(struct disk *d)
+{
+	list_remove(&d->link);
+	free(d->owner);
+	free(d);
+}
+
+static void ignore_removed(void *ud, int r, const struct err *e)
+{
+}
+
+void guest_drop_devices(struct guest *g, const char *ctr)
+{
+	list_for_each(d, &g->disks, struct disk, link) {
+		if (!d->owner || !streq(d->owner, ctr))
+			continue;
+		g->vmm->ops->remove_disk(g->vmm, d->serial, ignore_removed, NULL);
+		disk_free(d);
+	}
+}
+
 static void after_create(struct guest *g, const char *ctr, const char *exec, int r)
 {
 	struct gtask *t = gtask_find(g, ctr, exec);
 
 	if (r < 0 && t)
 		gtask_free(t);
+	if (r < 0 && !*exec && g->phase == GUEST_UP)
+		guest_drop_devices(g, ctr);
 }
 
 /* The devices are there. */
@@ -91,8 +116,7 @@ static void on_attached(void *ud, int r, const struct err *e)
 	struct creating *c = a->c;
 
 	if (r < 0) {
-		list_remove(&a->disk->link);
-		free(a->disk);
+		disk_free(a->disk);
 		if (!c->err.kind)
 			err_msg(&c->err, ERR_SYSTEM, r, "%s", err_text(e));
 	}
@@ -103,7 +127,7 @@ static void on_attached(void *ud, int r, const struct err *e)
 static struct disk *disk_find(struct guest *g, const struct stat *st, bool read_only)
 {
 	list_for_each(d, &g->disks, struct disk, link)
-		if (d->dev == st->st_dev && d->ino == st->st_ino && d->read_only == read_only)
+		if (!d->owner && d->dev == st->st_dev && d->ino == st->st_ino && d->read_only == read_only)
 			return d;
 	return NULL;
 }
@@ -133,13 +157,21 @@ static struct disk *disk_new(struct guest *g, const struct stat *st, bool read_o
 	return d;
 }
 
+static void attach_disk(struct creating *c, int fd, struct disk *d)
+{
+	struct attaching *a = new0(struct attaching);
+	struct vmm_disk what = {fd, d->read_only, d->owner != NULL, d->serial};
+
+	*a = (struct attaching){ c, d };
+	c->pending++;
+	c->g->vmm->ops->add_disk(c->g->vmm, &what, on_attached, a);
+}
+
 /* Attaches the file *path and puts the disk's serial in its place. */
 static void attach(struct creating *c, char **path, bool read_only)
 {
 	_cleanup_close_ int fd =
 	    open(*path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	struct guest *g = c->g;
-	struct attaching *a;
 	struct disk *d;
 	struct stat st;
 	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
@@ -152,16 +184,45 @@ static void attach(struct creating *c, char **path, bool read_only)
 			err_set(&c->err, ERR_SYSTEM, r, "open disk '%s'", *path);
 		return;
 	}
-	d = disk_find(g, &st, read_only);
+	d = disk_find(c->g, &st, read_only);
 	if (d) {
 		str_replace(path, d->serial);
 		return;
 	}
-	a = new0(struct attaching);
-	*a = (struct attaching){ c, disk_new(g, &st, read_only, c->m.ctr) };
-	str_replace(path, a->disk->serial);
-	c->pending++;
-	g->vmm->ops->add_disk(g->vmm, fd, read_only, a->disk->serial, on_attached, a);
+	d = disk_new(c->g, &st, read_only, c->m.ctr);
+	str_replace(path, d->serial);
+	attach_disk(c, fd, d);
+}
+
+/* A device of the host which the user has named: two words, of which the first becomes its serial. One that
+ * cannot be written is a disk that cannot. */
+static void attach_device(struct creating *c, char **words)
+{
+	bool read_only = !streq(words[1], "rw");
+	_cleanup_close_ int fd = open(words[0], (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	struct disk *d;
+	struct stat st;
+	int r, frozen = 0;
+
+	if (!read_only && (fd < 0 ? errno == EROFS || errno == EACCES
+				  : ioctl(fd, BLKROGET, &frozen) == 0 && frozen)) {
+		read_only = true;
+		fd_close(&fd);
+		fd = open(words[0], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	}
+	r = fd < 0 || fstat(fd, &st) < 0 ? -errno : S_ISBLK(st.st_mode) ? 0 : -ENOTBLK;
+	if (r < 0) {
+		if (!c->err.kind)
+			err_set(&c->err, ERR_SYSTEM, r, "open device '%s'", words[0]);
+		return;
+	}
+	d = new0(struct disk);
+	d->read_only = read_only;
+	d->owner = xstrdup(c->m.ctr);
+	snprintf(d->serial, sizeof d->serial, "d%u", c->g->next_device++);
+	list_append(&c->g->disks, &d->link);
+	str_replace(&words[0], d->serial);
+	attach_disk(c, fd, d);
 }
 
 /* The container's seccomp profile is compiled here, where most often it lies in a cache: under software
@@ -235,5 +296,7 @@ void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn d
 		attach(c, l, true);
 	if (*c->m.upper)
 		attach(c, &c->m.upper, false);
+	for (char **w = c->m.devices; w && w[0] && w[1]; w += 2)
+		attach_device(c, w);
 	one_less(c);
 }

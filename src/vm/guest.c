@@ -260,6 +260,8 @@ static void after_del(struct guest *g, const char *ctr, const char *exec, int r)
 {
 	if (r < 0)
 		return;
+	if (!*exec && g->phase == GUEST_UP)
+		guest_drop_devices(g, ctr);
 	list_for_each(t, &g->tasks, struct gtask, link)
 		if (streq(t->ctr, ctr) && (!*exec || streq(t->exec, exec)))
 			gtask_free(t);
@@ -354,7 +356,7 @@ static void op_free(struct backend *b)
 	link_close(g);
 	machine_done(g);
 	list_for_each(d, &g->disks, struct disk, link)
-		free(d);
+		disk_free(d);
 	list_for_each(f, &g->forwards, struct forward, link)
 		forward_free(f);
 	loop_source_free(g->deadline);

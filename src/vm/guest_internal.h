@@ -35,6 +35,7 @@ struct disk {
 	dev_t dev;
 	ino_t ino;
 	bool read_only;
+	char *owner;			/* of a block device of the host: the container that it goes with */
 	char serial[SERIAL_MAX + 1];
 };
 
@@ -73,7 +74,7 @@ struct guest {
 	struct list transfers;		/* data of FILES requests (files.c) */
 	struct list forwards;		/* requests that the agent has not answered */
 	struct list waiting; /* struct waiter: creations whose devices the agent has not been told of */
-	unsigned next_layer, next_scratch;
+	unsigned next_layer, next_scratch, next_device;
 	uint32_t next_stream;
 	backend_done_fn shutdown_done;
 	void *shutdown_ud;
@@ -95,6 +96,9 @@ void refuse_gone(backend_done_fn done, void *ud);
 
 /* create.c */
 void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn done, void *ud);
+/* Takes the host's devices of a container out of the machine. */
+void guest_drop_devices(struct guest *g, const char *ctr);
+void disk_free(struct disk *d);
 
 void forward_check(struct forward *f, bool (*valid)(const void *p, size_t n));
 

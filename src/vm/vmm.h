@@ -27,6 +27,9 @@ typedef void (*vmm_done_fn)(void *userdata, int r, const struct err *e);
 struct vmm_nic { int tap_fd; const char *mac; };
 #define VMM_NICS_MAX 8
 
+/* A raw disk. device: fd is a block device of the host, not a file. serial: at most 20 characters. */
+struct vmm_disk { int fd; bool read_only, device; const char *serial; };
+
 /* Everything in it, descriptors too, is borrowed for the call of start(). */
 struct vmm_config {
 	const char *accel;		/* "kvm" or "tcg" */
@@ -58,10 +61,10 @@ struct vmm_events {
 struct vmm_ops {
 	/* Starts the machine, stopped, with NIC and shares. */
 	void (*start)(struct vmm *v, const struct vmm_config *c, vmm_done_fn done, void *ud);
-	/* Adds a raw disk; fd is borrowed during the call. serial: at most 20 characters. The guest sees it
-	 * after a bus rescan. */
-	void (*add_disk)(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done,
-			 void *ud);
+	/* Adds a disk; its fd is borrowed during the call. The guest sees it after a bus rescan. */
+	void (*add_disk)(struct vmm *v, const struct vmm_disk *disk, vmm_done_fn done, void *ud);
+	/* Takes one with device set away again: as soon as the guest lets go of it, its fd is closed. */
+	void (*remove_disk)(struct vmm *v, const char *serial, vmm_done_fn done, void *ud);
 	/* While it runs: the guest sees it after a bus rescan, and has let go of one that is removed. */
 	void (*add_nic)(struct vmm *v, const struct vmm_nic *nic, vmm_done_fn done, void *ud);
 	void (*remove_nic)(struct vmm *v, const char *mac, vmm_done_fn done, void *ud);

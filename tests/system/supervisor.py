@@ -23,7 +23,7 @@ FIELDS = {
     "NIC": "s:name s:bridge s:ifname s:mac v:addresses v:gateways u:mtu s:kind",
     "NETWORK": "s:sandbox n:nics",
     "CREATE": "s:sandbox s:ctr s:exec b:spec s:bundle s:log_path u:flags u:rows u:cols v:files v:lower s:upper "
-              "s:work u:stream b:filter v:log",
+              "s:work u:stream b:filter v:log v:devices",
     "START": "s:sandbox s:ctr s:exec",
     "KILL": "s:sandbox s:ctr s:exec u:signo c:all",
     "RESIZE": "s:sandbox s:ctr s:exec u:rows u:cols",

@@ -88,19 +88,22 @@ class Vm(Supervisor):
             subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal", path], check=True)
         return str(path)
 
-    def spec(self, ctr, args, mounts=(), **kw):
+    def spec(self, ctr, args, mounts=(), disks=(), **kw):
         s = super().spec(ctr, args, **kw)
         s["mounts"] += mounts
+        if disks:
+            s["linux"]["devices"] = [{"path": p, "type": "b", "major": 0, "minor": 0, "fileMode": 0o600, "insulaDisk": i}
+                                     for i, p in enumerate(disks)]
         s["process"]["capabilities"] = {k: ["CAP_NET_RAW"] for k in ("bounding", "effective", "permitted")}
         s["linux"]["cgroupsPath"] = "/insula/" + ctr
         s["linux"]["namespaces"] = [{"type": t} for t in ("mount", "pid", "uts", "ipc", "cgroup")]
         return s
 
-    def create(self, d, ctr, args, flags=0, lower=None, upper=None, **kw):
+    def create(self, d, ctr, args, flags=0, lower=None, upper=None, devices=(), **kw):
         spec = self.spec(ctr, args, tty=bool(flags & TTY), **kw)
         d.request("CREATE", sandbox="sb", ctr=ctr, spec=json.dumps(spec), bundle=str(self.base), flags=flags,
                   log_path=str(self.log_path(ctr)), lower=lower or self.layers, upper=upper or self.scratch(ctr),
-                  files=["hosts", "127.0.0.1 localhost\n"])
+                  files=["hosts", "127.0.0.1 localhost\n"], devices=list(devices))
 
     def run(self, d, ctr, args, flags=0, attach=OUT, **kw):
         self.create(d, ctr, args, flags, **kw)
@@ -322,6 +325,32 @@ def test_a_second_container(vm, up):
     # Made anew it finds what it wrote.
     c = vm.run(up, B, sh("cat /tmp/b"))
     assert demux(c.read_all())[0] == b"b\n"
+
+
+def test_a_device_goes_with_its_container(vm, up, tmp_path):
+    """A block device of the host comes into the running machine and leaves it: nobody has it open then."""
+    f = tmp_path / "disk"
+    f.write_bytes(b"on the host\n" + bytes(4 << 20))
+    dev = subprocess.run(["losetup", "-f", "--show", f], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    def is_open():
+        return dev in {os.readlink(x) for x in glob.glob(f"/proc/{vm.qemu()}/fd/*") if os.path.islink(x)}
+    try:
+        for _ in range(2):
+            c = vm.run(up, B, sh("head -n1 /dev/disk; echo in the guest | dd of=/dev/disk bs=512 seek=1 2>/dev/null"),
+                       disks=["/dev/disk"], devices=[dev, "rw"])
+            assert demux(c.read_all())[0] == b"on the host\n"
+            assert up.wait_state(B, EXITED)["exit_code"] == 0
+            assert is_open()
+            up.request("DELETE", ctr=B)
+            wait_for(lambda: not is_open())
+            assert open(dev, "rb").read(525)[512:] == b"in the guest\n"
+        assert up.wait_state(A, RUNNING)
+        with pytest.raises(Refused) as e:
+            vm.create(up, B, sh("true"), disks=["/dev/disk"], devices=[str(f), "rw"])
+        assert "open device" in str(e.value)
+    finally:
+        subprocess.run(["losetup", "-d", dev], check=True)
 
 
 def test_scratch_survives_the_machine(layers, vm, d):

@@ -154,7 +154,10 @@ static void test_refused_hyperv(void **state)
 	bad(ISOLATION_HYPERV, HC("\"NetworkMode\":\"host\""), "network");
 	bad(ISOLATION_HYPERV, HC("\"PidMode\":\"host\""), "pid namespace");
 	bad(ISOLATION_HYPERV, HC("\"IpcMode\":\"host\""), "ipc namespace");
-	bad(ISOLATION_HYPERV, HC("\"Devices\":[{\"PathOnHost\":\"/dev/null\"}]"), "--device");
+	bad(ISOLATION_HYPERV, HC("\"Devices\":[{\"PathOnHost\":\"/dev/console\"}]"), "--device");
+	bad(ISOLATION_HYPERV, HC("\"DeviceCgroupRules\":[\"c 1:3 r\"]"), "--device-cgroup-rule");
+	bad(ISOLATION_PROCESS, HC("\"DeviceCgroupRules\":[\"c 1:3 q\"]"),
+	    "invalid device cgroup rule format");
 	bad(ISOLATION_HYPERV, HC("\"CpusetCpus\":\"0\""), "--cpuset-cpus");
 }
 

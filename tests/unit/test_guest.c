@@ -35,14 +35,13 @@ static void fake_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn do
 	done(ud, 0, NULL);
 }
 
-static void fake_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done,
-			  void *ud)
+static void fake_add_disk(struct vmm *v, const struct vmm_disk *d, vmm_done_fn done, void *ud)
 {
 	size_t n = strlen(machine.disks);
 	struct err e = { ERR_SYSTEM, EIO, (char *)"QEMU: no" };
 
-	snprintf(machine.disks + n, sizeof machine.disks - n, "%s%s%s", n ? "," : "", serial,
-		 read_only ? "" : "+");
+	snprintf(machine.disks + n, sizeof machine.disks - n, "%s%s%s", n ? "," : "", d->serial,
+		 d->read_only ? "" : "+");
 	done(ud, machine.fail_disks ? -EIO : 0, machine.fail_disks ? &e : NULL);
 }
 

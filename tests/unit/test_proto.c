@@ -9,6 +9,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define ONE(kind, name) +1
+enum { CREATE_FIELDS = 0 MSG_FIELDS_CREATE(ONE) };
+
 static void messages_survive_the_wire(void **state)
 {
 	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
@@ -35,7 +38,7 @@ static void messages_survive_the_wire(void **state)
 
 		free(cut);
 		whole += r == 0;
-		assert_true(r == 0 ? whole < 16 : r == -EPROTO);
+		assert_true(r == 0 ? whole < CREATE_FIELDS : r == -EPROTO);
 		if (r == 0)
 			msg_create_done(&d);
 	}

@@ -1,7 +1,4 @@
-/* The devices of a machine. Every one comes by device_add while the processors stand, on a slot of its own.
- *
- * Disks come by add-fd, raw, never with format detection (a guest could otherwise turn its raw disk into one
- * with a backing file and read any file of the host: Cloud Hypervisor's GHSA-jmr4-g2hv-mjj6). */
+/* The devices of a machine but its disks (disks.c). Each comes by device_add, on a slot of its own. */
 #include "base/alloc.h"
 #include "base/sock.h"
 #include "base/strv.h"
@@ -13,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct json *device(const char *driver, const char *id, unsigned slot)
+struct json *device_on_slot(const char *driver, const char *id, unsigned slot)
 {
 	struct json *a = json_object();
 	char addr[8];
@@ -26,110 +23,20 @@ static struct json *device(const char *driver, const char *id, unsigned slot)
 	return a;
 }
 
-/* --- disks --- */
-
-/* A disk on its way, and who waits for it. */
-struct adding {
-	struct qemu *q;
-	vmm_done_fn done;
-	void *ud;
-	char *id, *serial;
-	bool read_only;
-	unsigned slot;
-};
-
-static void device_added(void *ud, int r, const struct err *e, const struct json *ret)
+unsigned slot_take(struct qemu *q)
 {
-	struct adding *p = ud;
-
-	p->done(p->ud, r, e);
-	free(p->id);
-	free(p->serial);
-	free(p);
+	for (unsigned i = SLOT_REST; i <= SLOT_LAST; i++)
+		if (!(q->slots & 1u << i)) {
+			q->slots |= 1u << i;
+			return i;
+		}
+	return 0;
 }
 
-static struct json *disk_device(const char *node, unsigned slot, const char *serial)
+void slot_give(struct qemu *q, unsigned slot)
 {
-	struct json *a = device("virtio-blk-pci", NULL, slot);
-
-	json_set_str(a, "drive", node);
-	json_set_str(a, "serial", serial);
-	return a;
+	q->slots &= ~(1u << slot);
 }
-
-static void disk_node_added(void *ud, int r, const struct err *e, const struct json *ret)
-{
-	struct adding *p = ud;
-
-	if (r < 0)
-		device_added(p, r, e, NULL);
-	else
-		qmp_command(p->q->qmp, "device_add", disk_device(p->id, p->slot, p->serial), -EBADF,
-			    device_added, p);
-}
-
-static void disk_fd_added(void *ud, int r, const struct err *e, const struct json *ret)
-{
-	struct adding *p = ud;
-	struct json *a, *file;
-	_cleanup_free_ char *path = NULL;
-
-	if (r < 0) {
-		device_added(p, r, e, NULL);
-		return;
-	}
-	path = xasprintf("/dev/fdset/%lld", (long long)json_get_int(ret, "fdset-id", -1));
-	a = json_object();
-	json_set_str(a, "driver", "raw");
-	json_set_str(a, "node-name", p->id);
-	json_set_bool(a, "read-only", p->read_only);
-	json_set_str(a, "discard", "unmap");
-	file = json_set(a, "file", json_object());
-	json_set_str(file, "driver", "file");
-	json_set_str(file, "filename", path);
-	json_set_bool(file, "read-only", p->read_only);
-	json_set_str(file, "discard", "unmap");
-	json_set_str(file, "locking", "off");
-	qmp_command(p->q->qmp, "blockdev-add", a, -EBADF, disk_node_added, p);
-}
-
-/* A place that a template has, while the machine has not run, else a free slot. 0: none is left. */
-static unsigned disk_slot(struct qemu *q, bool read_only)
-{
-	unsigned first = read_only ? 0 : VMM_TEMPLATE_LAYERS;
-	unsigned end = read_only ? VMM_TEMPLATE_LAYERS : VMM_TEMPLATE_DISKS;
-
-	for (unsigned i = first; i < end && !q->ran; i++) {
-		if (q->taken[i])
-			continue;
-		q->taken[i] = true;
-		return SLOT_DISKS + i;
-	}
-	return q->next_slot <= SLOT_LAST ? q->next_slot++ : 0;
-}
-
-void devices_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud)
-{
-	struct qemu *q = qemu_of(v);
-	unsigned slot = q->gone ? 0 : disk_slot(q, read_only);
-	struct adding *p;
-
-	if (!slot || strlen(serial) > 20) {
-		_cleanup_err_ struct err e = ERR_INIT;
-		int r = err_msg(&e, ERR_INVALID, -ENOSPC, "attach disk '%s': %s", serial,
-				q->gone ? "the virtual machine ended"
-					: "no slot is left on the bus of the virtual machine");
-
-		done(ud, r, &e);
-		return;
-	}
-	p = new0(struct adding);
-	*p = (struct adding){q,         done, ud, xasprintf("disk%u", q->next_disk++), xstrdup(serial),
-			     read_only, slot};
-	qmp_command(q->qmp, "add-fd", NULL, fd, disk_fd_added, p);
-}
-
-/* --- the rest --- */
 
 void devices_set_memory(struct batch *b)
 {
@@ -161,7 +68,7 @@ void devices_add_shares(struct batch *b)
 {
 	for (size_t i = 0; i < b->q->n_shares; i++) {
 		_cleanup_free_ char *id = xasprintf("share%zu", i), *chardev = xasprintf("sharec%zu", i);
-		struct json *a = device("vhost-user-fs-pci", id, b->q->next_slot++);
+		struct json *a = device_on_slot("vhost-user-fs-pci", id, slot_take(b->q));
 
 		json_set_str(a, "chardev", chardev);
 		json_set_str(a, "tag", b->q->share_tags[i]);
@@ -174,7 +81,7 @@ void devices_add_shares(struct batch *b)
 static struct json *nic_device(const struct qemu *q, size_t i)
 {
 	_cleanup_free_ char *id = xasprintf("nic%zu", i), *netdev = xasprintf("net%zu", i);
-	struct json *a = device("virtio-net-pci", id, q->nics[i].slot);
+	struct json *a = device_on_slot("virtio-net-pci", id, q->nics[i].slot);
 
 	json_set_str(a, "netdev", netdev);
 	json_set_str(a, "mac", q->nics[i].mac);
@@ -188,7 +95,7 @@ void devices_add_nics(struct batch *b)
 
 	for (size_t i = 1; i < ARRAY_SIZE(q->nics); i++)
 		if (q->nics[i].mac) {
-			q->nics[i].slot = q->next_slot++;
+			q->nics[i].slot = slot_take(q);
 			batch_command(b, "device_add", nic_device(q, i), -EBADF);
 		}
 }
@@ -202,7 +109,7 @@ static struct qemu_nic *nic_place(struct qemu *q)
 		if (n->mac || n->leaving)
 			continue;
 		if (!n->slot)
-			n->slot = q->next_slot <= SLOT_LAST ? q->next_slot++ : 0;
+			n->slot = slot_take(q);
 		return n->slot ? n : NULL;
 	}
 	return NULL;
@@ -274,6 +181,8 @@ void devices_deleted(struct qemu *q, const char *id)
 
 	if (id && str_starts(id, "nic") && str_to_u64(id + 3, &i) == 0 && i < ARRAY_SIZE(q->nics))
 		q->nics[i].leaving = false;
+	else if (id)
+		disk_deleted(q, id);
 }
 
 void devices_add_placeholders(struct batch *b)
@@ -286,11 +195,11 @@ void devices_add_placeholders(struct batch *b)
 		if (q->taken[i])
 			continue;
 		snprintf(node, sizeof node, PLACEHOLDER, i);
-		batch_command(b, "device_add", disk_device(node, SLOT_DISKS + i, NULL), -EBADF);
+		batch_command(b, "device_add", placeholder_disk(node, SLOT_DISKS + i), -EBADF);
 	}
 	if (!q->nics[0].mac) {
 		/* It leads nowhere, and the guest leaves it alone. */
-		struct json *a = device("virtio-net-pci", NULL, SLOT_NIC);
+		struct json *a = device_on_slot("virtio-net-pci", NULL, SLOT_NIC);
 
 		json_set_str(a, "romfile", "");
 		json_set_str(a, "mac", MSG_PLACE_MAC);

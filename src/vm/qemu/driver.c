@@ -321,6 +321,7 @@ static void op_free(struct vmm *v)
 	output_close(&q->errors);
 	list_for_each(b, &q->batches, struct batch, link)
 		batch_free(b);
+	disks_forget(q);
 	fd_close(&q->state_fd);
 	strv_free(q->share_tags);
 	for (size_t i = 0; i < ARRAY_SIZE(q->nics); i++)
@@ -328,17 +329,27 @@ static void op_free(struct vmm *v)
 	free(q);
 }
 
-static const struct vmm_ops qemu_ops = {op_start, devices_add_disk, devices_add_nic, devices_remove_nic,
-					 op_go,
-					op_save,  op_kill,          op_console,      op_free};
+static const struct vmm_ops qemu_ops = {
+	.start = op_start,
+	.add_disk = devices_add_disk,
+	.remove_disk = devices_remove_disk,
+	.add_nic = devices_add_nic,
+	.remove_nic = devices_remove_nic,
+	.go = op_go,
+	.save = op_save,
+	.kill = op_kill,
+	.console = op_console,
+	.free = op_free,
+};
 
 int qemu_new(struct loop *l, struct vmm **ret)
 {
 	struct qemu *q = new0(struct qemu);
 
-	*q = (struct qemu){ .v = { .ops = &qemu_ops }, .loop = l, .proc = PROC_INIT, .next_slot = SLOT_REST,
+	*q = (struct qemu){ .v = { .ops = &qemu_ops }, .loop = l, .proc = PROC_INIT,
 			    .state_fd = -EBADF, .console = OUTPUT_INIT, .errors = OUTPUT_INIT };
 	list_init(&q->batches);
+	list_init(&q->disks);
 	*ret = &q->v;
 	return 0;
 }

@@ -21,6 +21,9 @@ struct batch {
 /* mac NULL: there is none with this number. leaving: until the guest has let go of the slot. */
 struct qemu_nic { char *mac; unsigned slot; bool leaving; };
 
+/* A disk that may be taken away. */
+struct qemu_disk { struct list link; char *id, *serial; unsigned slot; int64_t fdset; };
+
 struct qemu {
 	struct vmm v;
 	struct loop *loop;
@@ -29,7 +32,9 @@ struct qemu {
 	struct qmp *qmp;
 	struct output console, errors;
 	bool gone, stopped_itself, ran;
-	unsigned next_disk, next_slot;
+	unsigned next_disk;
+	uint32_t slots;			/* a bit for each that is taken, of those from SLOT_REST on */
+	struct list disks;		/* struct qemu_disk */
 	bool taken[VMM_TEMPLATE_DISKS];
 	struct qemu_nic nics[VMM_NICS_MAX];	/* their place is the number in their ids */
 	bool template;			/* a device is needed in each of a template's places */
@@ -65,8 +70,20 @@ static inline void batch_end(struct batch *b)
 	batch_over(b, 0, NULL);
 }
 
+/* disks.c */
+void devices_add_disk(struct vmm *v, const struct vmm_disk *disk, vmm_done_fn done, void *ud);
+void devices_remove_disk(struct vmm *v, const char *serial, vmm_done_fn done, void *ud);
+/* QEMU has deleted the device with this id. */
+void disk_deleted(struct qemu *q, const char *id);
+struct json *placeholder_disk(const char *node, unsigned slot);
+void disks_forget(struct qemu *q);
+
 /* devices.c */
-void devices_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done, void *ud);
+/* id may be NULL. */
+struct json *device_on_slot(const char *driver, const char *id, unsigned slot);
+/* A free slot of the bus, 0: none is left. */
+unsigned slot_take(struct qemu *q);
+void slot_give(struct qemu *q, unsigned slot);
 void devices_add_shares(struct batch *b);
 /* Those beside the first. */
 void devices_add_nics(struct batch *b);
