@@ -190,3 +190,39 @@ int mount_set(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t pro
 		return 0;
 	return errno == ENOSYS ? set_old(fd, recursive, set, clear, propagation) : -errno;
 }
+
+int mount_set_idmap(int fd, bool recursive, int userns)
+{
+	struct mount_attr a = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns };
+	int how = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+
+	return mount_setattr(fd, "", how, &a, sizeof a) < 0 ? -errno : 0;
+}
+
+int mount_of(const char *path, char **ret_point, bool *ret_shared, bool *ret_slave)
+{
+	_cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
+	_cleanup_free_ char *text = NULL;
+	int id, r = fd < 0 ? -errno : mount_id(fd, &id);
+
+	if (r == 0)
+		r = fs_read(AT_FDCWD, "/proc/self/mountinfo", 4 << 20, &text, NULL);
+	for (char *save = NULL, *l = r == 0 ? strtok_r(text, "\n", &save) : NULL; l;
+	     l = strtok_r(NULL, "\n", &save)) {
+		char *fields = strstr(l, " - ");
+		int this;
+
+		if (!fields || sscanf(l, "%d %*d %*s %*s %ms", &this, ret_point) != 2)
+			continue;
+		if (this != id) {
+			freep(ret_point);
+			continue;
+		}
+		unescape(*ret_point);
+		*fields = 0;	/* optional ones stand before the dash */
+		*ret_shared = strstr(l, " shared:");
+		*ret_slave = strstr(l, " master:");
+		return 0;
+	}
+	return r < 0 ? r : -ENOENT;
+}

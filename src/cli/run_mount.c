@@ -42,6 +42,7 @@ static const struct { const char *key, *object, *sub, *name;
     {"dst", NULL, NULL, "Target"},
     {"destination", NULL, NULL, "Target"},
     {"consistency", NULL, NULL, "Consistency"},
+    {"idmap", NULL, NULL, "IdMap"},
     {"bind-propagation", "BindOptions", NULL, "Propagation"},
     {"volume-subpath", "VolumeOptions", NULL, "Subpath"},
     {"volume-driver", "VolumeOptions", "DriverConfig", "Name"},

@@ -166,6 +166,16 @@ void mounts_drop(struct container *c);
 void mounts_adopt(struct container *c);
 /* Host paths and volumes exist, for a start. */
 int mounts_prepare(struct container *c, struct err *err);
+
+/* ---- container_mount_check.c ---- */
+
+bool propagation_shared(const char *p);
+int propagation_check(enum isolation isolation, const char *p, struct err *err);
+/* Whether the host's mount has anything to propagate. */
+int propagation_possible(const char *source, const char *p, struct err *err);
+/* maps: NULL = none are asked for, "" = those of a user namespace. */
+int idmap_check(const char *maps, const char *propagation, struct err *err);
+
 /* ERR_INVALID for a bad name; the text of a clash. */
 int container_name_check(const char *name, struct err *err);
 int container_name_taken(const char *name, const struct container *by, struct err *err);

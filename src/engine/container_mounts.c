@@ -5,7 +5,8 @@
  * Each entry is what inspect shows (Type, Name, Source, Destination, Driver, Mode, RW, Propagation) and
  * private keys: "CreateSource" (make a missing host directory), "NoCopy", "NonRecursive" (without what is
  * mounted below the source), "ReadOnlyTop" (what is mounted below stays writable), "Subpath" (of a volume),
- * "Options" (of a tmpfs), "Anonymous", "VolumeLabels", "VolumeOptions" (of a volume that is not made yet).
+ * "Options" (of a tmpfs), "IdMap" (see oci_id_maps_parse()), "Anonymous", "VolumeLabels", "VolumeOptions" (of
+ * a volume that is not made yet).
  */
 #include "engine/container_int.h"
 
@@ -86,19 +87,16 @@ static int check_target(const struct json *j, const char *target, struct err *er
 	return 0;
 }
 
-static const char *const propagations[] = {"private", "rprivate", "slave", "rslave",
-					   "shared",  "rshared",  NULL};
-
-/* A mount that is made in a container never shows on the host: it lives in the supervisor's own tree. */
-static int check_propagation(const struct json *j, const char *p, struct err *err)
+/* Both checks say only what is wrong. */
+static int check_options(const struct create_ctx *x, const struct json *j, struct err *err)
 {
-	if (str_empty(p) || str_ends(p, "private") || str_ends(p, "slave"))
-		return 0;
-	if (!strv_has((char *const *)propagations, p))
-		return MOUNT_ERROR(j, err, "invalid propagation mode: %s", p);
-	return MOUNT_ERROR(j, err,
-			   "propagation '%s' is not supported by insula: mounts of a container do not reach "
-			   "the host; use rslave or rprivate", p);
+	const char *p = json_get_str(json_get(j, "BindOptions"), "Propagation");
+	_cleanup_err_ struct err why = ERR_INIT;
+	int r = propagation_check(x->isolation, p, &why);
+
+	if (r == 0)
+		r = idmap_check(json_get_str(j, "IdMap"), p, &why);
+	return r < 0 ? MOUNT_ERROR(j, err, "%s", err_text(&why)) : 0;
 }
 
 /* raw: of -v, whose source is made if it is missing. */
@@ -107,13 +105,9 @@ static int check_bind(const struct json *j, bool raw, struct err *err)
 	const struct json *o = json_get(j, "BindOptions");
 	const char *source = json_get_str(j, "Source");
 	bool made = raw || json_get_bool(o, "CreateMountpoint", false);
-	int r;
 
 	if (str_empty(source))
 		return MOUNT_ERROR(j, err, "field Source must not be empty");
-	r = check_propagation(j, json_get_str(o, "Propagation"), err);
-	if (r < 0)
-		return r;
 	if (json_len(json_get(j, "VolumeOptions")))
 		return MOUNT_ERROR(j, err, "field VolumeOptions must not be specified");
 	if (*source != '/')
@@ -167,7 +161,7 @@ static int check_tmpfs(const struct json *j, struct err *err)
 		return MOUNT_ERROR(j, err, "field BindOptions must not be specified");
 	if (!str_empty(json_get_str(j, "Source")))
 		return MOUNT_ERROR(j, err, "field Source must not be specified");
-	return 0;
+	return json_get(j, "IdMap") ? MOUNT_ERROR(j, err, "field IdMap must not be specified") : 0;
 }
 
 static struct json *add_bind(struct list_ctx *l, const struct json *j, const char *target)
@@ -186,6 +180,8 @@ static struct json *add_bind(struct list_ctx *l, const struct json *j, const cha
 		json_set_bool(m, "ReadOnlyTop", true);
 	if (!str_empty(propagation))
 		json_set_str(m, "Propagation", propagation);
+	if (json_get(j, "IdMap"))
+		json_set_str(m, "IdMap", json_get_str(j, "IdMap"));
 	return m;
 }
 
@@ -200,6 +196,8 @@ static struct json *add_named(struct list_ctx *l, const struct json *j, const ch
 	json_set_bool(m, "NoCopy", json_get_bool(o, "NoCopy", false));
 	if (!str_empty(sub))
 		json_set_str(m, "Subpath", sub);
+	if (json_get(j, "IdMap"))
+		json_set_str(m, "IdMap", json_get_str(j, "IdMap"));
 	if (json_len(json_get(o, "Labels")))
 		json_set(m, "VolumeLabels", json_copy(json_get(o, "Labels")));
 	if (json_len(options))
@@ -244,6 +242,8 @@ static int add_object(struct list_ctx *l, const struct json *j, bool raw, struct
 		r = check_tmpfs(j, err);
 	else
 		r = MOUNT_ERROR(j, err, "mount type unknown");
+	if (r == 0)
+		r = check_options(l->x, j, err);
 	if (r < 0)
 		return r;
 	clean = path_clean(target);
@@ -257,7 +257,9 @@ static int add_object(struct list_ctx *l, const struct json *j, bool raw, struct
 
 /* ---- -v ---- */
 
-enum mode_class { MODE_RW, MODE_LABEL, MODE_PROPAGATION, MODE_COPY, MODE_CONSISTENCY, _MODE_CLASSES };
+enum mode_class {
+	MODE_RW, MODE_LABEL, MODE_PROPAGATION, MODE_COPY, MODE_CONSISTENCY, MODE_IDMAP, _MODE_CLASSES
+};
 
 static const struct { const char *word; enum mode_class class; } mode_words[] = {
 	{"rw", MODE_RW}, {"ro", MODE_RW}, {"rro", MODE_RW}, {"ro-force-recursive", MODE_RW},
@@ -265,8 +267,16 @@ static const struct { const char *word; enum mode_class class; } mode_words[] = 
 	{"private", MODE_PROPAGATION}, {"rprivate", MODE_PROPAGATION}, {"slave", MODE_PROPAGATION},
 	{"rslave", MODE_PROPAGATION}, {"shared", MODE_PROPAGATION}, {"rshared", MODE_PROPAGATION},
 	{"nocopy", MODE_COPY}, {"consistent", MODE_CONSISTENCY}, {"cached", MODE_CONSISTENCY},
-	{"delegated", MODE_CONSISTENCY},
+	{"delegated", MODE_CONSISTENCY}, {"idmap", MODE_IDMAP},
 };
+
+/* Of "idmap=MAPS" and "idmap"; NULL if p is neither. */
+static const char *idmap_value(const char *p)
+{
+	size_t n = strlen("idmap");
+
+	return !str_starts(p, "idmap") || (p[n] && p[n] != '=') ? NULL : p[n] ? p + n + 1 : "";
+}
 
 /* "ro,z" -> a word of each class, NULL where it has none. Words are borrowed from the table. */
 static bool mode_parse(const char *mode, const char *ret[_MODE_CLASSES])
@@ -277,13 +287,23 @@ static bool mode_parse(const char *mode, const char *ret[_MODE_CLASSES])
 	for (char **p = v; p && *p; p++) {
 		size_t i = 0;
 
-		while (i < ARRAY_SIZE(mode_words) && !streq(mode_words[i].word, *p))
+		while (i < ARRAY_SIZE(mode_words) &&
+		       !streq(mode_words[i].word, idmap_value(*p) ? "idmap" : *p))
 			i++;
 		if (i == ARRAY_SIZE(mode_words) || ret[mode_words[i].class])
 			return false;
 		ret[mode_words[i].class] = mode_words[i].word;
 	}
 	return true;
+}
+
+static void add_idmap(struct json *j, const char *mode)
+{
+	_cleanup_strv_ char **v = strv_split(mode, ",");
+
+	for (char **p = v; p && *p; p++)
+		if (idmap_value(*p))
+			json_set_str(j, "IdMap", idmap_value(*p));
 }
 
 /* SOURCE:TARGET[:MODE] or TARGET as a mount object. */
@@ -307,6 +327,7 @@ static int bind_object(const struct create_ctx *x, const char *spec, struct json
 	json_set_str(j, "Source", n > 1 ? f[0] : "");
 	json_set_str(j, "Target", n > 1 ? f[1] : f[0]);
 	json_set_bool(j, "ReadOnly", mode[MODE_RW] && !streq(mode[MODE_RW], "rw"));
+	add_idmap(j, *ret_mode);
 	if (streq(json_get_str(j, "Type"), "bind")) {
 		o = json_set(j, "BindOptions", json_object());
 		json_set_str(o, "Propagation", mode[MODE_PROPAGATION] ?: "");
@@ -372,7 +393,7 @@ static int volumes_from_parse(const char *spec, const struct create_ctx *x, stru
 
 	if (!*spec)
 		return err_msg(err, ERR_INVALID, 0, "volumes-from specification cannot be an empty string");
-	if (!mode_parse(mode, words) || words[MODE_PROPAGATION] || words[MODE_COPY] ||
+	if (!mode_parse(mode, words) || words[MODE_PROPAGATION] || words[MODE_COPY] || words[MODE_IDMAP] ||
 	    (words[MODE_RW] && strlen(words[MODE_RW]) > 2))
 		return err_msg(err, ERR_INVALID, 0, "invalid mode: %s", mode);
 	*ret_rw = !words[MODE_RW] || streq(words[MODE_RW], "rw");
@@ -400,6 +421,9 @@ static int add_from(struct list_ctx *l, const char *spec, struct err *err)
 		if (streq(json_get_str(from, "Type"), "tmpfs") ||
 		    find_target(l->out, json_get_str(from, "Destination")))
 			continue;
+		r = propagation_check(l->x->isolation, json_get_str(from, "Propagation"), err);
+		if (r < 0)
+			return r;
 		m = json_add(l->out, json_copy(from));
 		json_set_str(m, "Mode", "");
 		json_set_bool(m, "RW", rw && json_get_bool(from, "RW", true));
@@ -497,7 +521,7 @@ static int prepare_bind(const struct container *c, const struct json *m, struct 
 		    "bind mount of '%s': pipes and devices are not relayed into a virtual machine by this "
 		    "version of insula; use a unix socket, or --isolation=process",
 		    source);
-	return 0;
+	return propagation_possible(source, json_get_str(m, "Propagation"), err);
 }
 
 int mounts_prepare(struct container *c, struct err *err)

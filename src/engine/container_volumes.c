@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct json *spec_mount(struct json *list, const char *type, const char *source, const char *target,
 			char *const *options)
@@ -74,11 +75,22 @@ static char *guest_source(const struct json *m, size_t share)
 	return xasprintf("tag:v%zu", share);
 }
 
+/* The mount namespace of a supervisor takes from the host's and gives nothing back: what is to be given back
+ * has its source in the host's own, which is the daemon's. */
+static char *host_source(const struct json *m)
+{
+	const char *source = json_get_str(m, "Source");
+
+	return propagation_shared(json_get_str(m, "Propagation"))
+		   ? xasprintf("/proc/%d/root%s", getpid(), source)
+		   : xstrdup(source);
+}
+
 static void add_volume(const struct container *c, struct json *list, const struct json *m, size_t share)
 {
 	const char *propagation = json_get_str(m, "Propagation"), *sub = json_get_str(m, "Subpath");
 	bool hyperv = c->isolation == ISOLATION_HYPERV;
-	_cleanup_free_ char *source = hyperv ? guest_source(m, share) : xstrdup(json_get_str(m, "Source"));
+	_cleanup_free_ char *source = hyperv ? guest_source(m, share) : host_source(m);
 	_cleanup_strv_ char **options = NULL;
 	struct json *o;
 
@@ -86,6 +98,8 @@ static void add_volume(const struct container *c, struct json *list, const struc
 	strv_add(&options, str_empty(propagation) ? "rprivate" : propagation);
 	/* In the guest, what is mounted below has the flags of the mount it appears in: "ro" is left to the
 	 * host there. */
+	if (!hyperv && json_get(m, "IdMap"))
+		strv_addf(&options, "idmap=%s", json_get_str(m, "IdMap"));
 	if (!streq(access_of(m), "rw") && (!hyperv || !json_get_bool(m, "ReadOnlyTop", false)))
 		strv_add(&options, access_of(m));
 	o = spec_mount(list, "bind", source, json_get_str(m, "Destination"), options);
@@ -108,13 +122,14 @@ void spec_volumes(const struct container *c, struct json *list)
 /* The words of a share: see msg.def. */
 static char *share_words(const struct json *m)
 {
-	const char *sub = json_get_str(m, "Subpath");
+	const char *sub = json_get_str(m, "Subpath"), *idmap = json_get_str(m, "IdMap");
 
 	if (S_ISSOCK(stat_of(m).st_mode))
 		return xstrdup("socket");
-	return xasprintf("%s%s%s%s%s", access_of(m),
+	return xasprintf("%s%s%s%s%s%s%s", access_of(m),
 			 json_get_bool(m, "NonRecursive", false) ? ",nonrec" : "",
 			 str_ends(json_get_str(m, "Propagation") ?: "", "slave") ? ",slave" : "",
+			 idmap ? ",idmap=" : "", idmap ?: "",
 			 str_empty(sub) ? "" : ",sub=", sub ?: "");
 }
 

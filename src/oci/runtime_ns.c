@@ -85,19 +85,6 @@ int field_id_maps(const struct json *v, void *target, const char *path, struct e
 	return r;
 }
 
-bool oci_id_maps_find(const struct oci_id_maps *maps, uint32_t inside, uint32_t *ret)
-{
-	for (size_t i = 0; i < maps->n; i++) {
-		const struct oci_id_map *m = &maps->v[i];
-
-		if (inside >= m->inside && inside - m->inside < m->size) {
-			*ret = m->outside + (inside - m->inside);
-			return true;
-		}
-	}
-	return false;
-}
-
 static int read_offset(const struct json *v, void *target, const char *path, struct err *e)
 {
 	static const struct json_field fields[] = {

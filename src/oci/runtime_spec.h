@@ -181,6 +181,13 @@ void oci_resources_done(struct oci_resources *r);	/* frees what it holds */
 const char *oci_ns_name(enum oci_ns ns);
 /* The id outside of one inside; false if it is not mapped. */
 bool oci_id_maps_find(const struct oci_id_maps *maps, uint32_t inside, uint32_t *ret);
+/* As the kernel reads them. Heap. */
+char *oci_id_maps_text(const struct oci_id_maps *maps);
+/* crun's and Podman's way to write those of a mount: "uids=INSIDE-OUTSIDE-SIZE#...;gids=...", where inside is
+ * the file system. own_*: of the container's user namespace, for ranges with '@'; may be NULL. Both results
+ * are to be freed, after a failure too. */
+int oci_id_maps_parse(const char *text, const struct oci_id_maps *own_uids,
+		      const struct oci_id_maps *own_gids, struct oci_id_maps *uids, struct oci_id_maps *gids);
 /* "prestart", "createRuntime", ... */
 const char *oci_hook_name(enum oci_hook_kind k);
 /* Whether the document has hooks of this kind. */

@@ -79,43 +79,6 @@ int source_open(const char *bundle, const struct oci_mount *m, const struct moun
 
 /* --- idmapped mounts --- */
 
-/* "[@]INSIDE-OUTSIDE-SIZE"; with '@' OUTSIDE is an id of the container's user namespace. */
-static int parse_range(const char *text, const struct oci_id_maps *container, struct oci_id_maps *to)
-{
-	bool relative = *text == '@';
-	_cleanup_strv_ char **words = strv_split(text + relative, "-");
-	uint64_t v[3];
-
-	for (size_t i = 0; i < 3; i++)
-		if (strv_len(words) != 3 || str_to_u64(words[i], &v[i]) < 0 || v[i] > UINT32_MAX)
-			return -EINVAL;
-	to->v = xrealloc(to->v, to->n + 1, sizeof *to->v);
-	to->v[to->n] = (struct oci_id_map){ (uint32_t)v[0], (uint32_t)v[1], (uint32_t)v[2] };
-	if (relative && !oci_id_maps_find(container, (uint32_t)v[1], &to->v[to->n].outside))
-		return -EINVAL;
-	to->n++;
-	return 0;
-}
-
-/* crun's way to write them: "uids=RANGE#RANGE;gids=RANGE". */
-static int parse_maps(const char *text, const struct oci_spec *s, struct oci_id_maps *uids,
-		      struct oci_id_maps *gids)
-{
-	_cleanup_strv_ char **parts = strv_split(text, ";");
-
-	for (char **p = parts; p && *p; p++) {
-		bool of_groups = str_starts(*p, "gids=");
-		_cleanup_strv_ char **ranges = strv_split(*p + strlen("uids="), "#");
-
-		if (!of_groups && !str_starts(*p, "uids="))
-			return -EINVAL;
-		for (char **range = ranges; range && *range; range++)
-			if (parse_range(*range, of_groups ? &s->gids : &s->uids, of_groups ? gids : uids) < 0)
-				return -EINVAL;
-	}
-	return uids->n && gids->n ? 0 : -EINVAL;
-}
-
 /* The user namespace whose maps the mount is to have. */
 static int open_maps(const struct oci_spec *s, const struct oci_mount *m, const struct mount_opts *o,
 		     int *ret, struct err *e)
@@ -128,7 +91,7 @@ static int open_maps(const struct oci_spec *s, const struct oci_mount *m, const 
 	if (!m->uids.n != !m->gids.n)
 		return err_msg(e, ERR_INVALID, 0, "uidMappings and gidMappings must be given together");
 	if (!m->uids.n && o->idmap_maps) {
-		if (parse_maps(o->idmap_maps, s, &uids, &gids) < 0)
+		if (oci_id_maps_parse(o->idmap_maps, &s->uids, &s->gids, &uids, &gids) < 0)
 			r = err_msg(e, ERR_INVALID, 0, "idmap=%s: cannot be understood", o->idmap_maps);
 		maps = (struct id_maps){ &uids, &gids };
 	} else if (!m->uids.n && path) {
@@ -151,15 +114,14 @@ static int map_ids(int mnt, const struct oci_spec *s, const struct oci_mount *m,
 		   struct err *e)
 {
 	_cleanup_close_ int userns = -EBADF;
-	struct mount_attr a = { .attr_set = MOUNT_ATTR_IDMAP };
 	int r = open_maps(s, m, o, &userns, e);
 
 	if (r < 0)
 		return r;
-	a.userns_fd = (uint64_t)userns;
-	if (mount_setattr(mnt, "", AT_EMPTY_PATH | (o->idmap_rec ? AT_RECURSIVE : 0), &a, sizeof a) == 0)
+	r = mount_set_idmap(mnt, o->idmap_rec, userns);
+	switch (-r) {
+	case 0:
 		return 0;
-	switch (errno) {
 	case ENOSYS:
 		return err_msg(e, ERR_SYSTEM, -EOPNOTSUPP,
 			       "idmapped mounts are not there before Linux 5.12 (mount_setattr)");
@@ -170,7 +132,7 @@ static int map_ids(int mnt, const struct oci_spec *s, const struct oci_mount *m,
 		return err_msg(e, ERR_SYSTEM, -EOPNOTSUPP,
 			       "the file system of '%s' cannot be idmapped, or is already", m->source);
 	default:
-		return err_set(e, ERR_SYSTEM, -errno, "cannot map the ids of '%s'", m->source);
+		return err_set(e, ERR_SYSTEM, r, "cannot map the ids of '%s'", m->source);
 	}
 }
 

@@ -22,6 +22,7 @@ struct mount_ctx {
 	const struct cgroup *cg;
 	int rootfd;
 	const int *sources;		/* NULL = none is open */
+	bool view;			/* to be looked at and taken away again, here */
 	int (*enter)(void *arg, struct err *e);
 	void *enter_arg;
 };
@@ -126,7 +127,12 @@ static int mount_bind(struct mount_ctx *c, const struct oci_mount *m, const stru
 	if (S_ISLNK(st.st_mode) && o->copy_symlink)
 		return copy_link(c, mnt, m->destination, e);
 	r = attach_at(c, mnt, m->destination, S_ISDIR(st.st_mode), !o->dest_nofollow, e);
-	return r < 0 ? r : set_options(mnt, o->set, o->clear, o, e);
+	if (r == 0)
+		r = set_options(mnt, o->set, o->clear, o, e);
+	/* To unmount what is shared would unmount what lies below it on the host. */
+	if (r == 0 && c->view)
+		r = mount_set(mnt, true, 0, 0, MS_PRIVATE);
+	return r;
 }
 
 /* A tmpfs over an existing directory keeps its mode and owner, as users of --tmpfs /tmp expect. */
@@ -332,7 +338,7 @@ int mount_failed(const struct oci_mount *m, int r, const struct err *why, struct
 int mounts_apply(const struct oci_spec *s, const char *bundle, const int *sources, const struct cgroup *cg,
 		 int rootfd, int (*enter)(void *arg, struct err *e), void *arg, struct err *e)
 {
-	struct mount_ctx c = { s, bundle, cg, rootfd, sources, enter, arg };
+	struct mount_ctx c = { s, bundle, cg, rootfd, sources, false, enter, arg };
 
 	for (size_t i = 0; i < s->mounts.n; i++) {
 		const struct oci_mount *m = &s->mounts.v[i];
@@ -347,7 +353,7 @@ int mounts_apply(const struct oci_spec *s, const char *bundle, const int *source
 
 int rt_mount_binds(const struct oci_spec *s, const char *bundle, int rootfd, struct err *e)
 {
-	struct mount_ctx c = { .spec = s, .bundle = bundle, .rootfd = rootfd };
+	struct mount_ctx c = { .spec = s, .bundle = bundle, .rootfd = rootfd, .view = true };
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < s->mounts.n; i++)

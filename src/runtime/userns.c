@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/strv.h"
+#include "base/userns.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,15 +33,6 @@ bool userns_other(const struct oci_spec *s)
 	if (!ns->given || !ns->path || stat(ns->path, &st) < 0 || stat("/proc/self/ns/user", &own) < 0)
 		return ns->given;
 	return st.st_ino != own.st_ino || st.st_dev != own.st_dev;
-}
-
-static char *map_text(const struct oci_id_maps *maps)
-{
-	_cleanup_strv_ char **lines = NULL;
-
-	for (size_t i = 0; i < maps->n; i++)
-		strv_addf(&lines, "%u %u %u\n", maps->v[i].inside, maps->v[i].outside, maps->v[i].size);
-	return strv_join(lines, "");
 }
 
 static int write_file(pid_t pid, const char *file, const char *text)
@@ -104,7 +96,7 @@ static bool only(const struct oci_id_maps *maps, uint32_t id)
 static int write_map(pid_t pid, bool gids, const struct oci_id_maps *maps, struct err *e)
 {
 	const char *what = gids ? "gidMappings" : "uidMappings", *file = gids ? "gid_map" : "uid_map";
-	_cleanup_free_ char *text = map_text(maps);
+	_cleanup_free_ char *text = oci_id_maps_text(maps);
 	int r = write_file(pid, file, text);
 
 	/* Without privileges one's own group can be mapped only if groups cannot be given up. */
@@ -124,32 +116,22 @@ int userns_map(pid_t pid, const struct id_maps *m, struct err *e)
 	return r == 0 ? write_map(pid, false, m->uids, e) : r;
 }
 
+struct mapping { const struct id_maps *maps; struct err *e; };
+
+static int map_it(pid_t pid, void *arg)
+{
+	struct mapping *m = arg;
+
+	return userns_map(pid, m->maps, m->e);
+}
+
 int userns_new(const struct id_maps *m, int *ret, struct err *e)
 {
-	_cleanup_free_ char *path = NULL;
-	struct proc p = PROC_INIT;
-	int r = proc_clone(CLONE_NEWUSER, -EBADF, SIGCHLD, &p.pidfd);
+	struct mapping x = { m, e };
+	int r = userns_open(map_it, &x);
 
-	if (r == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
-			pause();
-	}
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "make a user namespace");
-	p.pid = r;
-	r = userns_map(p.pid, m, e);
-	path = xasprintf("/proc/%d/ns/user", p.pid);
-	if (r == 0) {
-		r = open(path, O_RDONLY | O_CLOEXEC);
-		if (r < 0)
-			r = err_set(e, ERR_SYSTEM, -errno, "open '%s'", path);
-	}
-	(void)proc_kill(&p, SIGKILL);
-	(void)proc_wait(&p, NULL);
-	proc_done(&p);
-	if (r < 0)
-		return r;
+		return e && e->kind ? r : err_set(e, ERR_SYSTEM, r, "make a user namespace");
 	*ret = r;
 	return 0;
 }

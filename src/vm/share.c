@@ -12,6 +12,8 @@
 #include "base/mount.h"
 #include "base/sock.h"
 #include "base/strv.h"
+#include "base/userns.h"
+#include "oci/runtime_spec.h"
 #include "runtime/cgroup.h"
 
 #include <errno.h>
@@ -57,6 +59,7 @@ static char **arguments(const char *program)
 struct view {
 	const char *path, *sub;		/* sub: inside path; NULL = all of it */
 	bool read_only, read_only_below, recursive, slave;
+	char *idmap;			/* see oci_id_maps_parse(); NULL = none */
 };
 
 static void view_parse(struct view *v, const char *path, const char *words)
@@ -74,12 +77,63 @@ static void view_parse(struct view *v, const char *path, const char *words)
 		.recursive = !strv_has(w, "nonrec"),
 		.slave = strv_has(w, "slave"),
 	};
+	for (size_t i = 0; i < strv_len(w); i++)
+		if (str_starts(w[i], "idmap="))
+			v->idmap = xstrdup(w[i] + strlen("idmap="));
+}
+
+/* --- mapped ids --- */
+
+static int write_maps(pid_t pid, void *arg)
+{
+	const struct oci_id_maps *maps = arg;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < 2; i++) {
+		_cleanup_free_ char *text = oci_id_maps_text(&maps[i]);
+		_cleanup_free_ char *path = xasprintf("/proc/%d/%s", pid, i ? "gid_map" : "uid_map");
+
+		r = fs_write(AT_FDCWD, path, text);
+	}
+	return r;
+}
+
+/* The source as an idmapped mount, attached to target. What the guest writes comes to the disk by the host's
+ * kernel, which maps it: the guest need not know. */
+static int bind_mapped(const struct view *v, int src, const char *target)
+{
+	struct oci_id_maps maps[2] = { { 0 } };
+	_cleanup_close_ int mnt = -EBADF, userns = -EBADF;
+	int r = oci_id_maps_parse(v->idmap, NULL, NULL, &maps[0], &maps[1]);
+
+	if (r == 0)
+		r = userns = userns_open(write_maps, maps);
+	free(maps[0].v);
+	free(maps[1].v);
+	if (r < 0)
+		return r;
+	mnt = open_tree(src, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
+				 (v->recursive ? AT_RECURSIVE : 0));
+	if (mnt < 0)
+		return -errno;
+	r = mount_set_idmap(mnt, false, userns);
+	if (r < 0)
+		return r;
+	return move_mount(mnt, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+static int bind_plain(const struct view *v, int src, const char *target)
+{
+	unsigned long flags = MS_BIND | (v->recursive ? MS_REC : 0);
+
+	return mount(fd_proc_path(src).s, target, NULL, flags, NULL) < 0 ? -errno : 0;
 }
 
 /* The source is held by descriptor: the tmpfs may cover its path. A file needs a file to be mounted on. */
 static int bind_source(const struct view *v, int src, const char *target, bool directory)
 {
 	_cleanup_close_ int mnt = -EBADF;
+	int r;
 
 	if (!directory) {
 		int fd = open(target, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
@@ -88,8 +142,9 @@ static int bind_source(const struct view *v, int src, const char *target, bool d
 			return -errno;
 		close(fd);
 	}
-	if (mount(fd_proc_path(src).s, target, NULL, MS_BIND | (v->recursive ? MS_REC : 0), NULL) < 0)
-		return -errno;
+	r = v->idmap ? bind_mapped(v, src, target) : bind_plain(v, src, target);
+	if (r < 0)
+		return r;
 	if (!v->slave && mount(NULL, target, NULL, MS_PRIVATE | MS_REC, NULL) < 0)
 		return -errno;
 	if (!v->read_only)
@@ -247,6 +302,7 @@ int share_start(struct share *s, struct loop *l, const char *path, const char *w
 			       "qemu-system-common");
 	serve.argv = argv = arguments(serve.program);
 	r = start(s, &serve, l);
+	free(serve.view.idmap);
 	if (r < 0) {
 		share_stop(s);
 		return err_set(e, ERR_SYSTEM, r, "share '%s%s%s' with the virtual machine", path,

@@ -50,7 +50,10 @@ def refused(cli, *args):
      'invalid mount config for type "volume": subpath must be a relative path within the volume'),
     (["--mount", "type=volume,src=v1,volume-driver=nfs,dst=/x"], 'error looking up volume plugin nfs: plugin "nfs" not found'),
     (["--mount", "type=cluster,src=v1,dst=/x"], 'invalid mount config for type "cluster": mount type unknown'),
-    (["--mount", "type=bind,src=/tmp,dst=/x,bind-propagation=rshared"], "propagation 'rshared' is not supported by insula"),
+    (["--mount", "type=bind,src=/tmp,dst=/x,bind-propagation=often"], "invalid propagation mode: often"),
+    (["-v", "vv:/x:idmap"], "idmap: containers have no user namespace that would say what is mapped"),
+    (["-v", "/tmp:/x:idmap=uids=0-1;gids=0-1-1"], "idmap=uids=0-1;gids=0-1-1: must be uids=FILE-SEEN-COUNT[#...];gids=FILE-SEEN-COUNT[#...]"),
+    (["-v", "/tmp:/x:idmap=uids=0-1-1"], "must be uids=FILE-SEEN-COUNT"),
     (["-v", "/tmp:/x:what"], "invalid mode: what"),
     (["-v", "/tmp:/x:ro,rw"], "invalid mode: ro,rw"),
     (["-v", "/tmp:/x", "-v", "/var:/x"], "Duplicate mount point: /x"),
@@ -71,7 +74,7 @@ def test_bind_forms(cli, tmp_path):
     (tmp_path / "f").write_text("host\n")
     (tmp_path / "one").write_text("single\n")
     r = cli("run", "--rm", "--mount", f"type=bind,source={tmp_path},target=/a,readonly,consistency=cached",
-            "--mount", f"type=bind,src={tmp_path},dst=/b,bind-propagation=rslave,bind-recursive=disabled",
+            "--mount", f"type=bind,src={tmp_path},dst=/b,bind-propagation=private,bind-recursive=disabled",
             "--mount", f"type=bind,src={tmp_path}/one,dst=/etc/one,ro",
             "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1750", "-v", f"{tmp_path}/made/here:/m", "busybox", "sh", "-c",
             "cat /a/f /etc/one; touch /a/x 2>/dev/null || echo ro; echo x > /etc/one 2>/dev/null || echo ro;"
@@ -83,13 +86,13 @@ def test_bind_forms(cli, tmp_path):
 @both_clis
 def test_inspect_shows_mounts(cli, volume, tmp_path):
     volume("insp1")
-    cid = cli("create", "-v", f"{tmp_path}:/b:ro,z", "-v", "insp1:/n:nocopy", "--mount", f"type=bind,src={tmp_path},dst=/s,bind-propagation=slave",
+    cid = cli("create", "-v", f"{tmp_path}:/b:ro,z", "-v", "insp1:/n:nocopy", "--mount", f"type=bind,src={tmp_path},dst=/s,bind-propagation=private",
               "--mount", "type=tmpfs,dst=/t", "busybox", "true")
     assert "'z' is ignored" in cid.err
     cid = cid.ok().split()[-1]
     cli.ids.append(cid)
     rows = cli("inspect", "-f", '{{range .Mounts}}{{.Type}} {{.Destination}} {{.Mode}} {{.RW}} {{.Propagation}}|{{end}}', cid).ok()
-    assert sorted(rows.strip("|").split("|")) == ["bind /b ro,z false rprivate", "bind /s  true slave", "tmpfs /t  true ", "volume /n nocopy true "]
+    assert sorted(rows.strip("|").split("|")) == ["bind /b ro,z false rprivate", "bind /s  true private", "tmpfs /t  true ", "volume /n nocopy true "]
 
 
 def test_read_only_holds_below(cli, tmp_path):
@@ -104,6 +107,88 @@ def test_read_only_holds_below(cli, tmp_path):
         assert out.split() == ["ro", "ro", "rw"]
     finally:
         subprocess.run(["umount", str(tmp_path / "sub")], check=True)
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A directory which is a shared mount of the host."""
+    d = tmp_path / "shared"
+    d.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "x", str(d)], check=True)
+    subprocess.run(["mount", "--make-shared", str(d)], check=True)
+    yield d
+    wait_for(lambda: subprocess.run(["umount", str(d)]).returncode == 0)
+
+
+@both_clis
+def test_propagation_to_the_host(cli, shared):
+    """What a container mounts below a shared bind shows on the host, and stays there, as with Docker."""
+    (shared / "sub").mkdir()
+    args = ["--privileged", "--mount", f"type=bind,src={shared},dst=/a,bind-propagation=rshared", "busybox", "sh", "-c",
+            "mount -t tmpfs inner /a/sub && touch /a/sub/f && sleep 1000"]
+    if cli.isolation == "hyperv":
+        return refused_with(cli, args, "propagation 'rshared': what is mounted in a virtual machine is its own kernel's and cannot appear on the host")
+    cid = cli.rund(*args)
+    wait_for(lambda: (shared / "sub/f").exists())
+    cli("rm", "-f", cid).ok()
+    assert (shared / "sub/f").exists()
+    subprocess.run(["umount", str(shared / "sub")], check=True)
+    # one that only looks, running or not, takes nothing of the host's away
+    subprocess.run(["mount", "-t", "tmpfs", "x", str(shared / "sub")], check=True)
+    (shared / "sub/kept").touch()
+    cid = cli("create", "-v", f"{shared}:/a:rshared", "busybox", "ls", "/a/sub").ok()
+    cli.ids.append(cid)
+    assert cli("start", "-a", cid).ok() == "kept"
+    cli("cp", f"{cid}:/a/sub/kept", str(shared / "copy")).ok()
+    cli("rm", cid).ok()
+    assert (shared / "copy").exists() and (shared / "sub/kept").exists()
+    subprocess.run(["umount", str(shared / "sub")], check=True)
+
+
+def refused_with(cli, args, message):
+    r = cli("create", *args)
+    assert r.code != 0 and message in r.err, r
+
+
+@both_clis
+def test_nothing_to_propagate(cli, tmp_path):
+    """Docker's refusal, where the host's mount would pass nothing on."""
+    d = tmp_path / "private"
+    d.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "x", str(d)], check=True)
+    subprocess.run(["mount", "--make-private", str(d)], check=True)
+    try:
+        r = cli("run", "--rm", "-v", f"{d}:/a:rslave", "busybox", "true")
+        assert r.code == 125 and f"path {d} is mounted on {d} but it is not a shared or slave mount" in r.err
+        if cli.isolation == "process":
+            r = cli("run", "--rm", "-v", f"{d}:/a:shared", "busybox", "true")
+            assert r.code == 125 and f"path {d} is mounted on {d} but it is not a shared mount" in r.err
+    finally:
+        subprocess.run(["umount", str(d)], check=True)
+
+
+@both_clis
+def test_mapped_ids(cli, volume, tmp_path):
+    """Owners on the disk are seen as others, and what the container makes comes to the disk as theirs."""
+    d = tmp_path / "owned"
+    d.mkdir(mode=0o755)
+    os.chown(d, 5000, 6000)
+    (d / "f").write_text("x")
+    os.chown(d / "f", 5001, 6001)
+    (d / "other").write_text("x")
+    maps = "idmap=uids=5000-0-100;gids=6000-0-100"
+    script = "stat -c %u:%g /d /d/f /d/other; touch /d/new && chown 7:8 /d/new && stat -c %u:%g /d/new"
+    out = cli("run", "--rm", "-v", f"{d}:/d:{maps}", "busybox", "sh", "-c", script).ok()
+    assert out.split() == ["0:0", "1:1", "65534:65534", "7:8"]
+    st = os.stat(d / "new")
+    assert (st.st_uid, st.st_gid) == (5007, 6008)
+    volume("mapped")
+    point = cli("volume", "inspect", "-f", "{{.Mountpoint}}", "mapped").ok()
+    os.chown(point, 5000, 6000)
+    assert cli("run", "--rm", "-v", f"mapped:/d:nocopy,{maps}", "busybox", "sh", "-c", "stat -c %u:%g /d; touch /d/n").ok() == "0:0"
+    assert os.stat(f"{point}/n").st_uid == 5000
+    if cli.name == "insula":
+        assert cli("run", "--rm", "--mount", f"type=bind,src={d},dst=/d,{maps}", "busybox", "stat", "-c", "%u", "/d/f").ok() == "1"
 
 
 @pytest.mark.parametrize("mode, seen", [("rslave", True), ("rprivate", False)])
