@@ -47,6 +47,8 @@ struct agent {
 	struct hmap sockets;		/* tag -> struct listener: the host's sockets (sockets.c) */
 	uint32_t next_pipe;
 	size_t n_connections;		/* to them */
+	struct hmap fifos;		/* tag -> struct fifo: the host's FIFOs (fifos.c) */
+	int inotify_fd;			/* tells when they are opened and closed; -EBADF = not needed yet */
 	struct hmap shares;		/* virtiofs tag -> itself: mounted shares */
 };
 
@@ -123,8 +125,21 @@ void rootfs_umount_all(struct agent *a);
 int spec_rewrite(struct agent *a, const struct bytes *spec, char *const *disks, char **ret, struct err *e);
 
 /* sockets.c */
+/* What stands for a socket or FIFO of the host: "TAG:MODE:UID:GID". */
+struct pipe_place { char *tag; mode_t mode; uid_t uid; gid_t gid; };
+int pipe_place_parse(const char *source, struct pipe_place *ret, struct err *e);
+/* A stream of our own choice, for a use (enum pipe_use) of the host's pipe `tag`. */
+uint32_t pipe_announce(struct agent *a, const char *tag, uint32_t use);
 /* "TAG:MODE:UID:GID" -> path (heap) of a socket whose connections lead to the host's. */
 int socket_path(struct agent *a, const char *source, char **ret, struct err *e);
+
+/* fifos.c */
+/* "TAG:MODE:UID:GID" -> path (heap) of a FIFO whose bytes come from the host's, or go there. */
+int fifo_path(struct agent *a, const char *source, char **ret, struct err *e);
+/* Passes on what has been written to FIFOs up to now. */
+void fifos_pump(struct agent *a);
+/* The session ended. */
+void fifos_unlink(struct agent *a);
 
 /* task.c */
 extern const struct backend_events task_events;

@@ -43,7 +43,7 @@ int transfer_open(struct agent *a, uint32_t stream, int fd, void (*gone)(struct 
 
 	t->a = a;
 	list_append(&a->relays, &t->link);
-	r = relay_new(a->loop, a->streams, stream, fd, on_over, t, &t->relay);
+	r = relay_new(a->loop, a->streams, stream, RELAY_SOCKET(fd), on_over, t, &t->relay);
 	if (r < 0)
 		transfer_free(t);
 	else

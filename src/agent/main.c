@@ -114,7 +114,7 @@ static int agent_init(struct agent *a)
 
 int main(void)
 {
-	static struct agent agent = {.port_fd = -EBADF, .uevent_fd = -EBADF};
+	static struct agent agent = {.port_fd = -EBADF, .uevent_fd = -EBADF, .inotify_fd = -EBADF};
 	int r;
 
 	if (getpid() != 1) {

@@ -66,6 +66,11 @@ static int rewrite_mount(struct agent *a, struct json *m, struct err *e)
 		if (r < 0)
 			return r;
 		json_set_str(m, "source", path);
+	} else if (str_starts(source, "fifo:")) {
+		r = fifo_path(a, source + 5, &path, e);
+		if (r < 0)
+			return r;
+		json_set_str(m, "source", path);
 	} else if (streq(target, "/sbin/docker-init")) {
 		/* The guest has its own copy of the program for --init. */
 		json_set_str(m, "source", INIT);
@@ -145,6 +150,7 @@ int spec_rewrite(struct agent *a, const struct bytes *spec, char *const *disks, 
 
 	/* Most need nothing; under software emulation parsing them would be felt. */
 	if (!contains(spec, "\"tag:") && !contains(spec, "\"socket:") &&
+	    !contains(spec, "\"fifo:") &&
 	    !contains(spec, "\"insulaDisk\"") && !contains(spec, "\"insulaModule\"") &&
 	    !contains(spec, "docker-init") && !contains(spec, "\"net."))
 		return -ENODATA;

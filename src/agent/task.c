@@ -200,6 +200,7 @@ void task_unlink(struct agent *a)
 	while (hmap_next(&a->tasks, &it))
 		task_close_streams(it.entry->value);
 	files_unlink(a);
+	fifos_unlink(a);
 }
 
 void task_replay(struct agent *a)
@@ -272,6 +273,8 @@ static void on_exited(void *userdata, const char *ctr, const char *exec, int exi
 	t->oom = oom;
 	str_replace(&t->reason, reason);
 	input_flow(t);
+	/* The end of the task may be that of the machine. */
+	fifos_pump(t->a);
 	task_tell(t);
 }
 

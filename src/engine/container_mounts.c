@@ -514,13 +514,10 @@ static int prepare_bind(const struct container *c, const struct json *m, struct 
 			       "invalid mount config for type \"npipe\": '%s' is neither a named pipe nor a "
 			       "socket",
 			       source);
-	if (c->isolation == ISOLATION_HYPERV && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode) &&
-	    !S_ISSOCK(st.st_mode))
-		return err_msg(
-		    err, ERR_INVALID, 0,
-		    "bind mount of '%s': pipes and devices are not relayed into a virtual machine by this "
-		    "version of insula; use a unix socket, or --isolation=process",
-		    source);
+	if (c->isolation == ISOLATION_HYPERV && (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)))
+		return err_msg(err, ERR_INVALID, 0,
+			       "bind mount of '%s': a device of the host is none of a virtual machine's "
+			       "kernel; use --device, or --isolation=process", source);
 	return propagation_possible(source, json_get_str(m, "Propagation"), err);
 }
 

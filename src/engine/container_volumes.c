@@ -59,16 +59,23 @@ static struct stat stat_of(const struct json *m)
 	return st;
 }
 
+/* What is relayed; NULL: it is shared. */
+static const char *pipe_word(const struct stat *st)
+{
+	return S_ISSOCK(st->st_mode) ? "socket" : S_ISFIFO(st->st_mode) ? "fifo" : NULL;
+}
+
 /* Where the runtime finds the source in the guest: the root of a share, which is the part of the volume that
- * is mounted. A single file is shared by its name. The agent listens for a socket, as its mode and owner
- * say. */
+ * is mounted. A single file is shared by its name. For a socket or a FIFO the agent
+ * makes one with its mode and owner. */
 static char *guest_source(const struct json *m, size_t share)
 {
 	const char *sub = json_get_str(m, "Subpath");
 	struct stat st = stat_of(m);
 
-	if (S_ISSOCK(st.st_mode))
-		return xasprintf("socket:v%zu:%u:%u:%u", share, st.st_mode & 0777, st.st_uid, st.st_gid);
+	if (pipe_word(&st))
+		return xasprintf("%s:v%zu:%u:%u:%u", pipe_word(&st), share, st.st_mode & 0777, st.st_uid,
+				 st.st_gid);
 	if (!S_ISDIR(st.st_mode))
 		return xasprintf("tag:v%zu/%s", share,
 				 path_basename(str_empty(sub) ? json_get_str(m, "Source") : sub));
@@ -124,8 +131,10 @@ static char *share_words(const struct json *m)
 {
 	const char *sub = json_get_str(m, "Subpath"), *idmap = json_get_str(m, "IdMap");
 
-	if (S_ISSOCK(stat_of(m).st_mode))
-		return xstrdup("socket");
+	struct stat st = stat_of(m);
+
+	if (pipe_word(&st))
+		return xstrdup(pipe_word(&st));
 	return xasprintf("%s%s%s%s%s%s%s", access_of(m),
 			 json_get_bool(m, "NonRecursive", false) ? ",nonrec" : "",
 			 str_ends(json_get_str(m, "Propagation") ?: "", "slave") ? ",slave" : "",

@@ -63,6 +63,11 @@ enum {
 enum { ATTACH_STDIN = 1, ATTACH_STDOUT = 2, ATTACH_STDERR = 4, ATTACH_MUX = 8 /* Docker's 8-byte frames */ };
 /* Streams that the guest opens. */
 #define PIPE_STREAM 0x80000000u
+enum pipe_use {
+	PIPE_CONNECT = 0,	/* a connection to a socket */
+	PIPE_READ,		/* a FIFO is read in the guest: until who writes on the host has ended */
+	PIPE_WRITE,		/* a FIFO is written in the guest */
+};
 /* FILES: what to do. Data is a tar stream, unless said otherwise. */
 enum files_op {
 	FILES_STAT = 1,		/* reply payload: FILE_STAT */

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 
+#define FINISH_MS 1000
+
 struct transfer {
 	struct list link;
 	struct relay *relay;
@@ -36,8 +38,11 @@ static void on_over(struct relay *r, void *ud)
 
 void transfers_close(struct guest *g)
 {
-	list_for_each(t, &g->transfers, struct transfer, link)
+	/* What a container has written to a FIFO before its end is on its way, as it would be in a pipe. */
+	list_for_each(t, &g->transfers, struct transfer, link) {
+		relay_finish(t->relay, FINISH_MS);
 		transfer_free(t);
+	}
 }
 
 static bool is_file_stat(const void *p, size_t n)
@@ -82,13 +87,18 @@ static void on_done(void *ud, int r, const struct err *e, const void *p, size_t 
 	free(c);
 }
 
-int transfer_open(struct guest *g, uint32_t stream, int fd, struct transfer **ret)
+void transfer_retry(struct transfer *t)
+{
+	relay_retry(t->relay);
+}
+
+int transfer_open(struct guest *g, uint32_t stream, const struct relay_end *end, struct transfer **ret)
 {
 	struct transfer *t = new0(struct transfer);
 	int r;
 
 	list_append(&g->transfers, &t->link);
-	r = relay_new(g->loop, g->streams, stream, fd, on_over, t, &t->relay);
+	r = relay_new(g->loop, g->streams, stream, end, on_over, t, &t->relay);
 	if (r < 0)
 		transfer_free(t);
 	else
@@ -115,7 +125,7 @@ void guest_files(struct guest *g, const struct msg_files *m, int fd, backend_don
 	to_agent.stream = 0;
 	if (data >= 0) {
 		to_agent.stream = g->next_stream++;
-		r = transfer_open(g, to_agent.stream, TAKE_FD(data), &c->t);
+		r = transfer_open(g, to_agent.stream, RELAY_SOCKET(TAKE_FD(data)), &c->t);
 	}
 	if (r < 0)
 		forwarded(f, r, NULL, NULL, 0);

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "lib/json.h"
 #include "proto/conn.h"
+#include "proto/relay.h"
 #include "proto/stream.h"
 #include "vm/guest.h"
 #include "vm/share.h"
@@ -62,7 +63,7 @@ struct guest {
 	struct share shares[GUEST_SHARES_MAX];
 	char **tags;
 	size_t n_shares;
-	struct pipe_end { char *tag; int fd; } pipes[GUEST_PIPES_MAX];	/* fd: O_PATH */
+	struct pipe_end { char *tag; int fd; bool fifo; } pipes[GUEST_PIPES_MAX];	/* fd: O_PATH */
 	size_t n_pipes, n_connections;
 	struct conn *conn;
 	struct streams *streams;
@@ -104,15 +105,16 @@ void forward_check(struct forward *f, bool (*valid)(const void *p, size_t n));
 
 /* files.c */
 void guest_files(struct guest *g, const struct msg_files *m, int fd, backend_done_fn done, void *ud);
-/* Carries bytes between a stream and fd, which is taken, until both have ended. */
+/* Carries bytes between a stream and a descriptor, which is taken, until both have ended. */
 struct transfer;
-int transfer_open(struct guest *g, uint32_t stream, int fd, struct transfer **ret);
+int transfer_open(struct guest *g, uint32_t stream, const struct relay_end *end, struct transfer **ret);
+void transfer_retry(struct transfer *t);	/* see relay_retry() */
 /* gone runs when it is over, or with the link. */
 void transfer_then(struct transfer *t, void (*gone)(void *userdata), void *userdata);
 
-/* pipes.c: sockets of the host that the guest may connect to. */
-/* Takes hold of the socket at path: whatever comes to stand there later is not meant. */
-int pipe_add(struct guest *g, const char *tag, const char *path, struct err *e);
+/* pipes.c: sockets and FIFOs of the host that the guest may use. */
+/* Takes hold of what stands at path: whatever comes to stand there later is not meant. */
+int pipe_add(struct guest *g, const char *tag, const char *path, bool fifo, struct err *e);
 /* The frame PIPE_OPEN. -EPROTO: nothing that an honest agent sends. */
 int pipe_open(struct guest *g, const struct frame *f);
 void pipes_close(struct guest *g);

@@ -68,8 +68,8 @@ static int start_shares(struct guest *g, struct err *e)
 	for (; v && v[0] && v[1] && v[2]; v += 3) {
 		int r;
 
-		if (streq(v[2], "socket")) {
-			r = pipe_add(g, v[0], v[1], e);
+		if (streq(v[2], "socket") || streq(v[2], "fifo")) {
+			r = pipe_add(g, v[0], v[1], streq(v[2], "fifo"), e);
 			if (r < 0)
 				return r;
 			continue;

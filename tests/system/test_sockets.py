@@ -148,16 +148,3 @@ def test_npipe_refused(c, tmp_path):
     assert "is neither a named pipe nor a socket" in r.err
     r = c("create", "--mount", f"type=npipe,src={tmp_path}/none,dst=/p", "busybox")
     assert 'invalid mount config for type "npipe": bind source path does not exist' in r.err
-
-
-def test_fifo(c, tmp_path):
-    """A FIFO of the host: shared by process isolation, refused with the way out by hyperv."""
-    os.mkfifo(tmp_path / "fifo")
-    if c.isolation == "hyperv":
-        r = c("create", "-v", f"{tmp_path}/fifo:/p", "busybox")
-        assert r.code != 0 and "use a unix socket, or --isolation=process" in r.err
-        return
-    cid = c.rund("--mount", f"type=npipe,src={tmp_path}/fifo,dst=/p", "busybox", "sh", "-c", "cat /p; sleep 1000")
-    with open(tmp_path / "fifo", "w") as f:
-        f.write("by name\n")
-    wait_for(lambda: c("logs", cid).out == "by name\n")
