@@ -38,7 +38,7 @@ services:
     command:
       - sh
       - -c
-      - "trap 'exit 0' TERM; while :; do wget -T 5 -q -O- http://db:5432/table && wget -T 5 -q -O- http://web/page; sleep 0.5 & wait; done"
+      - "trap 'exit 0' TERM; while :; do timeout 5 wget -q -O- http://db:5432/table && timeout 5 wget -q -O- http://web/page; sleep 0.5 & wait; done"
     networks: [back]
     depends_on: [web, db]
 volumes: {{store: }}
