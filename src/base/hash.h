@@ -20,6 +20,7 @@ bool hmap_next(const struct hmap *m, struct hmap_iter *it);
 struct list { struct list *prev, *next; };
 static inline void list_init(struct list *l) { l->prev = l->next = l; }
 static inline bool list_empty(const struct list *l) { return l->next == l || !l->next; }
+static inline bool list_single(const struct list *l) { return !list_empty(l) && l->next == l->prev; }
 static inline void list_append(struct list *head, struct list *n)
 { n->prev = head->prev; n->next = head; head->prev->next = n; head->prev = n; }
 static inline void list_remove(struct list *n)

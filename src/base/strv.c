@@ -72,6 +72,19 @@ char **strv_copy(char *const *v)
 	return copy;
 }
 
+void strv_remove(char **v, const char *s)
+{
+	char **to = v;
+
+	for (; v && *v; v++)
+		if (streq(*v, s))
+			free(*v);
+		else
+			*to++ = *v;
+	if (to)
+		*to = NULL;
+}
+
 bool strv_has(char *const *v, const char *s)
 {
 	for (; v && *v; v++)

@@ -15,6 +15,7 @@ void strv_addf(char ***v, const char *fmt, ...) _printf_(2, 3);
 void strv_adds(char ***v, ...) __attribute__((sentinel));	/* appends copies, up to NULL */
 char **strv_copy(char *const *v);
 void strv_extend(char ***v, char *const *more);
+void strv_remove(char **v, const char *s);			/* every s */
 bool strv_has(char *const *v, const char *s);
 char *strv_join(char *const *v, const char *sep);
 char **strv_split(const char *s, const char *seps);	/* empty parts are dropped */

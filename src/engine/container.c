@@ -27,6 +27,7 @@ struct container *container_new(struct engine *e, const char *id, const char *na
 	c->refs = 1;
 	c->id = xstrdup(id);
 	c->name = xstrdup(name);
+	c->sandbox = xstrdup(id);
 	c->dir = xasprintf("%s/containers/%s", e->cfg.data_root, id);
 	c->error = xstrdup("");
 	list_init(&c->ops);
@@ -49,6 +50,7 @@ void container_unref(struct container *c)
 	free(c->name);
 	free(c->image_id);
 	free(c->dir);
+	free(c->sandbox);
 	free(c->error);
 	json_free(c->doc);
 	json_free(c->ports);
@@ -308,10 +310,6 @@ static void container_close(struct container *c)
 {
 	loop_source_free(c->restart_timer);
 	held_drop(c);
-	if (c->sup)
-		sup_disconnect(c->sup);
-	if (c->zombie)
-		sup_disconnect(c->zombie);
 	list_for_each(w, &c->waiters, struct container_wait, link)
 		container_wait_cancel(w);
 	list_remove(&c->link);
@@ -326,6 +324,7 @@ void containers_close(struct engine *e)
 	if (!t)
 		return;
 	execs_close(e);
+	sups_close(e);
 	list_for_each(c, &t->all, struct container, link)
 		container_close(c);
 	hmap_done(&t->by_id);

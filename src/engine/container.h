@@ -41,10 +41,10 @@ char **containers_using_volume(struct engine *e, const char *name);
 /* A container made from the image (running ones first), or NULL. */
 const struct container *containers_use_image(struct engine *e, const char *image_id);
 
-/* It runs, or is being started: what it has taken is in use. */
-bool container_supervised(struct engine *e, const char *ctr);
-/* Not even what is left of a former run is there. */
-bool container_holds_nothing(struct engine *e, const char *ctr);
+/* The sandbox of this container is there, with somebody in it: what was taken for it is in use. */
+bool sandbox_occupied(const struct engine *e, const char *ctr);
+/* It is there, ending perhaps: not all that was taken for it is free yet. */
+bool sandbox_lives(const struct engine *e, const char *ctr);
 /* What a container is called on a user-defined network, its name first; heap vector. */
 char **container_dns_names(struct engine *e, const char *ctr, const char *network);
 /* Its own servers (--dns); heap vector, NULL = the host's. */

@@ -3,7 +3,7 @@
  * For each container that is recorded as running, or as being started (container_resume.c): its supervisor
  * answers on its socket and tells the states of its tasks; or it is gone and has left an exit record; or it
  * is gone without one, and the container with it. A changed boot id means that all have exited. A supervisor
- * that serves no known container (the daemon died in the middle of a removal) is ended. */
+ * in which no container is recorded (the daemon died in the middle of a removal) is ended. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -32,21 +32,41 @@ static void on_hello(void *ud, int r)
 		a->waiting--;
 }
 
+/* A former daemon knew that it is in its sandbox. */
+static bool recorded(const struct container *c)
+{
+	return c->status == CTR_RUNNING || c->starting;
+}
+
+static bool sandbox_in_use(const struct engine *e, const char *id)
+{
+	list_for_each(c, &e->containers->all, struct container, link)
+		if (recorded(c) && streq(c->sandbox, id))
+			return true;
+	return false;
+}
+
 static void adopt(struct container *c, struct adoption *a)
 {
-	_cleanup_free_ char *dir = sandbox_dir(c->engine, c->id);
+	struct engine *e = c->engine;
+	_cleanup_free_ char *dir = sandbox_dir(e, recorded(c) ? c->sandbox : c->id);
+	int r;
 
-	if (c->status != CTR_RUNNING && !c->starting && !fs_exists(dir))
+	if (!recorded(c) && (!fs_exists(dir) || sandbox_in_use(e, c->id)))
 		return;
+	if (!recorded(c))
+		str_replace(&c->sandbox, c->id);
 	if (c->status != CTR_RUNNING)
 		container_resume(c);
-	if (sup_adopt(c, on_hello, a, &c->sup) >= 0) {
-		a->waiting++;
+	r = sup_adopt(c, on_hello, a);
+	container_ref(c);		/* with --rm its exit is its end */
+	if (r >= 0) {
+		a->waiting += (unsigned)r;
 		resume_found(c);
-		return;
+	} else if (container_sup_lost(c, dir)) {
+		cgroup_reap(e, (char *[]){c->id, NULL}, NULL, NULL);
 	}
-	container_sup_lost(c, dir);
-	sandbox_dir_remove(dir);
+	container_unref(c);
 }
 
 static void end_all(struct engine *e)
@@ -93,7 +113,7 @@ static void end_stray(struct engine *e, const char *id)
 
 	if (fd < 0) {
 		sandbox_dir_remove(dir);
-		cgroup_reap(e, id);
+		cgroup_reap(e, (char *[]){(char *)id, NULL}, NULL, NULL);
 		return;
 	}
 	log_info("ending sandbox %s, which belongs to no container", id);
@@ -115,7 +135,8 @@ static void end_strays(struct engine *e)
 	struct dirent *de;
 
 	while (d && (de = readdir(d)))
-		if (de->d_name[0] != '.' && !hmap_get(&e->containers->by_id, de->d_name))
+		if (de->d_name[0] != '.' && !sandbox_in_use(e, de->d_name) &&
+		    !sandbox_lives(e, de->d_name))
 			end_stray(e, de->d_name);
 	if (d)
 		closedir(d);
@@ -149,9 +170,9 @@ void containers_adopt(struct engine *e)
 	if (rebooted)
 		end_all(e);
 	trash_strays(e);
-	end_strays(e);
 	list_for_each(c, &t->all, struct container, link)
 		adopt(c, a);
+	end_strays(e);		/* and what is left of those that were gone */
 	while (a->waiting && (now = now_mono_us()) < end)
 		if (loop_run_once(e->loop, (int)((end - now) / 1000) + 1) < 0)
 			break;

@@ -59,7 +59,7 @@ static void attach_reply(void *ud, int r, const struct err *e, const void *p, si
 void attach_send(struct container *c, const char *exec, const struct attach_args *a)
 {
 	struct msg_attach m = {
-	    .sandbox = c->id,
+	    .sandbox = c->sandbox,
 	    .ctr = c->id,
 	    .exec = (char *)exec,
 	    .flags = a->flags,
@@ -147,7 +147,8 @@ void container_resize(struct container *c, const char *exec, unsigned rows, unsi
 		      engine_done_fn done, void *ud)
 {
 	struct msg_resize m = {
-	    .sandbox = c->id, .ctr = c->id, .exec = (char *)(exec ? exec : ""), .rows = rows, .cols = cols};
+	    .sandbox = c->sandbox, .ctr = c->id, .exec = (char *)(exec ? exec : ""), .rows = rows,
+	    .cols = cols};
 	_cleanup_err_ struct err err = ERR_INIT;
 	struct call *k;
 
@@ -201,7 +202,7 @@ static void ps_done(void *ud, int r, const struct err *e, const void *p, size_t 
 
 void container_top(struct container *c, const char *ps_args, engine_done_fn done, void *ud)
 {
-	struct msg_ps m = {.sandbox = c->id, .ctr = c->id};
+	struct msg_ps m = {.sandbox = c->sandbox, .ctr = c->id};
 	_cleanup_err_ struct err err = ERR_INIT;
 	struct call *k;
 

@@ -252,6 +252,9 @@ int config_build(struct create_ctx *x, struct json **ret_doc, struct err *err)
 	if (r < 0)
 		return r;
 	json_set(doc, "Mounts", mounts);
+	r = join_check_mounts(x, hc, mounts, err);
+	if (r < 0)
+		return r;
 	*ret_doc = TAKE_PTR(doc);
 	return 0;
 }

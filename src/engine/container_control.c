@@ -35,7 +35,7 @@ static void control_free(struct control *k)
 static void control_send(struct container *c, enum control_op what, const char *resources, conn_reply_fn fn,
 			 void *ud)
 {
-	struct msg_control m = {.sandbox = c->id, .ctr = c->id, .op = what};
+	struct msg_control m = {.sandbox = c->sandbox, .ctr = c->id, .op = what};
 
 	if (resources)
 		m.resources = (struct bytes){(uint8_t *)resources, strlen(resources)};

@@ -93,30 +93,28 @@ void container_exited(struct container *c, const struct exit_info *x)
 	container_unref(c);
 }
 
-void container_sup_lost(struct container *c, const char *dir)
+bool container_sup_lost(struct container *c, const char *dir)
 {
 	struct msg_task_state m;
 	struct exit_info x = {.code = 137, .error = "the supervisor died"};
 
 	if (c->isolation == ISOLATION_HYPERV)
 		x.error = "the supervisor of the virtual machine died";
-	if (c->resume) {
-		resume_lost(c, dir);
-		return;
-	}
+	if (c->resume)
+		return resume_lost(c, dir);
 	if (c->status != CTR_RUNNING)
-		return;
+		return false;
 	if (exit_record_read(dir, c->id, &m) >= 0) {
 		x = (struct exit_info){(int)m.exit_code, m.exited_ns, m.oom, m.error};
 		container_exited(c, &x);
 		msg_task_state_done(&m);
-		return;
+		return false;
 	}
 	log_warn("container %s: %s", c->id, x.error);
 	container_ref(c);		/* with --rm its exit is its end */
 	container_exited(c, &x);
-	cgroup_reap(c->engine, c->id);
 	container_unref(c);
+	return true;
 }
 
 /* ---- what follows ---- */
@@ -145,11 +143,15 @@ void restart_cancel(struct container *c)
 	}
 }
 
+static void restart_later(struct container *c);
+
 static void restart_done(void *ud, int r, const struct err *e, void *result)
 {
 	struct container *c = ud;
 
-	if (r < 0 && e && e->kind != ERR_NOT_MODIFIED && !c->gone)
+	if (r < 0 && !c->gone && !c->stopped_by_user && join_target_awaited(c))
+		restart_later(c);
+	else if (r < 0 && e && e->kind != ERR_NOT_MODIFIED && !c->gone)
 		log_warn("restart container %s: %s", c->id, err_text(e));
 	container_unref(c);
 }

@@ -137,7 +137,7 @@ static void call_send(struct files_call *k)
 	}
 	text = spec ? json_dump(spec) : xstrdup("");
 	struct msg_files m = {
-		.sandbox = c->id, .ctr = c->id, .op = k->what, .path = k->path, .flags = k->flags,
+		.sandbox = c->sandbox, .ctr = c->id, .op = k->what, .path = k->path, .flags = k->flags,
 		.user = (char *)(user ? user : ""), .spec = {(uint8_t *)text, strlen(text)},
 	};
 

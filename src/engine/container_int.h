@@ -13,6 +13,7 @@ struct containers {
 	struct hmap by_id, by_name;	/* -> struct container */
 	struct list all;		/* oldest first */
 	struct hmap execs;		/* id -> struct exec (exec.c) */
+	struct hmap sups;		/* sandbox id -> struct sup (supervisor.c) */
 	size_t zombies;			/* supervisors of ended containers that are still there */
 	char *boot_id;
 	const struct container *foreign;	/* its supervisor speaks another version of the protocol */
@@ -53,8 +54,13 @@ struct container {
 	struct json *ports;		/* published now: as NetworkSettings.Ports; NULL = none */
 	char *ports_target;		/* the address that they lead to */
 
+	char *sandbox;			/* the one it runs in, or ran in last: its own id, or another's */
+	bool host_network;		/* joined: that sandbox has the host's network */
 	struct sup *sup;		/* the supervisor we talk to */
-	struct sup *zombie;		/* the previous one, ending */
+	struct sup *zombie;		/* the previous one, which has not let go of it yet */
+	struct list sup_link;		/* of either */
+	void (*settled)(void *ud);	/* once there is no zombie any more */
+	void *settled_ud;
 	struct loop_source *files_timer;	/* closes what container_fs.c has opened */
 	unsigned files_calls;		/* operations on the files of the running container */
 	struct op *after_files;		/* what follows the exit: it waits for them */
@@ -77,7 +83,6 @@ const char *ctr_network(const struct container *c);
 
 /* name of a network -> what the container asks of it. */
 const struct json *ctr_attachments(const struct container *c);
-bool ctr_host_network(const struct container *c);
 /* The name of the network that the mode means; heap, NULL if it is gone. */
 char *ctr_main_network(const struct container *c);
 /* Gives a container from the database its attachments, if it is from before there were any. */
@@ -242,21 +247,27 @@ char *ctr_hostname(const struct container *c);
 
 /* ---- supervisor.c ---- */
 
-/* Starts the supervisor of c and connects to it; HELLO is on its way. */
-int sup_spawn(struct container *c, struct sup **ret, struct err *err);
-/* Connects to one that runs. hello runs once: r = 0 if it is ours. */
-int sup_adopt(struct container *c, void (*hello)(void *ud, int r), void *ud, struct sup **ret);
+/* Starts a sandbox of its own for c, whose member it becomes (c->sup); HELLO is on its way. */
+int sup_spawn(struct container *c, struct err *err);
+/* Makes c a member of a sandbox that lives. False if there is none. */
+bool sup_join(struct container *c, const char *sandbox);
+/* The connection to its supervisor while a container runs in it; NULL: none does. */
+struct conn *sandbox_conn(const struct engine *e, const char *sandbox);
+/* Connects to the sandbox of c, which runs: 1, and hello runs once, r = 0 if it is ours; or 0: another member
+ * has done so. */
+int sup_adopt(struct container *c, void (*hello)(void *ud, int r), void *ud);
 /* The connection to the supervisor of c, NULL if there is none (any more). */
 struct conn *ctr_conn(const struct container *c);
-/* Lets go of the supervisor of an exited container: c->sup becomes c->zombie until the process, and with it
- * mounts, interface and address, is gone. Nobody need wait for that but the next start. */
+/* Lets go of the supervisor of an exited container: c->sup becomes c->zombie until nothing of the container
+ * is left there, or, for the last one, until the process, and with it mounts, interface and address, is gone.
+ * Nobody need wait for that but the next start. */
 void sup_release(struct container *c);
-/* Ends the supervisor of a failed start; gone runs when it is. */
+/* Ends what a failed start has made; gone runs when it is. */
 void sup_abort(struct container *c, void (*gone)(void *ud), void *ud);
 /* fn runs when c->zombie is gone; at once if there is none. */
 void sup_wait_gone(struct container *c, void (*fn)(void *ud), void *ud);
-void sup_kill(struct sup *s);
-void sup_disconnect(struct sup *s);		/* the daemon ends */
+void sup_kill(struct container *c);		/* and all in its sandbox */
+void sups_close(struct engine *e);		/* the daemon ends */
 char *sandbox_dir(const struct engine *e, const char *id);
 pid_t sup_pid(const struct container *c);	/* of the supervisor, 0 = there is none */
 
@@ -267,8 +278,9 @@ void machine_remember(struct container *c, const struct msg_sandbox *m, bool clo
 /* The machine of a running hyperv container; NULL for all others. */
 struct json *machine_json(const struct container *c);
 void sandbox_dir_remove(const char *dir);
-/* Kills what is left in the cgroups of a container whose supervisor is gone, in a worker. */
-void cgroup_reap(struct engine *e, const char *id);
+/* Kills what is left in the cgroups of containers (or sandboxes) whose supervisor is gone, in a worker. done,
+ * which may be NULL, runs when that is over. cgroup_reap.c */
+void cgroup_reap(struct engine *e, char *const *ids, void (*done)(void *ud), void *ud);
 
 /* ---- container_start.c, container_attach.c ---- */
 void start_run_op(struct op *op);		/* op->run of a start */
@@ -284,12 +296,32 @@ void attach_send(struct container *c, const char *exec, const struct attach_args
 void held_drop(struct container *c);
 void held_send(struct container *c);
 
+/* ---- container_join.c: --network container:ID ---- */
+
+/* The ID (or name, or prefix) if c shares the network of another container, else NULL. */
+const char *ctr_joins(const struct container *c);
+bool ctr_host_network(const struct container *c);
+/* The container whose sandbox c is to enter, which runs. */
+int join_target(const struct container *c, struct container **ret, struct err *err);
+/* Whether it will soon: it is being started, or waits for its restart. */
+bool join_target_awaited(const struct container *c);
+/* Enters the sandbox of that container, with its names. */
+int join_enter(struct container *c, struct err *err);
+/* At create: what cannot go with it, and with that container. */
+int join_check(const struct create_ctx *x, const struct json *hc, struct err *err);
+int join_check_mounts(const struct create_ctx *x, const struct json *hc, const struct json *mounts,
+		      struct err *err);
+/* hosts, hostname, resolv.conf of the sandbox's first container, for those who join: they lie with it. */
+void sandbox_files_keep(const struct container *c, char *const *files);
+int sandbox_files(const struct container *c, char ***ret, struct err *err);
+
 /* ---- container_exit.c ---- */
 
 /* What the supervisor says of the init. */
 void container_task_state(struct container *c, const struct msg_task_state *m);
-/* The supervisor is gone without a word: its exit record decides, or 137. */
-void container_sup_lost(struct container *c, const char *dir);
+/* The supervisor is gone without a word: its exit record decides, or 137. True if its control groups may be
+ * left, for cgroup_reap(). */
+bool container_sup_lost(struct container *c, const char *dir);
 /* Records an exit and lets follow what follows. */
 struct exit_info { int code; uint64_t when_ns; bool oom; const char *error; };
 void container_exited(struct container *c, const struct exit_info *x);
@@ -306,9 +338,9 @@ void containers_adopt(struct engine *e);
 void container_resume(struct container *c);
 /* It answers; what follows is to come from it. */
 void resume_found(struct container *c);
-/* What that supervisor says, and that it is gone; for others nothing happens. */
+/* What that supervisor says; for others nothing happens. And that it is gone: as container_sup_lost(). */
 void resume_state(struct container *c, const struct msg_task_state *m);
-void resume_lost(struct container *c, const char *dir);
+bool resume_lost(struct container *c, const char *dir);
 
 /* ---- exec.c ---- */
 void exec_task_state(struct container *c, const struct msg_task_state *m);

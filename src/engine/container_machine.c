@@ -16,7 +16,7 @@
 
 static char *file_of(const struct container *c)
 {
-	_cleanup_free_ char *dir = sandbox_dir(c->engine, c->id);
+	_cleanup_free_ char *dir = sandbox_dir(c->engine, c->sandbox);
 
 	return path_join(dir, "machine");
 }

@@ -17,11 +17,6 @@ const struct json *ctr_attachments(const struct container *c)
 	return json_get(c->doc, "Networks");
 }
 
-bool ctr_host_network(const struct container *c)
-{
-	return streq(ctr_network(c), "host");
-}
-
 char *ctr_main_network(const struct container *c)
 {
 	const char *name = NULL;
@@ -116,20 +111,6 @@ void attachments_load(struct container *c)
 	all = json_set(c->doc, "Networks", json_object());
 	if (name)
 		json_set(all, name, json_object());
-}
-
-bool container_supervised(struct engine *e, const char *ctr)
-{
-	struct container *c = hmap_get(&e->containers->by_id, ctr);
-
-	return c && c->sup;
-}
-
-bool container_holds_nothing(struct engine *e, const char *ctr)
-{
-	struct container *c = hmap_get(&e->containers->by_id, ctr);
-
-	return !c || (!c->sup && !c->zombie);
 }
 
 /* ---- names ---- */
@@ -270,7 +251,7 @@ static void change_tell(struct net_change *x)
 
 	if (r == 0 && x->connect && c->isolation == ISOLATION_HYPERV)
 		r = open_tap(x, &tap, &err);
-	if (r == 0 && !ctr_conn(c))
+	if (r == 0 && !sandbox_conn(c->engine, c->id))
 		r = err_msg(&err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended");
 	if (r < 0) {
 		change_end(x, r, &err);
@@ -278,7 +259,7 @@ static void change_tell(struct net_change *x)
 	}
 	struct msg_network m = { .sandbox = c->id, .nics = x->nics };
 
-	CONN_REQUEST(ctr_conn(c), NETWORK, network, &m, tap, on_changed, x);
+	CONN_REQUEST(sandbox_conn(c->engine, c->id), NETWORK, network, &m, tap, on_changed, x);
 }
 
 static void on_ensured(void *ud, int r, const struct err *e, void *result)
@@ -336,7 +317,8 @@ static void run_change(struct op *op)
 		json_set(json_get(c->doc, "Networks"), name, settings_asked(settings));
 	else
 		json_del(json_get(c->doc, "Networks"), name);
-	if (c->status != CTR_RUNNING)
+	/* While it is stopped others may be in its sandbox. */
+	if (!sandbox_conn(c->engine, c->id))
 		change_end(x, 0, NULL);
 	else if (connect)
 		networks_ensure(c->engine, ctr_attachments(c), on_ensured, x);

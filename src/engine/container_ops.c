@@ -107,7 +107,7 @@ void ops_flush(struct container *c)
 
 void container_signal(struct container *c, int signo, bool all, conn_reply_fn fn, void *ud)
 {
-	struct msg_kill m = {.sandbox = c->id, .ctr = c->id, .signo = (uint32_t)signo, .all = all};
+	struct msg_kill m = {.sandbox = c->sandbox, .ctr = c->id, .signo = (uint32_t)signo, .all = all};
 
 	if (ctr_conn(c))
 		CONN_REQUEST(ctr_conn(c), KILL, kill, &m, -1, fn, ud);
@@ -207,7 +207,7 @@ static void end_step(struct loop_source *s, void *ud)
 	} else if (c->sup) {
 		/* what cannot be killed (a hung guest) goes with its supervisor */
 		log_warn("container %s does not end: its supervisor is killed", c->id);
-		sup_kill(c->sup);
+		sup_kill(c);
 	}
 }
 
@@ -371,7 +371,8 @@ void container_forget(struct container *c, bool volumes)
 	container_ref(c);
 	if (delete_rows(c, own, &err) < 0)
 		log_error("remove container %s: %s", c->id, err_text(&err));
-	if (!c->sup && !c->zombie)
+	/* else with its sandbox */
+	if (!c->sup && !c->zombie && !sandbox_lives(c->engine, c->id))
 		endpoints_release(c->engine, c->id, NULL);
 	c->exit_pending = false;
 	container_event(c, "destroy", NULL);

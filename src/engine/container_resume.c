@@ -38,10 +38,11 @@ static void never_began(struct container *c)
 	container_save(c);
 	publish_stop(c);
 	mounts_drop(c);
-	endpoints_release(c->engine, c->id, NULL);
+	if (!sandbox_lives(c->engine, c->id))
+		endpoints_release(c->engine, c->id, NULL);
 }
 
-void resume_lost(struct container *c, const char *dir)
+bool resume_lost(struct container *c, const char *dir)
 {
 	struct msg_task_state m;
 	bool began = c->starting && exit_record_read(dir, c->id, &m) >= 0;
@@ -53,9 +54,9 @@ void resume_lost(struct container *c, const char *dir)
 		never_began(c);
 	if (began)
 		msg_task_state_done(&m);
-	cgroup_reap(c->engine, c->id);
 	over(c);
 	container_unref(c);
+	return true;
 }
 
 /* It cannot be started, as its first daemon would have said. */
@@ -79,7 +80,7 @@ static void start_replied(void *ud, int r, const struct err *e, const void *p, s
 
 void resume_state(struct container *c, const struct msg_task_state *m)
 {
-	struct msg_start start = {.sandbox = c->id, .ctr = c->id, .exec = (char *)""};
+	struct msg_start start = {.sandbox = c->sandbox, .ctr = c->id, .exec = (char *)""};
 
 	if (!c->resume)
 		return;
@@ -91,12 +92,31 @@ void resume_state(struct container *c, const struct msg_task_state *m)
 		over(c);
 }
 
-void resume_found(struct container *c)
+/* The start had failed, and was undone in a sandbox that lives on with others: no state of it will come. */
+static void asked(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
-	if (c->resume && !c->starting) {
-		log_info("ending the supervisor of container %s, which does not run", c->id);
+	struct container *c = ud;
+
+	if (c->resume && c->starting && r < 0 && e && e->kind == ERR_NOT_FOUND) {
+		never_began(c);
 		sup_abort(c, gone, c);
 	}
+	container_unref(c);
+}
+
+void resume_found(struct container *c)
+{
+	struct msg_ps m = {.sandbox = c->sandbox, .ctr = c->id};
+
+	if (!c->resume)
+		return;
+	if (c->starting) {
+		/* answered behind the states of all that are there */
+		CONN_REQUEST(ctr_conn(c), PS, ps, &m, -1, asked, container_ref(c));
+		return;
+	}
+	log_info("ending the supervisor of container %s, which does not run", c->id);
+	sup_abort(c, gone, c);
 }
 
 static void op_resume(struct op *op)

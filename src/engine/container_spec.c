@@ -411,7 +411,7 @@ static void add_sysctls(const struct container *c, struct json *linux_)
 
 	/* as Docker: ports below 1024 and ping need no capability in a network of one's own; a guest has
 	 * these set */
-	if (c->isolation == ISOLATION_PROCESS && !ctr_host_network(c)) {
+	if (c->isolation == ISOLATION_PROCESS && !ctr_host_network(c) && !ctr_joins(c)) {
 		json_set_str(o, "net.ipv4.ip_unprivileged_port_start", "0");
 		json_set_str(o, "net.ipv4.ping_group_range", "0 2147483647");
 	}

@@ -27,6 +27,9 @@
 #define VM_MEMORY_STEP (128 * MB)	/* in which a guest's memory grows: its memory block */
 #define VM_OVERHEAD (160 * MB)		/* what a guest needs beside the container's own limit */
 
+#define CLEAR_LOOK_US 100000
+#define CLEAR_LOOKS 300u			/* a virtual machine may be busy */
+
 #define RUNTIME_PREFIX                                                                                       \
 	"failed to create task for container: failed to create shim task: OCI runtime create failed: "       \
 	"insula-runtime create failed: unable to start container process: "
@@ -41,7 +44,8 @@ struct start {
 	struct msg_sandbox sandbox;
 	struct ns_shared shared;
 	size_t mount;			/* the volume it is at */
-	bool spawned;
+	bool spawned;			/* its sandbox is new */
+	unsigned looks;			/* for what is left of it in an old one */
 };
 
 typedef int (*start_step)(struct start *s, struct err *err);
@@ -65,6 +69,20 @@ static int step_wait_gone(struct start *s, struct err *err)
 {
 	sup_wait_gone(s->c, zombie_gone, s);
 	return 0;
+}
+
+/* Files only are opened in a sandbox of their own. */
+static bool joins(const struct start *s)
+{
+	return ctr_joins(s->c) && !s->op->files;
+}
+
+static int step_target(struct start *s, struct err *err)
+{
+	struct container *target;
+	int r = joins(s) ? join_target(s->c, &target, err) : 0;
+
+	return r < 0 ? r : 1;
 }
 
 static int step_image(struct start *s, struct err *err)
@@ -93,7 +111,7 @@ static int step_accel(struct start *s, struct err *err)
 	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz"),
 			    *initrd = path_join(e->cfg.vm_dir, "initramfs.img");
 
-	if (s->c->isolation != ISOLATION_HYPERV)
+	if (s->c->isolation != ISOLATION_HYPERV || joins(s))
 		return 1;
 	if (!fs_exists(kernel) || !fs_exists(initrd))
 		return no_guest_kernel(e, err);
@@ -113,7 +131,7 @@ static void template_known(void *ud, int r, const struct err *e, void *result)
 
 static int step_template(struct start *s, struct err *err)
 {
-	if (s->c->isolation != ISOLATION_HYPERV)
+	if (s->c->isolation != ISOLATION_HYPERV || joins(s))
 		return 1;
 	template_get(s->c->engine, s->accel, template_known, s);
 	return 0;
@@ -231,7 +249,7 @@ static int step_address(struct start *s, struct err *err)
 	int r = 0;
 
 	s->sandbox.net = xstrdup(ctr_host_network(c) && !s->op->files ? "host" : "own");
-	if (!s->op->files)
+	if (!s->op->files || sandbox_lives(c->engine, c->id))
 		r = endpoints_take(c->engine, c->id, first ?: "", ctr_attachments(c), &s->sandbox.nics, err);
 	return r < 0 ? r : 1;
 }
@@ -240,9 +258,16 @@ static int step_address(struct start *s, struct err *err)
 
 static int step_spawn(struct start *s, struct err *err)
 {
-	int r = sup_spawn(s->c, &s->c->sup, err);
+	int r;
 
-	s->spawned = r >= 0;
+	if (joins(s)) {
+		r = join_enter(s->c, err);
+	} else if (sup_join(s->c, s->c->id)) {
+		r = 0;		/* others hold it since it ran last */
+	} else {
+		r = sup_spawn(s->c, err);
+		s->spawned = r >= 0;
+	}
 	return r < 0 ? r : 1;
 }
 
@@ -284,6 +309,8 @@ static int step_sandbox(struct start *s, struct err *err)
 	struct msg_sandbox *m = &s->sandbox;
 	_cleanup_free_ char *cgroup = ctr_cgroup(c);
 
+	if (!s->spawned)
+		return 1;
 	if (!m->sandbox) {	/* else it is asked for the second time */
 		m->sandbox = xstrdup(c->id);
 		m->hostname = ctr_hostname(c);
@@ -301,6 +328,39 @@ static int step_sandbox(struct start *s, struct err *err)
 	if (c->isolation == ISOLATION_HYPERV)
 		machine_remember(c, m, s->template != NULL);
 	CONN_REQUEST(ctr_conn(c), SANDBOX, sandbox, m, s->template ? *s->template : -EBADF, replied, s);
+	return 0;
+}
+
+static void clear_again(struct loop_source *src, void *ud)
+{
+	struct start *s = ud;
+
+	loop_source_free(TAKE_PTR(s->op->timer));
+	start_steps(s);
+}
+
+static void cleared(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+	struct start *s = ud;
+	enum err_kind kind = r < 0 && e ? e->kind : 0;
+
+	if (kind == ERR_CONFLICT && s->looks++ < CLEAR_LOOKS &&
+	    loop_add_timer(s->c->engine->loop, CLEAR_LOOK_US, 0, clear_again, s, &s->op->timer) >= 0)
+		return;
+	start_next(s, kind == ERR_NOT_FOUND ? 0 : r, e);
+}
+
+/* In a sandbox that others keep may be what a daemon was about to make of the container when it died. */
+static int step_clear(struct start *s, struct err *err)
+{
+	struct container *c = s->c;
+	struct msg_delete m = {.sandbox = c->sandbox, .ctr = c->id, .exec = (char *)""};
+
+	if (s->spawned)
+		return 1;
+	if (!ctr_conn(c))
+		return err_msg(err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended");
+	CONN_REQUEST(ctr_conn(c), DELETE, delete, &m, -1, cleared, s);
 	return 0;
 }
 
@@ -326,14 +386,19 @@ static int step_create(struct start *s, struct err *err)
 		r = spec_build(c, &s->shared, &spec, err);
 	if (r >= 0 && !s->op->files)
 		r = devices_apply(c, spec, &devices, err);
+	if (r >= 0 && joins(s))
+		r = sandbox_files(c, &files, err);
 	if (r < 0)
 		return r;
 	text = json_dump(spec);
-	files = spec_files(c, &s->sandbox);
+	if (!files)
+		files = spec_files(c, &s->sandbox);
+	if (s->spawned)
+		sandbox_files_keep(c, files);
 	upper = path_join(c->dir, c->isolation == ISOLATION_HYPERV ? "scratch.ext4" : "upper");
 	work = path_join(c->dir, "work");
 	struct msg_create m = {
-	    .sandbox = c->id,
+	    .sandbox = c->sandbox,
 	    .ctr = c->id,
 	    .exec = (char *)"",
 	    .spec = {(uint8_t *)text, strlen(text)},
@@ -358,7 +423,7 @@ static int step_create(struct start *s, struct err *err)
 static int step_start(struct start *s, struct err *err)
 {
 	struct container *c = s->c;
-	struct msg_start m = {.sandbox = c->id, .ctr = c->id, .exec = (char *)""};
+	struct msg_start m = {.sandbox = c->sandbox, .ctr = c->id, .exec = (char *)""};
 
 	if (s->op->files)
 		return 1;
@@ -377,9 +442,11 @@ static const struct {
 	start_step run;
 	bool runtime;		/* its errors are those of the OCI runtime */
 } steps[] = {
-    {step_wait_gone}, {step_image},        {step_accel},       {step_template}, {step_layers},
-    {step_scratch},   {step_volumes},      {step_networks},    {step_address},  {step_spawn},
-    {step_publish},   {step_sandbox},      {step_create, true}, {step_start, true},
+    {step_wait_gone}, {step_target},  {step_image},   {step_accel},    {step_template},
+    {step_layers},    {step_scratch}, {step_volumes}, {step_networks},
+    {step_wait_gone}, /* the sandbox that it was in once may have been left by the last one meanwhile */
+    {step_address},   {step_spawn},   {step_publish}, {step_sandbox},  {step_clear},
+    {step_create, true}, {step_start, true},
 };
 
 static void start_free(struct start *s)
@@ -405,7 +472,8 @@ static void failed(void *ud)
 	struct op *op = f->op;
 	struct container *c = op->c;
 
-	endpoints_release(c->engine, c->id, NULL);
+	if (!sandbox_lives(c->engine, c->id))
+		endpoints_release(c->engine, c->id, NULL);
 	mounts_drop(c);
 	if (op->files) {
 		op->opened(op, f->r, &f->err);

@@ -3,7 +3,8 @@
  *   Status    "created" | "running" | "exited"     ExitCode, OOMKilled, Error     Pid
  *   Started, Finished   ns                         RestartCount, StoppedByUser, ExitPending,
  *   Paused, MachineMemory, MachineCpus, Health     Ports, PortsTarget: see publish.c
- *   Starting            see container_resume.c */
+ *   Starting            see container_resume.c
+ *   Sandbox, HostNetwork: see container_join.c */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -48,6 +49,8 @@ static char *state_text(const struct container *c)
 		json_set(j, "Ports", json_ref(c->ports));
 		json_set_str(j, "PortsTarget", c->ports_target);
 	}
+	json_set_str(j, "Sandbox", c->sandbox);
+	json_set_bool(j, "HostNetwork", c->host_network);
 	return json_dump(j);
 }
 
@@ -68,6 +71,8 @@ static void state_read(struct container *c, const struct json *j)
 	c->stopped_by_user = json_get_bool(j, "StoppedByUser", false);
 	c->exit_pending = json_get_bool(j, "ExitPending", false);
 	health_load(c, json_get(j, "Health"));
+	str_replace(&c->sandbox, json_get_str(j, "Sandbox") ?: c->id);
+	c->host_network = json_get_bool(j, "HostNetwork", false);
 	c->machine_memory = (uint64_t)json_get_int(j, "MachineMemory", 0);
 	c->machine_cpus = json_get_int(j, "MachineCpus", 0);
 	c->starting = json_get_bool(j, "Starting", false);

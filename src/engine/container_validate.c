@@ -171,13 +171,7 @@ static int check_network(const struct create_ctx *x, const struct json *hc, stru
 		return err_msg(err, ERR_INVALID, 0,
 			       "--network=host: a virtual machine has a network stack of its own and cannot "
 			       "share that of the host; use --network=bridge, or --isolation=process");
-	if (mode && str_starts(mode, "container:"))
-		return err_msg(
-		    err, ERR_INVALID, 0,
-		    "--network=%s: sharing the network of another container is not supported by this "
-		    "version of insula: use --network=bridge",
-		    mode);
-	return 0;
+	return str_starts(mode ?: "", "container:") ? join_check(x, hc, err) : 0;
 }
 
 /* ---- resources ---- */
@@ -440,10 +434,10 @@ static int check_misc(const struct json *hc, struct err *err)
 
 int host_config_check(const struct create_ctx *x, const struct json *hc, struct err *err)
 {
-	int r = only_known(hc, host_supported, "HostConfig", err);
+	int r = check_network(x, hc, err);
 
+	if (r == 0) r = only_known(hc, host_supported, "HostConfig", err);
 	if (r == 0) r = ns_modes_check(x, hc, err);
-	if (r == 0) r = check_network(x, hc, err);
 	if (r == 0) r = check_cpu(x, hc, err);
 	if (r == 0) r = check_memory(hc, err);
 	if (r == 0) r = check_blkio(hc, err);

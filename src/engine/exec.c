@@ -83,7 +83,7 @@ static void delete_reply(void *ud, int r, const struct err *e, const void *p, si
 /* The supervisor forgets it too: from there the next daemon would know it. */
 static void forget_task(struct exec *x)
 {
-	struct msg_delete m = {.sandbox = x->c->id, .ctr = x->c->id, .exec = x->id};
+	struct msg_delete m = {.sandbox = x->c->sandbox, .ctr = x->c->id, .exec = x->id};
 
 	if (x->state == EXEC_EXITED && ctr_conn(x->c))
 		CONN_REQUEST(ctr_conn(x->c), DELETE, delete, &m, -1, delete_reply, NULL);
@@ -240,7 +240,7 @@ void exec_prepare(struct exec *x, const struct exec_start *s, engine_done_fn don
 	x->state = EXEC_STARTING;
 	x->detach = s->detach;
 	struct msg_create m = {
-	    .sandbox = x->c->id,
+	    .sandbox = x->c->sandbox,
 	    .ctr = x->c->id,
 	    .exec = x->id,
 	    .spec = {(uint8_t *)text, strlen(text)},
@@ -351,7 +351,7 @@ void exec_start(struct engine *e, const char *id, int fd, const void *preread, s
 		done(ud, r, &err, NULL);
 		return;
 	}
-	struct msg_start m = {.sandbox = x->c->id, .ctr = x->c->id, .exec = x->id};
+	struct msg_start m = {.sandbox = x->c->sandbox, .ctr = x->c->id, .exec = x->id};
 
 	if (fd >= 0)
 		attach_client(x, fd, preread, n);

@@ -228,7 +228,7 @@ static void on_timeout(struct loop_source *s, void *ud)
 
 	p->late = true;
 	if (c && ctr_conn(c)) {
-		struct msg_kill m = {.sandbox = c->id, .ctr = c->id, .exec = p->exec, .signo = SIGKILL};
+		struct msg_kill m = {.sandbox = c->sandbox, .ctr = c->id, .exec = p->exec, .signo = SIGKILL};
 
 		CONN_REQUEST(ctr_conn(c), KILL, kill, &m, -1, ignore, NULL);
 	}

@@ -337,7 +337,7 @@ static bool in_use(struct networks *n, const struct network *w)
 	int r = db_query(n->engine->db, &s, NULL, "SELECT ctr FROM endpoints WHERE network = ?", "s", w->id);
 
 	while (r == 0 && (r = stmt_step(s, NULL)) > 0) {
-		if (container_supervised(n->engine, stmt_str(s, 0)))
+		if (sandbox_occupied(n->engine, stmt_str(s, 0)))
 			return true;
 		r = 0;
 	}

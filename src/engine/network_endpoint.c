@@ -419,7 +419,7 @@ void endpoints_settle(struct engine *e)
 	if (db_query(e->db, &s, NULL, "SELECT DISTINCT ctr FROM endpoints", "") < 0)
 		return;
 	while (stmt_step(s, NULL) > 0)
-		if (container_holds_nothing(e, stmt_str(s, 0)))
+		if (!sandbox_lives(e, stmt_str(s, 0)))
 			strv_add(&ids, stmt_str(s, 0));
 	for (char **v = ids; v && *v; v++)
 		endpoints_release(e, *v, NULL);

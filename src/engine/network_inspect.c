@@ -140,7 +140,7 @@ static void add_endpoints(struct networks *n, const struct network *w, struct js
 		     "s", w->id) < 0)
 		return;
 	while (stmt_step(s, NULL) > 0) {
-		if (!container_supervised(n->engine, stmt_str(s, 0)))
+		if (!sandbox_occupied(n->engine, stmt_str(s, 0)))
 			continue;
 		struct json *c = json_set(ctrs, stmt_str(s, 0), json_object());
 		_cleanup_free_ char *ip = ip_text((uint32_t)stmt_int(s, 1));

@@ -1,9 +1,16 @@
 /* The daemon's side of a supervisor: started here, connected to, let go, and seen gone.
  *
+ * A supervisor serves one sandbox. Its members are the containers that run in it or are about to; most often
+ * that is the one it was made for, whose id it has. Others join it (--network container:ID), and it lives
+ * until the last member has left, whichever that is; a container whose sandbox lives on starts in it again.
+ *
  * A supervisor outlives the daemon, so it need not be our child: one that was adopted is held by a pidfd that
  * is opened while the connection proves that it lives. It is gone when its connection is closed and, if it is
- * our child, when it has been reaped. Between "its container has ended" and "gone" it is the container's
- * zombie: its socket, directory and interface may still be there, so a new start waits for it. */
+ * our child, when it has been reaped.
+ *
+ * A container that has ended leaves: it is forgotten by the supervisor, or, as the last one, waits for the
+ * end of it. Until then the sandbox is the container's zombie: mounts, socket, directory and interface may
+ * still be there, so a new start waits for it. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -14,7 +21,6 @@
 #include "base/strv.h"
 #include "engine/network.h"
 #include "engine/paths.h"
-#include "engine/worker.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,18 +31,19 @@
 #define ZOMBIE_US (10u * 1000000)	/* then it is killed */
 
 struct sup {
-	struct container *c;		/* referenced */
+	struct engine *engine;
+	char *id, *dir;			/* of the sandbox */
+	enum isolation isolation;
 	struct conn *conn;		/* NULL once closed */
 	struct proc proc;
 	struct loop_source *child;	/* our child, not reaped yet */
 	struct loop_source *timer;
-	char *dir;
-	bool greeted, zombie;
+	struct list members;		/* containers: c->sup, by sup_link, referenced */
+	struct list leaving;		/* containers: c->zombie, likewise */
+	bool greeted, zombie;		/* zombie: nobody can join any more */
 	bool killed;			/* so its control groups are left to us */
 	void (*hello)(void *ud, int r);	/* of an adoption */
 	void *hello_ud;
-	void (*gone)(void *ud);		/* of sup_wait_gone */
-	void *gone_ud;
 };
 
 pid_t sup_pid(const struct container *c)
@@ -68,90 +75,224 @@ struct conn *ctr_conn(const struct container *c)
 	return c->sup ? c->sup->conn : NULL;
 }
 
+static struct sup *sup_find(const struct engine *e, const char *sandbox)
+{
+	return hmap_get(&e->containers->sups, sandbox);
+}
+
+bool sandbox_lives(const struct engine *e, const char *sandbox)
+{
+	return sup_find(e, sandbox);
+}
+
+bool sandbox_occupied(const struct engine *e, const char *sandbox)
+{
+	const struct sup *s = sup_find(e, sandbox);
+
+	return s && !s->zombie;
+}
+
+struct conn *sandbox_conn(const struct engine *e, const char *sandbox)
+{
+	const struct sup *s = sup_find(e, sandbox);
+
+	if (s)
+		list_for_each(c, &s->members, struct container, sup_link)
+			if (c->status == CTR_RUNNING)
+				return s->conn;
+	return NULL;
+}
+
+/* ---- members ---- */
+
+static void enter(struct sup *s, struct container *c)
+{
+	c->sup = s;
+	str_replace(&c->sandbox, s->id);
+	list_append(&s->members, &container_ref(c)->sup_link);
+}
+
+/* From a member to one who leaves. */
+static void depart(struct container *c)
+{
+	list_remove(&c->sup_link);
+	c->zombie = TAKE_PTR(c->sup);
+	list_append(&c->zombie->leaving, &c->sup_link);
+}
+
+/* Nothing of it is left in the sandbox. */
+static void settle(struct container *c)
+{
+	void (*fn)(void *) = TAKE_PTR(c->settled);
+
+	list_remove(&c->sup_link);
+	c->zombie = NULL;
+	if (fn)
+		fn(c->settled_ud);
+	container_unref(c);
+}
+
+bool sup_join(struct container *c, const char *sandbox)
+{
+	struct sup *s = sup_find(c->engine, sandbox);
+
+	if (!s || s->zombie || !s->conn)
+		return false;
+	enter(s, c);
+	return true;
+}
+
+/* ---- its end ---- */
+
 static void sup_free(struct sup *s)
 {
+	struct containers *t = s->engine->containers;
+
 	if (s->zombie)
-		s->c->engine->containers->zombies--;
+		t->zombies--;
+	if (hmap_get(&t->sups, s->id) == s)
+		(void)hmap_remove(&t->sups, s->id);
 	conn_free(s->conn);
 	loop_source_free(s->child);
 	loop_source_free(s->timer);
 	proc_done(&s->proc);
 	free(s->dir);
-	container_unref(s->c);
+	free(s->id);
 	free(s);
 }
 
-void sup_disconnect(struct sup *s)
+void sups_close(struct engine *e)
 {
-	if (s->c->sup == s)
-		s->c->sup = NULL;
-	if (s->c->zombie == s)
-		s->c->zombie = NULL;
-	sup_free(s);
+	struct hmap *sups = &e->containers->sups;
+	struct hmap_iter it = {0};
+
+	while (hmap_next(sups, &it)) {
+		struct sup *s = it.entry->value;
+
+		list_for_each(c, &s->members, struct container, sup_link) {
+			c->sup = NULL;
+			container_unref(c);
+		}
+		list_for_each(c, &s->leaving, struct container, sup_link) {
+			c->zombie = NULL;
+			container_unref(c);
+		}
+		sup_free(s);
+	}
+	hmap_done(sups);
 }
 
-void sup_kill(struct sup *s)
+static void kill_it(struct sup *s)
 {
 	s->killed = true;
 	if (s->proc.pidfd >= 0)
 		(void)proc_kill(&s->proc, SIGKILL);
 }
 
-/* Once both the connection and the process have ended. */
+void sup_kill(struct container *c)
+{
+	if (c->sup)
+		kill_it(c->sup);
+}
+
+static void over(void *ud)
+{
+	struct sup *s = ud;
+
+	(void)hmap_remove(&s->engine->containers->sups, s->id);
+	sandbox_dir_remove(s->dir);
+	/* not before: the interface that has it is gone only now */
+	endpoints_release(s->engine, s->id, NULL);
+	for (struct container *c; (c = list_first(&s->leaving, struct container, sup_link));)
+		settle(c);
+	sup_free(s);
+}
+
+static void make_zombie(struct sup *s);
+
+/* Whose control groups it has left behind: those of all who were in it, and of its machine. */
+static char **left_behind(const struct sup *s)
+{
+	char **ids = NULL;
+
+	list_for_each(c, &s->leaving, struct container, sup_link)
+		strv_add(&ids, c->id);
+	if (!strv_has(ids, s->id))
+		strv_add(&ids, s->id);
+	return ids;
+}
+
+/* Once both the connection and the process have ended. Those who did not leave died with it; what they leave
+ * behind, a machine perhaps that has not noticed yet, goes before they can start again. */
 static void maybe_gone(struct sup *s)
 {
-	struct container *c = s->c;
-	void (*gone)(void *) = s->gone;
-	void *ud = s->gone_ud;
+	_cleanup_strv_ char **ids = NULL;
+	bool lost = s->killed;
 
 	if (s->conn || s->child)
 		return;
-	if (c->sup == s) {
-		/* not released: it died with its container */
-		container_ref(c);
-		c->sup = NULL;
-		container_sup_lost(c, s->dir);
-		container_unref(c);
+	for (struct container *c; (c = list_first(&s->members, struct container, sup_link));) {
+		depart(c);
+		lost |= container_sup_lost(c, s->dir);
 	}
-	if (c->zombie == s)
-		c->zombie = NULL;
-	if (s->killed)
-		cgroup_reap(c->engine, c->id);
-	sandbox_dir_remove(s->dir);
-	/* not before: the interface that has it is gone only now */
-	endpoints_release(c->engine, c->id, NULL);
-	sup_free(s);
-	if (gone)
-		gone(ud);
+	if (!lost) {
+		over(s);
+		return;
+	}
+	if (!s->zombie)
+		make_zombie(s);
+	ids = left_behind(s);
+	cgroup_reap(s->engine, ids, over, s);
 }
 
 /* ---- the connection ---- */
 
+static void ignored(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+}
+
+/* A task that is no member: the daemon died while it was being made, or let go. */
+static void end_stray_task(struct sup *s, const struct msg_task_state *m)
+{
+	struct msg_kill k = {.sandbox = s->id, .ctr = m->ctr, .exec = (char *)"", .signo = SIGKILL,
+			     .all = true};
+	struct msg_delete d = {.sandbox = s->id, .ctr = m->ctr, .exec = (char *)""};
+
+	if (m->state == TASK_RUNNING)
+		CONN_REQUEST(s->conn, KILL, kill, &k, -1, ignored, NULL);
+	else
+		CONN_REQUEST(s->conn, DELETE, delete, &d, -1, ignored, NULL);
+}
+
 static void on_task_state(struct sup *s, const struct frame *f)
 {
 	struct msg_task_state m;
+	struct container *c;
 
 	if (msg_task_state_decode(f->payload, f->len, &m) < 0)
 		return;
-	if (!streq(m.ctr, s->c->id))
-		log_warn("supervisor of %s speaks of another container", s->c->id);
-	else if (*m.exec)
-		exec_task_state(s->c, &m);
-	else if (s->c->sup == s)
-		container_task_state(s->c, &m);
+	c = hmap_get(&s->engine->containers->by_id, m.ctr);
+	if (c && *m.exec && (c->sup == s || c->zombie == s))
+		exec_task_state(c, &m);
+	else if (c && !*m.exec && c->sup == s)
+		container_task_state(c, &m);
+	else if (!*m.exec && !s->zombie && (!c || c->zombie != s))
+		end_stray_task(s, &m);
 	msg_task_state_done(&m);
 }
 
 static void on_detached(struct sup *s, const struct frame *f)
 {
 	struct msg_detached m;
+	struct container *c;
 
 	if (msg_detached_decode(f->payload, f->len, &m) < 0)
 		return;
-	if (*m.exec)
-		exec_detached(s->c, m.exec);
-	else
-		container_event(s->c, "detach", NULL);
+	c = hmap_get(&s->engine->containers->by_id, m.ctr);
+	if (c && *m.exec)
+		exec_detached(c, m.exec);
+	else if (c)
+		container_event(c, "detach", NULL);
 	msg_detached_done(&m);
 }
 
@@ -167,9 +308,8 @@ static void on_frame(struct conn *conn, const struct frame *f, int *fds, size_t 
 
 static void hello_over(struct sup *s, int r)
 {
-	void (*fn)(void *, int) = s->hello;
+	void (*fn)(void *, int) = TAKE_PTR(s->hello);
 
-	s->hello = NULL;
 	if (fn)
 		fn(s->hello_ud, r);
 }
@@ -178,12 +318,12 @@ static void on_close(struct conn *conn, int r, void *ud)
 {
 	struct sup *s = ud;
 
-	log_debug("supervisor of %s: connection closed (%d)", s->c->id, r);
+	log_debug("supervisor of %s: connection closed (%d)", s->id, r);
 	conn_free(TAKE_PTR(s->conn));
 	hello_over(s, -ECONNRESET);
 	/* one that closed the connection but does not end serves nobody */
 	if (!s->timer)
-		sup_kill(s);
+		kill_it(s);
 	maybe_gone(s);
 }
 
@@ -193,10 +333,10 @@ static const struct conn_ops ops = {on_frame, on_close};
  * container that runs is left alone. */
 static void on_foreign(struct sup *s, const char *why)
 {
-	log_error("supervisor of container %s: %s", s->c->id, why);
-	s->c->engine->containers->foreign = s->c;
+	log_error("supervisor of container %s: %s", s->id, why);
+	s->engine->containers->foreign = list_first(&s->members, struct container, sup_link);
 	if (s->child)
-		sup_kill(s);
+		kill_it(s);
 	hello_over(s, -EPROTONOSUPPORT);
 }
 
@@ -212,7 +352,7 @@ static void on_hello(void *ud, int r, const struct err *e, const void *p, size_t
 		return;
 	}
 	if (r < 0) {
-		log_warn("supervisor of %s: %s", s->c->id,
+		log_warn("supervisor of %s: %s", s->id,
 			 r == -ECONNRESET ? "it ended before it said hello" : strerror(-r));
 		return;		/* on_close follows, or the start times out */
 	}
@@ -226,33 +366,44 @@ static void on_hello(void *ud, int r, const struct err *e, const void *p, size_t
 static int sup_connect(struct sup *s)
 {
 	_cleanup_free_ char *path = path_join(s->dir, "sup.sock");
-	struct msg_hello hello = {.version = PROTO_VERSION, .sandbox = s->c->id, .kind = (char *)"insulad",
+	struct msg_hello hello = {.version = PROTO_VERSION, .sandbox = s->id, .kind = (char *)"insulad",
 				  .pid = (uint32_t)getpid()};
 	int fd = sock_connect_unix(path), r;
 
 	if (fd < 0)
 		return fd;
-	r = conn_new(s->c->engine->loop, fd, true, &ops, s, &s->conn);
+	r = conn_new(s->engine->loop, fd, true, &ops, s, &s->conn);
 	if (r >= 0)
 		CONN_REQUEST(s->conn, HELLO, hello, &hello, -1, on_hello, s);
 	return r;
 }
 
-static struct sup *sup_new(struct container *c)
+static struct sup *sup_new(struct container *c, const char *sandbox)
 {
 	struct sup *s = new0(struct sup);
 
-	s->c = container_ref(c);
-	s->proc = (struct proc)PROC_INIT;
-	s->dir = sandbox_dir(c->engine, c->id);
+	*s = (struct sup){.engine = c->engine, .id = xstrdup(sandbox), .isolation = c->isolation,
+			  .dir = sandbox_dir(c->engine, sandbox), .proc = PROC_INIT};
+	list_init(&s->members);
+	list_init(&s->leaving);
 	return s;
 }
 
-int sup_adopt(struct container *c, void (*hello)(void *ud, int r), void *ud, struct sup **ret)
+/* From now on it is found. */
+static void sup_enlist(struct sup *s, struct container *c)
 {
-	struct sup *s = sup_new(c);
+	hmap_set(&s->engine->containers->sups, s->id, s);
+	enter(s, c);
+}
+
+int sup_adopt(struct container *c, void (*hello)(void *ud, int r), void *ud)
+{
+	struct sup *s;
 	int r;
 
+	if (sup_join(c, c->sandbox))
+		return 0;
+	s = sup_new(c, c->sandbox);
 	s->hello = hello;
 	s->hello_ud = ud;
 	r = sup_connect(s);
@@ -260,8 +411,8 @@ int sup_adopt(struct container *c, void (*hello)(void *ud, int r), void *ud, str
 		sup_free(s);
 		return r;
 	}
-	*ret = s;
-	return 0;
+	sup_enlist(s, c);
+	return 1;
 }
 
 /* ---- starting one ---- */
@@ -270,20 +421,20 @@ static void on_child(struct loop_source *src, const siginfo_t *si, void *ud)
 {
 	struct sup *s = ud;
 
-	log_debug("supervisor of %s ended: %d", s->c->id, proc_exit_code(si->si_code, si->si_status));
+	log_debug("supervisor of %s ended: %d", s->id, proc_exit_code(si->si_code, si->si_status));
 	loop_source_free(TAKE_PTR(s->child));
 	maybe_gone(s);
 }
 
-static int spawn(struct sup *s, struct err *err)
+static int spawn(struct sup *s, const char *ctr_name, struct err *err)
 {
-	struct engine *e = s->c->engine;
-	const char *name = s->c->isolation == ISOLATION_HYPERV ? "vmwp" : "insula-shim";
+	struct engine *e = s->engine;
+	const char *name = s->isolation == ISOLATION_HYPERV ? "vmwp" : "insula-shim";
 	_cleanup_free_ char *path = engine_program(e, name), *sock = path_join(s->dir, "sup.sock"),
 		       *log_path = path_join(s->dir, "log");
 	_cleanup_close_ int listen_fd = -EBADF, log_fd = -EBADF;
-	char *argv[] = {(char *)name,  (char *)"--sandbox", s->c->id, (char *)"--dir",
-			s->dir,	      (char *)"--name",	   s->c->name, NULL,		 NULL};
+	char *argv[] = {(char *)name,  (char *)"--sandbox", s->id, (char *)"--dir",
+			s->dir,	      (char *)"--name",	   (char *)ctr_name, NULL,		 NULL};
 	static char *const envp[] = {
 	    (char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
 	int r;
@@ -291,7 +442,7 @@ static int spawn(struct sup *s, struct err *err)
 	if (!path)
 		return err_msg(err, ERR_SYSTEM, -ENOENT,
 			       "%s isolation needs the program '%s', which is not in '%s'",
-			       isolation_name(s->c->isolation), name, e->cfg.libexec);
+			       isolation_name(s->isolation), name, e->cfg.libexec);
 	if (log_get_level() >= LOG_LVL_DEBUG)
 		argv[7] = (char *)"--debug";
 	listen_fd = sock_listen_unix(sock, 0600);
@@ -311,9 +462,9 @@ static int spawn(struct sup *s, struct err *err)
 	return r < 0 ? err_set(err, ERR_SYSTEM, r, "start '%s'", path) : 0;
 }
 
-int sup_spawn(struct container *c, struct sup **ret, struct err *err)
+int sup_spawn(struct container *c, struct err *err)
 {
-	struct sup *s = sup_new(c);
+	struct sup *s = sup_new(c, c->id);
 	int r;
 
 	sandbox_dir_remove(s->dir);
@@ -321,7 +472,7 @@ int sup_spawn(struct container *c, struct sup **ret, struct err *err)
 	if (r < 0)
 		err_set(err, ERR_SYSTEM, r, "create '%s'", s->dir);
 	else
-		r = spawn(s, err);
+		r = spawn(s, c->name, err);
 	if (r < 0) {
 		if (s->proc.pidfd >= 0) {
 			(void)proc_kill(&s->proc, SIGKILL);
@@ -331,7 +482,7 @@ int sup_spawn(struct container *c, struct sup **ret, struct err *err)
 		sup_free(s);
 		return r;
 	}
-	*ret = s;
+	sup_enlist(s, c);
 	return 0;
 }
 
@@ -341,8 +492,8 @@ static void zombie_timeout(struct loop_source *src, void *ud)
 {
 	struct sup *s = ud;
 
-	log_warn("supervisor of %s does not end: killed", s->c->id);
-	sup_kill(s);
+	log_warn("supervisor of %s does not end: killed", s->id);
+	kill_it(s);
 	if (s->child)
 		return;
 	/* an adopted one whose pid we never learned: the connection is all there is */
@@ -352,58 +503,87 @@ static void zombie_timeout(struct loop_source *src, void *ud)
 	}
 }
 
-static void on_released(void *ud, int r, const struct err *e, const void *p, size_t n)
-{
-	struct sup *s = ud;
-
-	if (r < 0 && r != -ECONNRESET)
-		log_warn("release %s: %s", s->c->id, err_text(e));
-}
-
-static void on_shutdown_reply(void *ud, int r, const struct err *e, const void *p, size_t n)
-{
-}
-
+/* The last one has left, or was not let in. The container that it was made for may have left long before:
+ * if it is to start again, it has to wait as well. */
 static void make_zombie(struct sup *s)
 {
-	s->c->sup = NULL;
-	s->c->zombie = s;
+	struct container *owner = hmap_get(&s->engine->containers->by_id, s->id);
+
 	s->zombie = true;
-	s->c->engine->containers->zombies++;
-	(void)loop_add_timer(s->c->engine->loop, ZOMBIE_US, 0, zombie_timeout, s, &s->timer);
+	s->engine->containers->zombies++;
+	(void)loop_add_timer(s->engine->loop, ZOMBIE_US, 0, zombie_timeout, s, &s->timer);
+	if (owner && !owner->sup && !owner->zombie) {
+		owner->zombie = s;
+		list_append(&s->leaving, &container_ref(owner)->sup_link);
+	}
+}
+
+static void shut_down(struct sup *s)
+{
+	struct msg_shutdown m = {.sandbox = s->id};
+
+	if (!s->zombie)
+		make_zombie(s);
+	if (!s->greeted)
+		kill_it(s);
+	if (s->conn)
+		CONN_REQUEST(s->conn, SHUTDOWN, shutdown, &m, -1, ignored, NULL);
+	else
+		maybe_gone(s);
+}
+
+static void left(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+	struct container *c = ud;
+	struct sup *s = c->zombie;
+
+	if (r < 0 && r != -ECONNRESET)
+		log_debug("release %s: %s", c->id, err_text(e));
+	if (s && r != -ECONNRESET) {
+		if (!s->zombie)
+			settle(c);
+		/* a supervisor that did not know it has not noticed that it was the last one */
+		if (list_empty(&s->members) && (list_empty(&s->leaving) || (s->zombie && r < 0)))
+			shut_down(s);
+	}
+	container_unref(c);
+}
+
+static void leave(struct container *c)
+{
+	struct sup *s = c->sup;
+	struct msg_delete m = {.sandbox = s->id, .ctr = c->id, .exec = (char *)""};
+
+	depart(c);
+	if (list_empty(&s->members))
+		make_zombie(s);
+	if (s->conn)
+		CONN_REQUEST(s->conn, DELETE, delete, &m, -1, left, container_ref(c));
 }
 
 void sup_release(struct container *c)
 {
-	struct msg_delete m = {.sandbox = c->id, .ctr = c->id, .exec = (char *)""};
-	struct sup *s = c->sup;
-
 	mounts_drop(c);
-	if (!s)
-		return;
-	make_zombie(s);
-	if (s->conn)
-		CONN_REQUEST(s->conn, DELETE, delete, &m, -1, on_released, s);
+	if (c->sup)
+		leave(c);
 }
 
 void sup_abort(struct container *c, void (*gone)(void *ud), void *ud)
 {
-	struct msg_shutdown m = {.sandbox = c->id};
 	struct sup *s = c->sup;
 
 	if (!s) {
 		sup_wait_gone(c, gone, ud);
 		return;
 	}
-	make_zombie(s);
-	s->gone = gone;
-	s->gone_ud = ud;
-	if (!s->greeted)
-		sup_kill(s);
-	if (s->conn)
-		CONN_REQUEST(s->conn, SHUTDOWN, shutdown, &m, -1, on_shutdown_reply, s);
-	else
-		maybe_gone(s);
+	c->settled = gone;
+	c->settled_ud = ud;
+	if (list_single(&s->members) && list_empty(&s->leaving)) {
+		depart(c);
+		shut_down(s);
+	} else {
+		leave(c);
+	}
 }
 
 void sup_wait_gone(struct container *c, void (*fn)(void *ud), void *ud)
@@ -412,85 +592,6 @@ void sup_wait_gone(struct container *c, void (*fn)(void *ud), void *ud)
 		fn(ud);
 		return;
 	}
-	c->zombie->gone = fn;
-	c->zombie->gone_ud = ud;
-}
-
-/* ---- leftovers of one that was killed ---- */
-
-#define REAP_DEPTH 16
-
-/* Every process of the group and of those below is killed, then the groups go, the innermost first. */
-static int reap_tree(const char *dir, unsigned depth)
-{
-	_cleanup_free_ char *procs = path_join(dir, "cgroup.procs"), *text = NULL;
-	_cleanup_strv_ char **pids = NULL;
-	DIR *d = opendir(dir);
-	struct dirent *de;
-
-	if (!d)
-		return errno == ENOENT ? 0 : -errno;
-	while (depth < REAP_DEPTH && (de = readdir(d)))
-		if (de->d_type == DT_DIR && de->d_name[0] != '.') {
-			_cleanup_free_ char *sub = path_join(dir, de->d_name);
-
-			(void)reap_tree(sub, depth + 1);
-		}
-	closedir(d);
-	if (fs_read(AT_FDCWD, procs, 1 << 20, &text, NULL) >= 0)
-		pids = strv_split(text, "\n");
-	for (char **p = pids; p && *p; p++) {
-		_cleanup_proc_ struct proc proc = PROC_INIT;
-		uint64_t pid;
-
-		if (str_to_u64(*p, &pid) == 0 && pid > 1 && proc_open((pid_t)pid, &proc) == 0)
-			(void)proc_kill(&proc, SIGKILL);
-	}
-	for (unsigned i = 0; i < 200; i++) {
-		if (rmdir(dir) == 0 || errno == ENOENT)
-			return 0;
-		usleep(10000);
-	}
-	return -EBUSY;
-}
-
-/* The groups of the container ID and of its machine, wherever they are: --cgroup-parent may be anything. */
-static void reap_named(const char *dir, const char *id, unsigned depth)
-{
-	DIR *d = depth < REAP_DEPTH ? opendir(dir) : NULL;
-	struct dirent *de;
-
-	while (d && (de = readdir(d))) {
-		_cleanup_free_ char *sub = NULL;
-		const char *suffix = str_starts(de->d_name, id) ? de->d_name + strlen(id) : NULL;
-
-		if (de->d_type != DT_DIR || de->d_name[0] == '.')
-			continue;
-		sub = path_join(dir, de->d_name);
-		if (suffix && (!*suffix || streq(suffix, "-vm")))
-			(void)reap_tree(sub, 0);
-		else
-			reap_named(sub, id, depth + 1);
-	}
-	if (d)
-		closedir(d);
-}
-
-static int reap_worker(void *arg, struct sbuf *out, struct err *err)
-{
-	reap_named("/sys/fs/cgroup", arg, 0);
-	return 0;
-}
-
-static void reap_done(void *ud, int r, const struct err *e, const struct sbuf *out)
-{
-	free(ud);
-}
-
-void cgroup_reap(struct engine *e, const char *id)
-{
-	char *copy = xstrdup(id);
-
-	if (worker_run(e->loop, reap_worker, copy, reap_done, copy) < 0)
-		free(copy);
+	c->settled = fn;
+	c->settled_ud = ud;
 }

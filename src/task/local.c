@@ -186,10 +186,13 @@ static int make_container(struct ltask *t, const struct msg_create *m, const cha
 		.id = m->ctr, .bundle = bundle, .spec = spec,
 		.stdio = { t->child_fd[0], t->child_fd[1], t->child_fd[2] },
 		.filter = m->filter.p, .filter_len = m->filter.n,
-		.net_ns_fd = l->hooks->net_ns_fd, 
-		/* The sandbox's, unless the configuration names another, or wants the host's. */
-		.ipc_ns_fd = spec->ns[OCI_NS_IPC].given && !spec->ns[OCI_NS_IPC].path ? l->hooks->ipc_ns_fd
-											      : -EBADF,
+		.net_ns_fd = l->hooks->net_ns_fd,
+		/* The sandbox's, unless the configuration names another, or wants the host's. As Docker: a
+		 * container that joins another's network has named kernel objects of its own. */
+		.ipc_ns_fd = streq(m->ctr, m->sandbox) && spec->ns[OCI_NS_IPC].given &&
+				     !spec->ns[OCI_NS_IPC].path
+				 ? l->hooks->ipc_ns_fd
+				 : -EBADF,
 	};
 
 	r = rt_create(&a, &t->rt, &t->proc, &console, e);

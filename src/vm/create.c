@@ -17,7 +17,10 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#define DETACH_PATIENCE_US 5000000	/* for a guest to let go of a disk */
+
 struct creating {
+	struct list link;		/* of guest.held */
 	struct guest *g;
 	struct msg_create m;		/* as the agent will get it */
 	backend_done_fn done;
@@ -26,7 +29,9 @@ struct creating {
 	struct err err;			/* of the first that failed */
 };
 
+/* A disk on its way in, or out. */
 struct attaching {
+	struct guest *g;
 	struct creating *c;
 	struct disk *disk;
 };
@@ -38,25 +43,11 @@ static void creating_free(struct creating *c)
 	free(c);
 }
 
-void disk_free(struct disk *d)
+static void creating_fail(struct creating *c, int r, const struct err *e)
 {
-	list_remove(&d->link);
-	free(d->owner);
-	free(d);
-}
-
-static void ignore_removed(void *ud, int r, const struct err *e)
-{
-}
-
-void guest_drop_devices(struct guest *g, const char *ctr)
-{
-	list_for_each(d, &g->disks, struct disk, link) {
-		if (!d->owner || !streq(d->owner, ctr))
-			continue;
-		g->vmm->ops->remove_disk(g->vmm, d->serial, ignore_removed, NULL);
-		disk_free(d);
-	}
+	disks_release(c->g, c->m.ctr);
+	c->done(c->ud, r, e, NULL, 0);
+	creating_free(c);
 }
 
 static void after_create(struct guest *g, const char *ctr, const char *exec, int r)
@@ -65,8 +56,8 @@ static void after_create(struct guest *g, const char *ctr, const char *exec, int
 
 	if (r < 0 && t)
 		gtask_free(t);
-	if (r < 0 && !*exec && g->phase == GUEST_UP)
-		guest_drop_devices(g, ctr);
+	if (r < 0 && !*exec)
+		disks_release(g, ctr);
 }
 
 /* The devices are there. */
@@ -78,8 +69,7 @@ static void send_create(void *ud, int r, const struct err *e, const void *p, siz
 	struct gtask *t;
 
 	if (r < 0) {
-		c->done(c->ud, r, e, NULL, 0);
-		creating_free(c);
+		creating_fail(c, r, e);
 		return;
 	}
 	t = new0(struct gtask);
@@ -102,12 +92,10 @@ static void one_less(struct creating *c)
 {
 	if (--c->pending)
 		return;
-	if (c->err.kind) {
-		c->done(c->ud, c->err.errnum ? -c->err.errnum : -EIO, &c->err, NULL, 0);
-		creating_free(c);
-	} else {
+	if (c->err.kind)
+		creating_fail(c, c->err.errnum ? -c->err.errnum : -EIO, &c->err);
+	else
 		link_ready(c->g, send_create, c);
-	}
 }
 
 static void on_attached(void *ud, int r, const struct err *e)
@@ -119,6 +107,8 @@ static void on_attached(void *ud, int r, const struct err *e)
 		disk_free(a->disk);
 		if (!c->err.kind)
 			err_msg(&c->err, ERR_SYSTEM, r, "%s", err_text(e));
+	} else {
+		a->disk->here = true;
 	}
 	free(a);
 	one_less(c);
@@ -127,9 +117,82 @@ static void on_attached(void *ud, int r, const struct err *e)
 static struct disk *disk_find(struct guest *g, const struct stat *st, bool read_only)
 {
 	list_for_each(d, &g->disks, struct disk, link)
-		if (!d->owner && d->dev == st->st_dev && d->ino == st->st_ino && d->read_only == read_only)
+		if (!d->device && !d->leaving && d->dev == st->st_dev && d->ino == st->st_ino &&
+		    d->read_only == read_only)
 			return d;
 	return NULL;
+}
+
+void disk_free(struct disk *d)
+{
+	list_remove(&d->link);
+	strv_free(d->users);
+	free(d);
+}
+
+static bool disks_leaving(const struct guest *g)
+{
+	list_for_each(d, &g->disks, struct disk, link)
+		if (d->leaving && !d->stuck)
+			return true;
+	return false;
+}
+
+static void attach_all(struct creating *c);
+
+static void release_held(struct guest *g)
+{
+	loop_source_free(TAKE_PTR(g->held_timer));
+	for (struct creating *c; (c = list_first(&g->held, struct creating, link));) {
+		list_remove(&c->link);
+		attach_all(c);
+	}
+}
+
+static void on_detached(void *ud, int r, const struct err *e)
+{
+	struct attaching *a = ud;
+	struct guest *g = a->g;
+
+	if (r == 0)
+		disk_free(a->disk);
+	else
+		a->disk->stuck = true;
+	free(a);
+	if (!disks_leaving(g))
+		release_held(g);
+}
+
+static void on_patience(struct loop_source *s, void *ud)
+{
+	struct guest *g = ud;
+
+	list_for_each(d, &g->disks, struct disk, link)
+		d->stuck |= d->leaving;
+	release_held(g);
+}
+
+static void detach(struct guest *g, struct disk *d)
+{
+	struct attaching *a = new0(struct attaching);
+
+	*a = (struct attaching){ .g = g, .disk = d };
+	d->leaving = true;
+	if (!g->held_timer)
+		(void)loop_add_timer(g->loop, DETACH_PATIENCE_US, 0, on_patience, g, &g->held_timer);
+	g->vmm->ops->remove_disk(g->vmm, d->serial, on_detached, a);
+}
+
+void disks_release(struct guest *g, const char *ctr)
+{
+	list_for_each(d, &g->disks, struct disk, link) {
+		if (!strv_has(d->users, ctr))
+			continue;
+		strv_remove(d->users, ctr);
+		/* with the last container goes the machine */
+		if (!*d->users && g->phase == GUEST_UP && !list_empty(&g->tasks))
+			detach(g, d);
+	}
 }
 
 static bool serial_taken(struct guest *g, const char *serial)
@@ -147,6 +210,7 @@ static struct disk *disk_new(struct guest *g, const struct stat *st, bool read_o
 	d->dev = st->st_dev;
 	d->ino = st->st_ino;
 	d->read_only = read_only;
+	strv_add(&d->users, ctr);
 	if (read_only)
 		snprintf(d->serial, sizeof d->serial, "l%u", g->next_layer++);
 	else
@@ -160,9 +224,9 @@ static struct disk *disk_new(struct guest *g, const struct stat *st, bool read_o
 static void attach_disk(struct creating *c, int fd, struct disk *d)
 {
 	struct attaching *a = new0(struct attaching);
-	struct vmm_disk what = {fd, d->read_only, d->owner != NULL, d->serial};
+	struct vmm_disk what = {fd, d->read_only, d->device, d->serial};
 
-	*a = (struct attaching){ c, d };
+	*a = (struct attaching){ c->g, c, d };
 	c->pending++;
 	c->g->vmm->ops->add_disk(c->g->vmm, &what, on_attached, a);
 }
@@ -186,6 +250,8 @@ static void attach(struct creating *c, char **path, bool read_only)
 	}
 	d = disk_find(c->g, &st, read_only);
 	if (d) {
+		if (!strv_has(d->users, c->m.ctr))
+			strv_add(&d->users, c->m.ctr);
 		str_replace(path, d->serial);
 		return;
 	}
@@ -218,7 +284,8 @@ static void attach_device(struct creating *c, char **words)
 	}
 	d = new0(struct disk);
 	d->read_only = read_only;
-	d->owner = xstrdup(c->m.ctr);
+	d->device = true;
+	strv_add(&d->users, c->m.ctr);
 	snprintf(d->serial, sizeof d->serial, "d%u", c->g->next_device++);
 	list_append(&c->g->disks, &d->link);
 	str_replace(&words[0], d->serial);
@@ -269,6 +336,17 @@ static int host_part(struct guest *g, struct msg_create *m, struct err *e)
 	return 0;
 }
 
+static void attach_all(struct creating *c)
+{
+	for (char **l = c->m.lower; l && *l; l++)
+		attach(c, l, true);
+	if (*c->m.upper)
+		attach(c, &c->m.upper, false);
+	for (char **w = c->m.devices; w && w[0] && w[1]; w += 2)
+		attach_device(c, w);
+	one_less(c);
+}
+
 void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn done, void *ud)
 {
 	_cleanup_sbuf_ struct sbuf copy = SBUF_INIT;
@@ -292,11 +370,10 @@ void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn d
 		one_less(c);
 		return;
 	}
-	for (char **l = c->m.lower; l && *l; l++)
-		attach(c, l, true);
-	if (*c->m.upper)
-		attach(c, &c->m.upper, false);
-	for (char **w = c->m.devices; w && w[0] && w[1]; w += 2)
-		attach_device(c, w);
-	one_less(c);
+	/* The firmware repeats the request to let go of a slot when another slot changes: a disk that has
+	 * come to the same slot meanwhile would be gone with the old one. */
+	if (disks_leaving(g))
+		list_append(&g->held, &c->link);
+	else
+		attach_all(c);
 }

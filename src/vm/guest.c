@@ -4,7 +4,8 @@
  * machine run, waits for the agent, tells it what devices must be there, and then passes the CREATE on
  * with disk paths replaced by virtio serials (create.c). From then on a request is a request to the agent
  * with the same message; the streams carry stdio. What holds for a cold boot holds for a restored template:
- * no step depends on how the agent came to be waiting.
+ * no step depends on how the agent came to be waiting. Further containers come the same way into a machine
+ * that runs; each takes its disks along when it goes.
  *
  * The end has one way, whatever the cause: QEMU is gone, what the link still held has been read, then every
  * task is told exited, then the sandbox lost (machine.c). */
@@ -260,11 +261,11 @@ static void after_del(struct guest *g, const char *ctr, const char *exec, int r)
 {
 	if (r < 0)
 		return;
-	if (!*exec && g->phase == GUEST_UP)
-		guest_drop_devices(g, ctr);
 	list_for_each(t, &g->tasks, struct gtask, link)
 		if (streq(t->ctr, ctr) && (!*exec || streq(t->exec, exec)))
 			gtask_free(t);
+	if (!*exec)
+		disks_release(g, ctr);
 }
 
 static void op_del(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud)
@@ -360,6 +361,7 @@ static void op_free(struct backend *b)
 	list_for_each(f, &g->forwards, struct forward, link)
 		forward_free(f);
 	loop_source_free(g->deadline);
+	loop_source_free(g->held_timer);
 	free(g->why);
 	free(g->words);
 	free(g->sandbox);
@@ -399,6 +401,7 @@ int guest_new(struct loop *l, const char *sandbox, bool debug, struct backend **
 	list_init(&g->transfers);
 	list_init(&g->forwards);
 	list_init(&g->waiting);
+	list_init(&g->held);
 	*ret = &g->b;
 	return 0;
 }

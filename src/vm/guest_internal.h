@@ -36,7 +36,10 @@ struct disk {
 	dev_t dev;
 	ino_t ino;
 	bool read_only;
-	char *owner;			/* of a block device of the host: the container that it goes with */
+	char **users;			/* containers */
+	bool device;			/* of the host, and not a file of the engine: of one container only */
+	bool here, known;		/* attached; and the agent was told of it */
+	bool leaving, stuck;		/* nobody's any more: the guest lets go of it; or does not */
 	char serial[SERIAL_MAX + 1];
 };
 
@@ -75,6 +78,10 @@ struct guest {
 	struct list transfers;		/* data of FILES requests (files.c) */
 	struct list forwards;		/* requests that the agent has not answered */
 	struct list waiting; /* struct waiter: creations whose devices the agent has not been told of */
+	bool telling;			/* of some it is being told */
+	bool told;			/* once, and thus who it is */
+	struct list held;		/* creations that wait until the leaving disks are gone (create.c) */
+	struct loop_source *held_timer;
 	unsigned next_layer, next_scratch, next_device;
 	uint32_t next_stream;
 	backend_done_fn shutdown_done;
@@ -96,10 +103,10 @@ void forwarded(void *ud, int r, const struct err *e, const void *p, size_t n);
 void refuse_gone(backend_done_fn done, void *ud);
 
 /* create.c */
-void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn done, void *ud);
-/* Takes the host's devices of a container out of the machine. */
-void guest_drop_devices(struct guest *g, const char *ctr);
+/* A container is gone: so are the disks that no other uses. */
+void disks_release(struct guest *g, const char *ctr);
 void disk_free(struct disk *d);
+void guest_create(struct guest *g, const struct msg_create *m, backend_done_fn done, void *ud);
 
 void forward_check(struct forward *f, bool (*valid)(const void *p, size_t n));
 

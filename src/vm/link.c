@@ -213,10 +213,15 @@ void link_refuse(struct guest *g, const struct err *e)
 	answer(&g->waiting, -EIO, e);
 }
 
+static void send_guest(struct guest *g);
+
 static void on_guest_ready(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	struct batch *b = ud;
+	struct guest *g = b->g;
 
+	g->telling = false;
+	g->told |= r == 0;
 	if (r == -ECONNRESET) {
 		/* machine_ended() knows better what to say. */
 		for (struct list *l = b->waiters.next; l != &b->waiters; l = b->waiters.next) {
@@ -233,24 +238,30 @@ static void on_guest_ready(void *ud, int r, const struct err *e, const void *p, 
 		answer(&b->waiters, 0, NULL);
 	}
 	free(b);
+	if (r != -ECONNRESET && !list_empty(&g->waiting) && !g->telling)
+		send_guest(g);
 }
 
-/* Also sent again when devices of a further container have come. */
+/* Sent again when devices of a further container have come: those only, who it is the machine knows. */
 static void send_guest(struct guest *g)
 {
 	const struct msg_sandbox *s = &g->conf;
+	bool first = !g->told;
 	_cleanup_strv_ char **serials = NULL;
 	uint8_t entropy[ENTROPY];
 	struct batch *b = new0(struct batch);
 
 	list_for_each(d, &g->disks, struct disk, link)
-		strv_add(&serials, d->serial);
+		if (d->here && !d->known) {
+			strv_add(&serials, d->serial);
+			d->known = true;
+		}
 	struct msg_guest m = {
-	    .memory = s->memory_extra > 0,
+	    .memory = first && s->memory_extra > 0,
 	    .sandbox = g->sandbox,
 	    .entropy = {entropy, sizeof entropy},
-	    .time_ns = now_real_ns(),
-	    .hostname = s->hostname,
+	    .time_ns = first ? now_real_ns() : 0,
+	    .hostname = first ? s->hostname : NULL,
 	    .nics = s->nics,
 	    .disks = serials,
 	    .tags = g->tags,
@@ -258,6 +269,7 @@ static void send_guest(struct guest *g)
 
 	random_bytes(entropy, sizeof entropy);
 	b->g = g;
+	g->telling = true;
 	list_move(&b->waiters, &g->waiting);
 	CONN_REQUEST(g->conn, GUEST, guest, &m, -EBADF, on_guest_ready, b);
 	explicit_bzero(entropy, sizeof entropy);
@@ -329,7 +341,7 @@ void link_ready(struct guest *g, backend_done_fn done, void *ud)
 	if (g->phase == GUEST_STOPPED) {
 		g->phase = GUEST_BOOTING;
 		g->vmm->ops->go(g->vmm, on_running, g);
-	} else if (g->phase == GUEST_UP) {
+	} else if (g->phase == GUEST_UP && !g->telling) {
 		send_guest(g);
 	}
 }

@@ -63,7 +63,8 @@ struct vmm_ops {
 	void (*start)(struct vmm *v, const struct vmm_config *c, vmm_done_fn done, void *ud);
 	/* Adds a disk; its fd is borrowed during the call. The guest sees it after a bus rescan. */
 	void (*add_disk)(struct vmm *v, const struct vmm_disk *disk, vmm_done_fn done, void *ud);
-	/* Takes one with device set away again: as soon as the guest lets go of it, its fd is closed. */
+	/* Takes one away while the machine runs, and closes it; the guest, which must let go of it, may take
+	 * its time. */
 	void (*remove_disk)(struct vmm *v, const char *serial, vmm_done_fn done, void *ud);
 	/* While it runs: the guest sees it after a bus rescan, and has let go of one that is removed. */
 	void (*add_nic)(struct vmm *v, const struct vmm_nic *nic, vmm_done_fn done, void *ud);

@@ -45,8 +45,12 @@ static void fake_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn do
 	done(ud, 0, NULL);
 }
 
-static void fake_add_disk(struct vmm *v, int fd, bool read_only, const char *serial, vmm_done_fn done,
-			  void *ud)
+static void fake_add_disk(struct vmm *v, const struct vmm_disk *d, vmm_done_fn done, void *ud)
+{
+	done(ud, 0, NULL);
+}
+
+static void fake_remove_disk(struct vmm *v, const char *serial, vmm_done_fn done, void *ud)
 {
 	done(ud, 0, NULL);
 }
@@ -72,7 +76,7 @@ static void fake_free(struct vmm *v)
 }
 
 static const struct vmm_ops fake = {
-	.start = fake_start, .add_disk = fake_add_disk,
+	.start = fake_start, .add_disk = fake_add_disk, .remove_disk = fake_remove_disk,
 	.go = fake_go,
 	.kill = fake_kill, .console = fake_console, .free = fake_free,
 };

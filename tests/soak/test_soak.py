@@ -106,3 +106,16 @@ def test_nothing_grows(engine):
     print(f"fds {warm['fds']} -> {now['fds']}, private {private} -> {grown} kB")
     assert now["children"] <= warm["children"]
     assert grown <= private + GROWTH_KB
+
+
+def test_more_than_a_bus_has_slots(engine, isolation):
+    """Containers that join another's sandbox take along, when they go, what they brought."""
+    end = time.time() + SECONDS
+    owner = engine.cli("insula", "run", "-d", f"--isolation={isolation}", "busybox", "sleep", "100000").ok()
+    for i in range(60):
+        r = engine.cli("insula", "run", "--rm", f"--isolation={isolation}", "--network", f"container:{owner}",
+                       "busybox", "echo", str(i))
+        assert r.ok() == str(i)
+        if i >= 30 and time.time() > end:
+            break
+    engine.cli("insula", "rm", "-f", owner).ok()

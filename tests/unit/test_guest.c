@@ -45,6 +45,15 @@ static void fake_add_disk(struct vmm *v, const struct vmm_disk *d, vmm_done_fn d
 	done(ud, machine.fail_disks ? -EIO : 0, machine.fail_disks ? &e : NULL);
 }
 
+/* Notes what was taken away behind a minus. */
+static void fake_remove_disk(struct vmm *v, const char *serial, vmm_done_fn done, void *ud)
+{
+	size_t n = strlen(machine.disks);
+
+	snprintf(machine.disks + n, sizeof machine.disks - n, ",-%s", serial);
+	done(ud, 0, NULL);
+}
+
 static void fake_go(struct vmm *v, vmm_done_fn done, void *ud)
 {
 	done(ud, 0, NULL);
@@ -67,7 +76,7 @@ static void fake_free(struct vmm *v)
 }
 
 static const struct vmm_ops fake = {
-	.start = fake_start, .add_disk = fake_add_disk, .go = fake_go,
+	.start = fake_start, .add_disk = fake_add_disk, .remove_disk = fake_remove_disk, .go = fake_go,
 	.kill = fake_kill, .console = fake_console, .free = fake_free,
 };
 

@@ -23,14 +23,28 @@ struct json *device_on_slot(const char *driver, const char *id, unsigned slot)
 	return a;
 }
 
-unsigned slot_take(struct qemu *q)
+/* The first free one of these slots; 0: there is none. */
+unsigned slot_take(struct qemu *q, unsigned first, unsigned last)
 {
-	for (unsigned i = SLOT_REST; i <= SLOT_LAST; i++)
+	for (unsigned i = first; i <= last; i++)
 		if (!(q->slots & 1u << i)) {
 			q->slots |= 1u << i;
 			return i;
 		}
 	return 0;
+}
+
+/* Any free slot of a machine that runs. One that was just left comes last: the guest's firmware may have
+ * asked it twice to let go of what was there, and would take away what comes next. 0: none is left. */
+unsigned slot_late(struct qemu *q)
+{
+	unsigned slot = slot_take(q, MAX(q->last_slot + 1, (unsigned)SLOT_DISKS), SLOT_LAST);
+
+	if (!slot)
+		slot = slot_take(q, SLOT_DISKS, SLOT_LAST);
+	if (slot)
+		q->last_slot = slot;
+	return slot;
 }
 
 void slot_give(struct qemu *q, unsigned slot)
@@ -68,7 +82,8 @@ void devices_add_shares(struct batch *b)
 {
 	for (size_t i = 0; i < b->q->n_shares; i++) {
 		_cleanup_free_ char *id = xasprintf("share%zu", i), *chardev = xasprintf("sharec%zu", i);
-		struct json *a = device_on_slot("vhost-user-fs-pci", id, slot_take(b->q));
+		unsigned slot = slot_take(b->q, SLOT_REST, SLOT_LAST);
+		struct json *a = device_on_slot("vhost-user-fs-pci", id, slot);
 
 		json_set_str(a, "chardev", chardev);
 		json_set_str(a, "tag", b->q->share_tags[i]);
@@ -95,21 +110,20 @@ void devices_add_nics(struct batch *b)
 
 	for (size_t i = 1; i < ARRAY_SIZE(q->nics); i++)
 		if (q->nics[i].mac) {
-			q->nics[i].slot = slot_take(q);
+			q->nics[i].slot = slot_take(q, SLOT_REST, SLOT_LAST);
 			batch_command(b, "device_add", nic_device(q, i), -EBADF);
 		}
 }
 
-/* A number and a slot for one that comes; slots of those that have gone are used again. */
+/* A number and a slot for one that comes. */
 static struct qemu_nic *nic_place(struct qemu *q)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(q->nics); i++) {
 		struct qemu_nic *n = &q->nics[i];
 
-		if (n->mac || n->leaving)
+		if (n->slot)
 			continue;
-		if (!n->slot)
-			n->slot = slot_take(q);
+		n->slot = slot_late(q);
 		return n->slot ? n : NULL;
 	}
 	return NULL;
@@ -164,7 +178,6 @@ void devices_remove_nic(struct vmm *v, const char *mac, vmm_done_fn done, void *
 		if (!streq(q->nics[i].mac, mac))
 			continue;
 		freep(&q->nics[i].mac);
-		q->nics[i].leaving = true;
 		a = json_object();
 		json_set_str(a, "id", id);
 		batch_command(b, "device_del", a, -EBADF);
@@ -175,15 +188,21 @@ void devices_remove_nic(struct vmm *v, const char *mac, vmm_done_fn done, void *
 	batch_end(b);
 }
 
+/* --- what the guest has let go of --- */
+
 void devices_deleted(struct qemu *q, const char *id)
 {
 	uint64_t i;
 
-	if (id && str_starts(id, "nic") && str_to_u64(id + 3, &i) == 0 && i < ARRAY_SIZE(q->nics))
-		q->nics[i].leaving = false;
-	else if (id)
-		disk_deleted(q, id);
+	disk_deleted(q, id);
+	if (str_starts(id, "nic") && str_to_u64(id + 3, &i) == 0 && i < ARRAY_SIZE(q->nics) &&
+	    !q->nics[i].mac) {
+		slot_give(q, q->nics[i].slot);
+		q->nics[i].slot = 0;
+	}
 }
+
+/* --- place holders --- */
 
 void devices_add_placeholders(struct batch *b)
 {
@@ -192,10 +211,11 @@ void devices_add_placeholders(struct batch *b)
 	for (unsigned i = 0; i < VMM_TEMPLATE_DISKS; i++) {
 		char node[32];
 
-		if (q->taken[i])
+		if (q->slots & 1u << (SLOT_DISKS + i))
 			continue;
+		q->slots |= 1u << (SLOT_DISKS + i);
 		snprintf(node, sizeof node, PLACEHOLDER, i);
-		batch_command(b, "device_add", placeholder_disk(node, SLOT_DISKS + i), -EBADF);
+		batch_command(b, "device_add", disk_device(NULL, node, SLOT_DISKS + i, NULL), -EBADF);
 	}
 	if (!q->nics[0].mac) {
 		/* It leads nowhere, and the guest leaves it alone. */

@@ -107,6 +107,7 @@ static void batches_fail(struct qemu *q, const char *words)
 
 	err_msg(&e, ERR_SYSTEM, -EIO, "VM did not start: %s", words);
 	q->migration = NULL;
+	disks_forget(q, &e);
 	for (struct batch *b; (b = list_first(&q->batches, struct batch, link));) {
 		batch_tell(b, -EIO, &e);
 		batch_free(b);
@@ -137,10 +138,10 @@ static void on_qmp_event(void *ud, const char *event, const struct json *data)
 	if (streq(event, "GUEST_PANICKED") ||
 	    (streq(event, "SHUTDOWN") && json_get_bool(data, "guest", false)))
 		q->stopped_itself = true;
-	if (streq(event, "DEVICE_DELETED"))
-		devices_deleted(q, json_get_str(data, "device"));
 	if (streq(event, "MIGRATION"))
 		state_event(q, data);
+	if (streq(event, "DEVICE_DELETED") && json_get_str(data, "device"))
+		devices_deleted(q, json_get_str(data, "device"));
 	log_debug("QEMU event %s", event);
 }
 
@@ -321,7 +322,7 @@ static void op_free(struct vmm *v)
 	output_close(&q->errors);
 	list_for_each(b, &q->batches, struct batch, link)
 		batch_free(b);
-	disks_forget(q);
+	disks_forget(q, NULL);
 	fd_close(&q->state_fd);
 	strv_free(q->share_tags);
 	for (size_t i = 0; i < ARRAY_SIZE(q->nics); i++)

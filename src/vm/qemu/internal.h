@@ -18,11 +18,8 @@ struct batch {
 	void *ud;
 };
 
-/* mac NULL: there is none with this number. leaving: until the guest has let go of the slot. */
-struct qemu_nic { char *mac; unsigned slot; bool leaving; };
-
-/* A disk that may be taken away. */
-struct qemu_disk { struct list link; char *id, *serial; unsigned slot; int64_t fdset; };
+/* slot 0: there is none with this number. mac NULL: it is leaving, until the guest has let go of the slot. */
+struct qemu_nic { char *mac; unsigned slot; };
 
 struct qemu {
 	struct vmm v;
@@ -33,9 +30,9 @@ struct qemu {
 	struct output console, errors;
 	bool gone, stopped_itself, ran;
 	unsigned next_disk;
-	uint32_t slots;			/* a bit for each that is taken, of those from SLOT_REST on */
-	struct list disks;		/* struct qemu_disk */
-	bool taken[VMM_TEMPLATE_DISKS];
+	uint32_t slots;			/* taken, bit n = slot n of the bus */
+	unsigned last_slot;		/* the last that was taken while it runs */
+	struct list disks;		/* struct qemu_disk (disks.c) */
 	struct qemu_nic nics[VMM_NICS_MAX];	/* their place is the number in their ids */
 	bool template;			/* a device is needed in each of a template's places */
 	int state_fd;			/* to be loaded before the processors run */
@@ -75,14 +72,17 @@ void devices_add_disk(struct vmm *v, const struct vmm_disk *disk, vmm_done_fn do
 void devices_remove_disk(struct vmm *v, const char *serial, vmm_done_fn done, void *ud);
 /* QEMU has deleted the device with this id. */
 void disk_deleted(struct qemu *q, const char *id);
-struct json *placeholder_disk(const char *node, unsigned slot);
-void disks_forget(struct qemu *q);
+struct json *disk_device(const char *id, const char *node, unsigned slot, const char *serial);
+/* The machine is gone. e: told to those who wait for disks; NULL: nobody is told. */
+void disks_forget(struct qemu *q, const struct err *e);
 
 /* devices.c */
 /* id may be NULL. */
 struct json *device_on_slot(const char *driver, const char *id, unsigned slot);
-/* A free slot of the bus, 0: none is left. */
-unsigned slot_take(struct qemu *q);
+/* The first free one of these slots of the bus, 0: there is none. */
+unsigned slot_take(struct qemu *q, unsigned first, unsigned last);
+/* Any free slot of a machine that runs, 0: none is left. One that was just left comes last. */
+unsigned slot_late(struct qemu *q);
 void slot_give(struct qemu *q, unsigned slot);
 void devices_add_shares(struct batch *b);
 /* Those beside the first. */
