@@ -98,13 +98,12 @@ bool task_live(const struct task *t)
 
 /* --- what events do --- */
 
-/* Before anybody is told of the exit: who hears of it may want the same ports. */
-static void release_ports(struct super *s)
+/* Before anybody is told of the exit: who hears of it may want the same ports. They belong to the container
+ * that the sandbox was made for. */
+static void release_ports(struct task *t)
 {
-	list_for_each(t, &s->tasks, struct task, link)
-		if (!*t->exec && t->phase != PHASE_EXITED)
-			return;
-	ports_free(TAKE_PTR(s->ports));
+	if (streq(t->ctr, t->super->args->sandbox))
+		ports_free(TAKE_PTR(t->super->ports));
 }
 
 static void finish(struct task *t)
@@ -118,7 +117,7 @@ static void finish(struct task *t)
 	jsonlog_close(&t->log);
 	m = task_state_msg(t);
 	if (!*t->exec) {
-		release_ports(t->super);
+		release_ports(t);
 		r = exit_record_write(t->super->args->dir, &m);
 		if (r < 0)
 			log_error("write exit record of '%s': %s", t->ctr, strerror(-r));
