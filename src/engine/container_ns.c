@@ -102,15 +102,17 @@ int ns_modes_check(const struct create_ctx *x, const struct json *hc, struct err
 
 void ns_modes_fill(const struct create_ctx *x, struct json *hc)
 {
-	for (int i = 0; i < _NS_MAX; i++) {
-		const char *v = mode(hc, i);
+	static const char *const fields[] = { "PidMode", "IpcMode", "NetworkMode" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		const char *v = json_get_str(hc, fields[i]) ?: "";
 		_cleanup_free_ char *by_id = NULL;
 		struct container *other;
 
 		if (!str_starts(v, OTHER) || container_find(x->engine, v + strlen(OTHER), &other, NULL) < 0)
 			continue;
 		by_id = xasprintf(OTHER "%s", other->id);
-		json_set_str(hc, rules[i].field, by_id);
+		json_set_str(hc, fields[i], by_id);
 	}
 }
 

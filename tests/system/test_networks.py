@@ -304,3 +304,27 @@ def test_prune(engine, cli_name, nets):
         assert keep in engine.cli(cli_name, "network", "ls").out
     finally:
         engine.cli("insula", "rm", "-f", c).ok()
+
+
+def test_a_sandbox_whose_owner_has_stopped(c, nets):
+    """Others are in it still: its networks change for them, and the owner finds them changed when it comes back."""
+    def addresses(cid):
+        out = c("exec", cid, "ip", "-4", "-o", "addr", "show").ok()
+        return sorted(line.split()[3] for line in out.splitlines() if "eth" in line)
+
+    net = nets()
+    owner = c.rund("busybox", "sleep", "100000")
+    other = c.rund("--network", f"container:{owner}", "busybox", "sleep", "100000")
+    first = addresses(other)
+    c("stop", "-t", "0", owner).ok()
+    c("network", "connect", net, owner).ok()
+    both = addresses(other)
+    assert len(both) == 2 and set(first) < set(both)
+    assert "has active endpoints" in error(c("network", "rm", net))
+    c("start", owner).ok()
+    assert addresses(owner) == both
+    c("stop", "-t", "0", owner).ok()
+    c("network", "disconnect", net, owner).ok()
+    assert addresses(other) == first
+    c("start", owner).ok()
+    assert addresses(owner) == first
