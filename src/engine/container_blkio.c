@@ -69,6 +69,15 @@ static int add_list(const struct json *hc, size_t i, struct json *io, struct err
 	return 0;
 }
 
+bool blkio_asked(const struct json *hc)
+{
+	bool any = json_get_int(hc, "BlkioWeight", 0);
+
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+		any |= json_len(json_get(hc, lists[i].field)) > 0;
+	return any;
+}
+
 int blkio_limits(const struct json *hc, struct json *res, struct err *err)
 {
 	struct json *io = json_object();

@@ -221,6 +221,7 @@ int devices_apply(const struct container *c, struct json *spec, char ***ret_disk
 int spec_limits(const struct json *hc, struct json *res, struct err *err);
 /* container_blkio.c: those of block devices, which are looked at. */
 int blkio_limits(const struct json *hc, struct json *res, struct err *err);
+bool blkio_asked(const struct json *hc);
 /* The control group of c below each hierarchy; that of its machine has "-vm" appended. Heap. */
 char *ctr_cgroup(const struct container *c);
 

@@ -79,9 +79,14 @@ int join_check(const struct create_ctx *x, const struct json *hc, struct err *er
 	for (size_t i = 0; i < ARRAY_SIZE(conflicts); i++)
 		if (given(json_get(conflicts[i].in_config ? x->body : hc, conflicts[i].field)))
 			return err_msg(err, ERR_INVALID, 0, "conflicting options: %s", conflicts[i].what);
+	if (x->isolation == ISOLATION_HYPERV && blkio_asked(hc))
+		return err_msg(err, ERR_INVALID, 0,
+			       "limits of block devices hold a virtual machine as a whole: give them to "
+			       "the container that it is started for, not to one that joins it");
 	/* as Docker: whether it is there is asked at the start */
-	return container_find(x->engine, ref, &target, NULL) < 0 ? 0
-								  : check_isolation(x->isolation, target, err);
+	if (container_find(x->engine, ref, &target, NULL) < 0)
+		return 0;
+	return check_isolation(x->isolation, target, err);
 }
 
 int join_check_mounts(const struct create_ctx *x, const struct json *hc, const struct json *mounts,
@@ -92,9 +97,9 @@ int join_check_mounts(const struct create_ctx *x, const struct json *hc, const s
 	for (size_t i = 0; i < json_len(mounts); i++)
 		if (!streq(json_get_str(json_at(mounts, i), "Type"), "tmpfs"))
 			return err_msg(err, ERR_INVALID, 0,
-				       "volume %s: a container that joins a virtual machine cannot bring volumes "
-				       "into it (file servers need memory that it shares from its start): use "
-				       "--tmpfs, or --isolation=process for both containers",
+				       "volume %s: a container that joins a virtual machine cannot bring "
+				       "volumes into it (file servers need memory that it shares from its "
+				       "start): use --tmpfs, or --isolation=process for both containers",
 				       json_get_str(json_at(mounts, i), "Destination"));
 	return 0;
 }

@@ -123,6 +123,15 @@ def test_what_belongs_to_the_network(c, options, text):
     assert r.code == 1 and text in r.err
 
 
+def test_limits_of_block_devices_are_the_machines(c):
+    owner(c)
+    r = c("create", "--network", "container:owner", "--blkio-weight", "500", "busybox", "true")
+    if c.isolation == "process":
+        assert r.code == 0
+    else:
+        assert r.code == 1 and "hold a virtual machine as a whole" in r.err
+
+
 def test_not_across_the_wall(both):
     c = both
     other = "hyperv" if c.isolation == "process" else "process"
