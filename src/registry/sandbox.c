@@ -122,13 +122,18 @@ static int load_filter(struct err *e)
 	return confine_syscalls(syscalls, ARRAY_SIZE(syscalls), rules, ARRAY_SIZE(rules), true, e);
 }
 
+/* A sanitizer's runtime makes calls of its own. Looking for leaks takes /proc and ptrace, which the sandbox
+ * has not. */
 #ifdef __SANITIZE_ADDRESS__
-/* Looking for leaks takes /proc and ptrace, which the sandbox has not. */
+static const bool sanitized = true;
+
 __attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";
 }
+#else
+static const bool sanitized = false;
 #endif
 
 int registry_sandbox(struct err *e)
@@ -144,9 +149,5 @@ int registry_sandbox(struct err *e)
 		return err_set(e, ERR_SYSTEM, -errno, "become nobody");
 	if (syscall(SYS_capset, &h, none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "drop capabilities");
-#ifdef __SANITIZE_ADDRESS__
-	return 0;	/* the sanitizer's runtime makes calls of its own */
-#else
-	return load_filter(e);
-#endif
+	return sanitized ? 0 : load_filter(e);
 }
