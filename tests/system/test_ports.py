@@ -253,8 +253,9 @@ def test_what_is_told(both):
     assert set(shown) == {"99/tcp", f"0.0.0.0:{first}->80/tcp", f"[::]:{first}->80/tcp", f"0.0.0.0:{first + 1}->81/tcp",
                           f"[::]:{first + 1}->81/tcp", f"0.0.0.0:{first + 2}->{first + 2}/udp",
                           f"[::]:{first + 2}->{first + 2}/udp", f"127.0.0.1:{first + 3}->90/tcp"}
-    for flt, hit in (("publish=80", 1), ("publish=80/udp", 0), (f"publish={first + 2}/udp", 1), ("publish=70-85", 1),
-                     ("publish=99", 0), ("expose=99", 1), ("expose=100-200/tcp", 0), ("expose=80-99/tcp", 1)):
+    for flt, hit in ((f"publish={first}", 1), (f"publish={first}/udp", 0), (f"publish={first + 2}/udp", 1), ("publish=80", 0),
+                     (f"publish={first - 1}-{first + 1}", 1), ("publish=99", 0), ("expose=99", 1), ("expose=100-200/tcp", 0),
+                     ("expose=80-99/tcp", 1)):
         assert len(both("ps", "-q", "--filter", flt).ok().split()) == hit, flt
     r = both("ps", "--filter", "publish=nonsense")
     assert r.code == 1 and "invalid" in r.err

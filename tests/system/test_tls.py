@@ -129,7 +129,7 @@ def test_the_listener_has_no_privileges_and_comes_again(served, certs):
     (["-H", "tcp://127.0.0.1:1", "--tlsverify"], "needs --tlsverify, --tlscacert"),
     (["-H", "tcp://127.0.0.1:1", "--tlsverify", "--tlscacert", "/none", "--tlscert", "/none", "--tlskey", "/none"],
      "read the certificate authority '/none'"),
-    (["-H", "http://127.0.0.1:1"], "insulad serves unix://PATH, tcp://ADDRESS:PORT and fd://"),
+    (["-H", "http://127.0.0.1:1"], "insulad serves unix://PATH, ro+unix://PATH, tcp://ADDRESS:PORT and fd://"),
 ])
 def test_refused(tmp_path, args, message):
     p = subprocess.run([program("insulad"), "--data-root", tmp_path / "d", "--exec-root", tmp_path / "e", *args],
