@@ -1,5 +1,5 @@
 /* needs: src/task/user.c src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c src/base/fd.c
- * src/base/fs.c src/base/id.c src/base/path.c src/base/log.c src/base/loop.c src/base/proc.c
+ * src/base/fs.c src/base/hash.c src/base/id.c src/base/path.c src/base/log.c src/base/loop.c src/base/proc.c
  * src/base/timefmt.c */
 /* /etc/passwd and /etc/group of an image, and the words that ask for a user: SPEC, passwd, group, with a NUL
  * between them. */
