@@ -49,6 +49,7 @@ struct agent {
 	size_t n_connections;		/* to them */
 	struct hmap fifos;		/* tag -> struct fifo: the host's FIFOs (fifos.c) */
 	int inotify_fd;			/* tells when they are opened and closed; -EBADF = not needed yet */
+	struct loop_source *fifos_again;	/* a second look at who has them open */
 	struct hmap shares;		/* virtiofs tag -> itself: mounted shares */
 };
 

@@ -34,6 +34,7 @@
 #include <sys/stat.h>
 
 #define FIFOS AGENT_RUN "/fifos"
+#define LOOK_AGAIN_US 100000
 
 struct fifo {
 	struct agent *a;
@@ -269,14 +270,32 @@ static void on_over(struct relay *r, void *ud)
 		look(f);
 }
 
+static void look_at_all(struct agent *a)
+{
+	struct hmap_iter it = {0};
+
+	while (hmap_next(&a->fifos, &it))
+		look(it.entry->value);
+}
+
+static void on_again(struct loop_source *s, void *ud)
+{
+	struct agent *a = ud;
+
+	loop_source_free(TAKE_PTR(a->fifos_again));
+	look_at_all(a);
+}
+
+/* The event comes before the descriptor is in its table, and a shell moves it to another number next: who has
+ * it open may not be seen yet, so that a second look follows. */
 static void on_inotify(struct loop_source *s, int fd, uint32_t events, void *ud)
 {
 	struct agent *a = ud;
-	struct hmap_iter it = {0};
 
 	read_events(a);
-	while (hmap_next(&a->fifos, &it))
-		look(it.entry->value);
+	look_at_all(a);
+	loop_source_free(TAKE_PTR(a->fifos_again));
+	(void)loop_add_timer(a->loop, LOOK_AGAIN_US, 0, on_again, a, &a->fifos_again);
 }
 
 /* --- for the others --- */
