@@ -161,6 +161,21 @@ static void ask(struct request *r, struct engine *e, const struct json *request,
 	r->gone = question_gone;
 }
 
+/* op of the repository or image that the path names. */
+static void ask_about(struct request *r, struct engine *e, const char *op, const struct registry_ops *ops)
+{
+	_cleanup_json_ struct json *auth = registry_auth(r), *request = NULL;
+	_cleanup_ref_ struct ref ref = { 0 };
+	_cleanup_err_ struct err err = ERR_INIT;
+
+	if (ref_parse(req_param(r, 0), &ref, &err) < 0) {
+		resp_error(r, &err);
+		return;
+	}
+	request = registry_request(e, op, &ref, "pull", auth);
+	ask(r, e, request, ops);
+}
+
 static void lookup_done(void *ud, int res, const struct err *e, const struct json *result)
 {
 	struct question *q = ud;
@@ -181,16 +196,8 @@ static void lookup_done(void *ud, int res, const struct err *e, const struct jso
 static void distribution(struct request *r, struct engine *e)
 {
 	static const struct registry_ops ops = { no_message, lookup_done };
-	_cleanup_json_ struct json *auth = registry_auth(r), *request = NULL;
-	_cleanup_ref_ struct ref ref = { 0 };
-	_cleanup_err_ struct err err = ERR_INIT;
 
-	if (ref_parse(req_param(r, 0), &ref, &err) < 0) {
-		resp_error(r, &err);
-		return;
-	}
-	request = registry_request(e, "lookup", &ref, "pull", auth);
-	ask(r, e, request, &ops);
+	ask_about(r, e, "lookup", &ops);
 }
 
 /* --- the tags of a repository --- */
@@ -224,16 +231,8 @@ static void tags_done(void *ud, int res, const struct err *e, const struct json 
 static void tags(struct request *r, struct engine *e)
 {
 	static const struct registry_ops ops = { tags_message, tags_done };
-	_cleanup_json_ struct json *auth = registry_auth(r), *request = NULL;
-	_cleanup_ref_ struct ref ref = { 0 };
-	_cleanup_err_ struct err err = ERR_INIT;
 
-	if (ref_parse(req_param(r, 0), &ref, &err) < 0) {
-		resp_error(r, &err);
-		return;
-	}
-	request = registry_request(e, "tags", &ref, "pull", auth);
-	ask(r, e, request, &ops);
+	ask_about(r, e, "tags", &ops);
 }
 
 static void login_done(void *ud, int res, const struct err *e, const struct json *result)
