@@ -301,6 +301,24 @@ def isolation(request):
     return request.param
 
 
+@pytest.fixture
+def own(isolation):
+    """A daemon of the test's own, to be killed."""
+    base = tempfile.mkdtemp(prefix="insula-test-")
+    e = Engine(base)
+    e.start()
+    e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
+    c = Cli(e, "insula", isolation)
+    before = host_state(base)
+    try:
+        yield c
+        c.cleanup()
+        wait_clean(e, before)
+    finally:
+        e.stop()
+        shutil.rmtree(base, ignore_errors=True)
+
+
 @pytest.fixture(params=["insula", "docker"])
 def cli_name(request):
     return request.param

@@ -2,14 +2,12 @@
 import json
 import os
 import re
-import shutil
 import signal
-import tempfile
 import time
 
 import pytest
 
-from conftest import IMAGES, Cli, Engine, host_state, wait_for
+from conftest import wait_for
 
 SERVE = "httpd -f -p 127.0.0.1:8080 -h /"
 
@@ -185,22 +183,6 @@ def test_several_at_once(c):
     owner(c)
     runs = [c.popen("run", "--rm", "--network", "container:owner", "busybox", "echo", str(i)) for i in range(4)]
     assert [p.communicate(timeout=120)[0] for p in runs] == [f"{i}\n" for i in range(4)]
-
-
-@pytest.fixture
-def own(isolation):
-    """A daemon of the test's own, to be killed."""
-    base = tempfile.mkdtemp(prefix="insula-test-")
-    e = Engine(base)
-    e.start()
-    e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
-    c = Cli(e, "insula", isolation)
-    before = host_state(base)
-    yield c
-    c.cleanup()
-    wait_for(lambda: not host_state(base, set()) - before)
-    e.stop()
-    shutil.rmtree(base, ignore_errors=True)
 
 
 def test_adoption(own):

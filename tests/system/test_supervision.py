@@ -6,26 +6,7 @@ import subprocess
 import tempfile
 import time
 
-import pytest
-from conftest import IMAGES, Cli, Engine, host_state, wait_clean, wait_for
-
-
-@pytest.fixture
-def own(isolation):
-    """A daemon of the test's own, to be killed."""
-    base = tempfile.mkdtemp(prefix="insula-test-")
-    e = Engine(base)
-    e.start()
-    e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
-    c = Cli(e, "insula", isolation)
-    before = host_state(base)
-    try:
-        yield c
-        c.cleanup()
-        wait_clean(e, before)
-    finally:
-        e.stop()
-        shutil.rmtree(base, ignore_errors=True)
+from conftest import Engine, host_state, wait_for
 
 
 def restart(c):

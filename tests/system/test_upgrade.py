@@ -2,35 +2,16 @@
 says so."""
 import os
 import pathlib
-import shutil
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
 
 import pytest
-from conftest import IMAGES, Cli, Engine, host_state, program, wait_clean, wait_for
+from conftest import program, wait_for
 from supervisor import decode, encode
 
 REAL = pathlib.Path(program("insulad"))
-
-
-@pytest.fixture
-def own(isolation):
-    base = tempfile.mkdtemp(prefix="insula-test-")
-    e = Engine(base)
-    e.start()
-    e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
-    c = Cli(e, "insula", isolation)
-    before = host_state(base)
-    try:
-        yield c
-        c.cleanup()
-        wait_clean(e, before)
-    finally:
-        e.stop()
-        shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture
