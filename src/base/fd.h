@@ -17,9 +17,10 @@ ssize_t fd_read_full(int fd, void *p, size_t n);
 int fd_write_full(int fd, const void *p, size_t n);
 int fd_set_nonblock(int fd, bool on);
 int fd_set_cloexec(int fd, bool on);
-/* Marks every descriptor >= from close-on-exec (close_range(2)). */
+/* Marks every descriptor >= from close-on-exec (close_range(2); where there is none, those that /proc/self/fd
+ * lists). */
 int fd_cloexec_from(int from);
-/* Closes first..last (close_range(2), or one by one where there is none). */
+/* Closes first..last (close_range(2), or likewise). */
 void fd_close_range(unsigned first, unsigned last);
 /* Closes every descriptor from 3 on, but those of keep (negative ones are passed over; sorted in place). */
 void fd_close_except(int *keep, size_t n);

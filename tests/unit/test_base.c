@@ -16,10 +16,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <time.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 static void sbuf_is_bounded(void **state)
 {
@@ -347,6 +353,50 @@ static void spawn_places_descriptors(void **state)
 	close(io[0]);
 }
 
+/* As on a kernel without close_range, where to walk through all the numbers is death. */
+static void without_close_range(void)
+{
+	const int at_nr = offsetof(struct seccomp_data, nr);
+	const int at_fd = offsetof(struct seccomp_data, args[0]);
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at_nr),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at_fd),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 60000, 2, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+	};
+	struct sock_fprog prog = { .len = sizeof code / sizeof *code, .filter = code };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		_exit(2);
+}
+
+static void descriptors_are_found_without_close_range(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int low = open("/", O_PATH), high = fcntl(low, F_DUPFD, 900), left = dup(low);
+		int keep[] = { left, -1 };
+
+		without_close_range();
+		if (fd_cloexec_from(3) < 0 || fcntl(low, F_GETFD) != FD_CLOEXEC ||
+		    fcntl(high, F_GETFD) != FD_CLOEXEC)
+			_exit(3);
+		fd_close_except(keep, 2);
+		_exit(fcntl(left, F_GETFD) >= 0 && fcntl(low, F_GETFD) < 0 && fcntl(high, F_GETFD) < 0 ?
+		      0 : 4);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void sockets_pass_descriptors(void **state)
 {
 	int sp[2], fds[4], pipefd[2];
@@ -382,6 +432,7 @@ int main(void)
 	    cmocka_unit_test(loop_runs_timers_and_children),
 	    cmocka_unit_test(spawn_reports_exec_failure),
 	    cmocka_unit_test(spawn_places_descriptors),
+	    cmocka_unit_test(descriptors_are_found_without_close_range),
 	    cmocka_unit_test(sockets_pass_descriptors),
 	};
 
