@@ -81,15 +81,9 @@ static int drop_capabilities(void)
 }
 
 /* A sanitizer's runtime makes calls of its own and reserves terabytes of addresses: under it there is neither
- * the filter nor the bound on memory. Looking for leaks takes /proc and ptrace, which the sandbox has not. */
+ * the filter nor the bound on memory. */
 #ifdef __SANITIZE_ADDRESS__
 static const bool sanitized = true;
-
-__attribute__((visibility("default"))) const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
 #else
 static const bool sanitized = false;
 #endif

@@ -122,16 +122,9 @@ static int load_filter(struct err *e)
 	return confine_syscalls(syscalls, ARRAY_SIZE(syscalls), rules, ARRAY_SIZE(rules), true, e);
 }
 
-/* A sanitizer's runtime makes calls of its own. Looking for leaks takes /proc and ptrace, which the sandbox
- * has not. */
+/* A sanitizer's runtime makes calls of its own. */
 #ifdef __SANITIZE_ADDRESS__
 static const bool sanitized = true;
-
-__attribute__((visibility("default"))) const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
 #else
 static const bool sanitized = false;
 #endif

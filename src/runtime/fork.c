@@ -86,44 +86,27 @@ static int let_in(const struct fork_plan *p, struct proc *child, struct err *e)
 	return r < 0 ? r : 1;
 }
 
-static int join_file(int dir, const char *name, int flag)
-{
-	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-
-	return fd < 0 || setns(fd, flag) < 0 ? -errno : 0;
-}
-
 /* Before Linux 5.8 a pidfd does not lead to the namespaces of its process: they are joined one by one. */
-static int join_files(const struct fork_plan *p)
+static int join_files(const struct fork_plan *p, struct err *e)
 {
-	static const struct { int flag; const char *name; } files[] = {
-		{ CLONE_NEWCGROUP, "ns/cgroup" }, { CLONE_NEWIPC, "ns/ipc" }, { CLONE_NEWUTS, "ns/uts" },
-		{ CLONE_NEWNET, "ns/net" }, { CLONE_NEWPID, "ns/pid" }, { CLONE_NEWTIME, "ns/time" },
-		{ CLONE_NEWNS, "ns/mnt" }, { CLONE_NEWUSER, "ns/user" },
-	};
-	_cleanup_free_ char *path = xasprintf("/proc/%d", p->join_pid);
-	_cleanup_close_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	const struct proc target = { p->join_pid, p->join_fd };
-	int r = dir < 0 ? -errno : 0;
+	int fds[_OCI_NS_MAX], r = ns_open_of(&target, p->join_flags, fds);
 
-	/* If it lives now, the directory is that of no other process. */
-	if (r == 0 && !proc_alive(&target))
-		r = -ESRCH;
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
-		if (p->join_flags & files[i].flag)
-			r = join_file(dir, files[i].name, files[i].flag);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "open the container's namespaces");
+	r = ns_join(fds, true, e);
+	ns_close(fds);
 	return r;
 }
 
 static int join(const struct fork_plan *p, struct err *e)
 {
-	int r = 0;
-
 	if (p->join_fds)
 		return ns_join(p->join_fds, true, e);
-	if (setns(p->join_fd, p->join_flags) < 0)
-		r = errno == EINVAL && p->join_pid ? join_files(p) : -errno;
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "join the container's namespaces") : 0;
+	if (setns(p->join_fd, p->join_flags) == 0)
+		return 0;
+	return errno == EINVAL && p->join_pid
+		       ? join_files(p, e) : err_set(e, ERR_SYSTEM, -errno, "join the container's namespaces");
 }
 
 static int clone_failed(const struct fork_plan *p, int r, struct err *e)

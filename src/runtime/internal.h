@@ -97,6 +97,8 @@ int gate_release(int fd, const struct rt_container *c, pid_t pid, struct err *e)
  * those that the clone makes. */
 int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_flags, struct err *e);
 void ns_close(int fds[_OCI_NS_MAX]);
+/* The same of a process that lives: those of flags (CLONE_NEW*). */
+int ns_open_of(const struct proc *target, int flags, int fds[_OCI_NS_MAX]);
 /* Joins them; pid: the pid namespace too, for children made from then on. */
 int ns_join(const int fds[_OCI_NS_MAX], bool pid, struct err *e);
 /* Whether another process has to join them, one that then makes the init. */

@@ -15,11 +15,11 @@
 #include <sched.h>
 #include <sys/stat.h>
 
-static const struct { int flag; bool late; } kinds[_OCI_NS_MAX] = {
-	[OCI_NS_MNT] = { CLONE_NEWNS, false }, [OCI_NS_PID] = { CLONE_NEWPID, false },
-	[OCI_NS_NET] = { CLONE_NEWNET, false }, [OCI_NS_IPC] = { CLONE_NEWIPC, false },
-	[OCI_NS_UTS] = { CLONE_NEWUTS, false }, [OCI_NS_CGROUP] = { CLONE_NEWCGROUP, true },
-	[OCI_NS_TIME] = { CLONE_NEWTIME, true }, [OCI_NS_USER] = { CLONE_NEWUSER, false },
+static const struct { int flag; bool late; const char *file; } kinds[_OCI_NS_MAX] = {
+	[OCI_NS_MNT] = { CLONE_NEWNS, false, "mnt" }, [OCI_NS_PID] = { CLONE_NEWPID, false, "pid" },
+	[OCI_NS_NET] = { CLONE_NEWNET, false, "net" }, [OCI_NS_IPC] = { CLONE_NEWIPC, false, "ipc" },
+	[OCI_NS_UTS] = { CLONE_NEWUTS, false, "uts" }, [OCI_NS_CGROUP] = { CLONE_NEWCGROUP, true, "cgroup" },
+	[OCI_NS_TIME] = { CLONE_NEWTIME, true, "time" }, [OCI_NS_USER] = { CLONE_NEWUSER, false, "user" },
 };
 
 void ns_close(int fds[_OCI_NS_MAX])
@@ -57,6 +57,28 @@ int ns_open(const struct rt_create_args *a, int fds[_OCI_NS_MAX], uint64_t *ret_
 		}
 	}
 	return 0;
+}
+
+int ns_open_of(const struct proc *target, int flags, int fds[_OCI_NS_MAX])
+{
+	_cleanup_free_ char *path = xasprintf("/proc/%d/ns", target->pid);
+	_cleanup_close_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = dir < 0 ? -errno : 0;
+
+	for (int i = 0; i < _OCI_NS_MAX; i++)
+		fds[i] = -EBADF;
+	/* If it lives now, the directory is that of no other process. */
+	if (r == 0 && !proc_alive(target))
+		r = -ESRCH;
+	for (int i = 0; r == 0 && i < _OCI_NS_MAX; i++) {
+		if (!(flags & kinds[i].flag))
+			continue;
+		fds[i] = openat(dir, kinds[i].file, O_RDONLY | O_CLOEXEC);
+		r = fds[i] < 0 ? -errno : 0;
+	}
+	if (r < 0)
+		ns_close(fds);
+	return r;
 }
 
 bool ns_join_first(const int fds[_OCI_NS_MAX], uint64_t flags)
@@ -160,15 +182,9 @@ int ns_join_flags(const struct oci_spec *s)
 /* The caller may have no right to join again what the container shares with him. */
 int ns_join_needed(int flags, pid_t init)
 {
-	static const char *const files[_OCI_NS_MAX] = {
-		[OCI_NS_MNT] = "mnt", [OCI_NS_PID] = "pid", [OCI_NS_NET] = "net", [OCI_NS_IPC] = "ipc",
-		[OCI_NS_UTS] = "uts", [OCI_NS_CGROUP] = "cgroup", [OCI_NS_TIME] = "time",
-		[OCI_NS_USER] = "user",
-	};
-
 	for (int i = 0; i < _OCI_NS_MAX; i++) {
-		_cleanup_free_ char *own = xasprintf("/proc/self/ns/%s", files[i]),
-				    *its = xasprintf("/proc/%d/ns/%s", init, files[i]);
+		_cleanup_free_ char *own = xasprintf("/proc/self/ns/%s", kinds[i].file),
+				    *its = xasprintf("/proc/%d/ns/%s", init, kinds[i].file);
 		struct stat a, b;
 
 		if (stat(own, &a) == 0 && stat(its, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev)

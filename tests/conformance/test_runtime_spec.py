@@ -16,7 +16,7 @@ import threading
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
-from conftest import BUILD, wait_for  # noqa: E402
+from conftest import BUILD, NO_IDMAP, wait_for  # noqa: E402
 from test_runtime import Runtime, rt  # noqa: E402, F401  (rt is the fixture)
 
 
@@ -820,7 +820,6 @@ def test_standard_streams_of_a_user_namespace_open_again(rt):
 
 # --- idmapped mounts ---
 
-NO_IDMAP = "mount_setattr" in os.environ.get("INSULA_ENOSYS", "")
 RANGE = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 

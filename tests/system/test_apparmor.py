@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import BUILD, IMAGES, ROOT, VM_DIR, program
+from conftest import BUILD, IMAGES, ROOT, VM_DIR, built
 
 PROGRAMS = ("insulad", "insula", "insula-shim", "insula-runtime", "insula-puller")
 # What the profile forbids and the capabilities given would allow.
@@ -94,7 +94,7 @@ def initramfs(tmp):
     for a in subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True).stdout.split():
         if a != "busybox":
             os.symlink("/bin/busybox", root / "bin" / a)
-    exes = {p: pathlib.Path(program(p)) for p in PROGRAMS}
+    exes = {p: built(p) for p in PROGRAMS}
     # Beside each other as in the build, where insulad looks for them.
     files = {f"opt/{p.relative_to(BUILD)}": p for p in exes.values()}
     files["sbin/apparmor_parser"] = pathlib.Path(shutil.which("apparmor_parser", path="/usr/sbin:/sbin"))

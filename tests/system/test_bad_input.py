@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 
 import pytest
-from conftest import BUILD, Engine, host_state, program, wait_clean
+from conftest import BUILD, Engine, built, host_state, wait_clean
 
 
 def one_line(r):
@@ -73,7 +73,7 @@ def test_corrupt_tar(engine, c, tmp_path):
 def test_not_root(engine):
     d = tempfile.mkdtemp(dir="/tmp")
     os.chmod(d, 0o755)
-    exe = shutil.copy(program("insulad"), d)
+    exe = shutil.copy(built("insulad"), d)
     p = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", exe, "--data-root", d + "/d",
                         "--exec-root", d + "/r"], capture_output=True, text=True)
     shutil.rmtree(d)

@@ -8,7 +8,7 @@ import tempfile
 import time
 
 import pytest
-from conftest import BUILD, program, wait_for
+from conftest import BUILD, built, program, wait_for
 
 
 class Runtime:
@@ -187,11 +187,11 @@ def test_own_binary_is_read_only_inside(rt):
     """CVE-2019-5736: the program that a container would overwrite lies on a read-only mount."""
     rt.write(["sleep", "1000"])
     rt.create("oci-self")
-    before = pathlib.Path(program("insula-runtime")).read_bytes()
+    before = built("insula-runtime").read_bytes()
     pid = json.loads(rt("state", "oci-self").stdout)["pid"]
     with pytest.raises(OSError):
         os.close(os.open(f"/proc/{pid}/exe", os.O_WRONLY))
-    assert pathlib.Path(program("insula-runtime")).read_bytes() == before
+    assert built("insula-runtime").read_bytes() == before
 
 
 def test_hooks_see_the_state(rt, tmp_path):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import program, wait_for
+from conftest import built, wait_for, without_calls
 from subids import subordinate
 from test_runtime import Runtime, reachable_path  # noqa: F401  (a fixture)
 from test_runtime_v2 import ONLY_V2, unified
@@ -22,11 +22,11 @@ RANGE = 3000000
 def rt(tmp_path):
     r = Runtime(tmp_path)
     r.owner = USER.pw_uid
-    r.prefix = ["setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups", "env", f"XDG_RUNTIME_DIR={tmp_path}/run"]
+    r.prefix = [*without_calls(), "setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups", "env", f"XDG_RUNTIME_DIR={tmp_path}/run"]
     r.program = tmp_path / "bin/insula-runtime"
     (tmp_path / "bin").mkdir()
     (tmp_path / "run").mkdir()
-    shutil.copy(os.path.realpath(program("insula-runtime")), r.program)
+    shutil.copy(built("insula-runtime"), r.program)
     mapped(r, [(0, USER.pw_uid, 1)])
     r.config["linux"]["namespaces"].append({"type": "user"})
     r.give(tmp_path)

@@ -337,7 +337,7 @@ def test_ps(sup, d):
     assert [int(r["pid"]) for r in rows] == sorted(int(r["pid"]) for r in rows)
     assert [r["args"].rsplit(" ", 1)[1] for r in rows] == ["200", "100"]
     for r in rows:
-        assert r["uid"] == r["gid"] == r["tty"] == r["nice"] == "0" and r["comm"] == "sleep" and r["state"] == "S"
+        assert r["uid"] == r["gid"] == r["tty"] == "0" and r["nice"] == str(os.nice(0)) and r["comm"] == "sleep" and r["state"] == "S"
         assert before - 2 < int(r["start"]) < time.time() + 2 and int(r["rss"]) > 0 and int(r["vsz"]) > 0
     assert rows[1]["ppid"] == rows[0]["pid"] and rows[0]["pid"] == str(d.states["c1", ""]["pid"])
     assert os.path.exists(f"/proc/{rows[0]['pid']}")		# the host sees the same processes

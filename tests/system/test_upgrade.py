@@ -1,17 +1,16 @@
 """Another version of the daemon takes over the containers that run, in both modes; one that cannot does not start, and
 says so."""
 import os
-import pathlib
 import socket
 import struct
 import subprocess
 import threading
 
 import pytest
-from conftest import program, wait_for
+from conftest import built, program, wait_for
 from supervisor import decode, encode
 
-REAL = pathlib.Path(program("insulad"))
+REAL = built("insulad")
 
 
 @pytest.fixture
