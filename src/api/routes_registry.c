@@ -139,6 +139,17 @@ static void question_gone(struct request *r)
 	question_free(q);
 }
 
+/* o: the answer, taken over; or NULL and e says why not. */
+static void question_answer(struct question *q, const struct err *e, struct json *o)
+{
+	q->r->gone = NULL;
+	if (o)
+		resp_json(q->r, 200, o);
+	else
+		resp_error(q->r, e);
+	question_free(q);
+}
+
 /* It has no blobs to ask for. */
 static void no_message(void *ud, const struct json *m)
 {
@@ -178,19 +189,13 @@ static void ask_about(struct request *r, struct engine *e, const char *op, const
 
 static void lookup_done(void *ud, int res, const struct err *e, const struct json *result)
 {
-	struct question *q = ud;
-	struct json *o;
+	struct json *o = res < 0 ? NULL : json_object();
 
-	q->r->gone = NULL;
-	if (res < 0) {
-		resp_error(q->r, e);
-	} else {
-		o = json_object();
+	if (o) {
 		json_set(o, "Descriptor", json_copy(json_get(result, "descriptor")));
 		json_set(o, "Platforms", json_copy(json_get(result, "platforms")));
-		resp_json(q->r, 200, o);
 	}
-	question_free(q);
+	question_answer(ud, e, o);
 }
 
 static void distribution(struct request *r, struct engine *e)
@@ -214,18 +219,13 @@ static void tags_message(void *ud, const struct json *m)
 static void tags_done(void *ud, int res, const struct err *e, const struct json *result)
 {
 	struct question *q = ud;
-	struct json *o;
+	struct json *o = res < 0 ? NULL : json_object();
 
-	q->r->gone = NULL;
-	if (res < 0) {
-		resp_error(q->r, e);
-	} else {
-		o = json_object();
+	if (o) {
 		json_set_str(o, "Name", req_param(q->r, 0));
 		json_set(o, "Tags", TAKE_PTR(q->tags));
-		resp_json(q->r, 200, o);
 	}
-	question_free(q);
+	question_answer(q, e, o);
 }
 
 static void tags(struct request *r, struct engine *e)
@@ -237,19 +237,13 @@ static void tags(struct request *r, struct engine *e)
 
 static void login_done(void *ud, int res, const struct err *e, const struct json *result)
 {
-	struct question *q = ud;
-	struct json *o;
+	struct json *o = res < 0 ? NULL : json_object();
 
-	q->r->gone = NULL;
-	if (res < 0) {
-		resp_error(q->r, e);
-	} else {
-		o = json_object();
+	if (o) {
 		json_set_str(o, "Status", "Login Succeeded");
 		json_set_str(o, "IdentityToken", "");
-		resp_json(q->r, 200, o);
 	}
-	question_free(q);
+	question_answer(ud, e, o);
 }
 
 /* "https://host:5000/v1/" and "host:5000" are the same registry. */

@@ -85,20 +85,6 @@ static int said(struct cp *x)
 
 /* ---- out of a container ---- */
 
-static int pump_out(struct cp *x, struct httpc *h, int fd)
-{
-	static char buf[256 << 10];
-
-	for (;;) {
-		ssize_t n = httpc_read(h, buf, sizeof(buf));
-		int r = n > 0 ? fd_write_full(fd, buf, (size_t)n) : (int)n;
-
-		if (n <= 0 || r < 0)
-			return r;
-		x->bytes += (uint64_t)n;
-	}
-}
-
 static _noreturn_ void unpacker(int fd, const struct cp_plan *plan)
 {
 	_cleanup_err_ struct err e = ERR_INIT;
@@ -130,7 +116,7 @@ static int receive(struct cp *x, struct httpc *h, const struct cp_plan *plan, st
 	}
 	close(fds[0]);
 	if (r > 0)
-		r = pump_out(x, h, fds[1]);
+		r = httpc_copy(h, fds[1], &x->bytes);
 	close(fds[1]);
 	if (p.pidfd < 0)
 		return err_set(e, ERR_SYSTEM, r, "start a process");
@@ -168,7 +154,7 @@ static int from_container(struct cp *x, const char *src, const char *dst, struct
 	if (r < 0)
 		return r;
 	if (streq(dst, "-")) {
-		r = pump_out(x, h, STDOUT_FILENO);
+		r = httpc_copy(h, STDOUT_FILENO, &x->bytes);
 		return r < 0 ? err_set(e, ERR_SYSTEM, r, "unexpected end of the archive") : 0;
 	}
 	from.is_dir = st.mode & GO_MODE_DIR;

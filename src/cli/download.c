@@ -5,19 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-static int copy(struct httpc *h, int fd)
-{
-	static char buf[256 << 10];
-
-	for (;;) {
-		ssize_t n = httpc_read(h, buf, sizeof(buf));
-		int r = n > 0 ? fd_write_full(fd, buf, (size_t)n) : (int)n;
-
-		if (n <= 0 || r < 0)
-			return r;
-	}
-}
-
 int download(struct cli *c, const char *target, const char *output, struct err *e)
 {
 	_cleanup_httpc_ struct httpc *h = NULL;
@@ -35,7 +22,7 @@ int download(struct cli *c, const char *target, const char *output, struct err *
 		file = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (output && file < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "open %s", output);
-	r = copy(h, output ? file : 1);
+	r = httpc_copy(h, output ? file : STDOUT_FILENO, NULL);
 	if (r < 0 && output)
 		(void)unlink(output);
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write %s", output ? output : "the archive") : 0;

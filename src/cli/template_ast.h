@@ -55,8 +55,12 @@ struct func_call {
 bool tmpl_func_exists(const char *name);
 /* *ret is new (NULL = nil). -EINVAL and *ret_error: the message without its position. */
 int tmpl_func_call(const struct func_call *f, struct json **ret, char **ret_error);
+bool tmpl_truth(const struct json *v);
+
+/* template_print.c */
 /* Whether the keys look like the fields of one of Docker's structs rather than the keys of a map. */
 bool tmpl_is_struct(const struct json *o);
-bool tmpl_truth(const struct json *v);
 /* As fmt.Print writes it; field names what a nil stands for. */
 void tmpl_print(struct sbuf *out, const struct json *v, const char *field);
+/* As Marshal writes it; row: see struct tmpl_env. Heap. */
+char *tmpl_json(const struct json *v, bool row);

@@ -287,8 +287,9 @@ void cgroup_reap(struct engine *e, char *const *ids, void (*done)(void *ud), voi
 void start_run_op(struct op *op);		/* op->run of a start */
 /* A supervisor with the root file system of c and no process; then op->opened. */
 void start_files(struct op *op);
-/* Undoes what is there of a start that has failed, and ends op with that error. */
-void start_undo(struct op *op, int r, const struct err *e);
+/* container_start_undo.c: undoes what is there of a start that has failed, and ends op with that error.
+ * runtime: it is one of the OCI runtime, and said as Docker says those. */
+void start_undo(struct op *op, int r, const struct err *e, bool runtime);
 /* container_fs.c: lets go of the supervisor of a container whose files only are open; if they are. */
 void files_close(struct container *c);
 /* Whether op has to wait for operations on files; then it is run again. */

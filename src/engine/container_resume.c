@@ -69,7 +69,7 @@ static void refused(struct container *c, int exit_code, const char *why)
 	int r = err_msg(&err, kind, -EIO, "%s", why);
 
 	log_warn("start container %s: %s", c->id, why);
-	start_undo(TAKE_PTR(c->resume), r, &err);
+	start_undo(TAKE_PTR(c->resume), r, &err, true);
 }
 
 /* What becomes of the start is told by the states that follow. */

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define COPY_BYTES (256u << 10)
+
 struct httpc {
 	int fd;
 	char *user_agent;
@@ -232,6 +234,21 @@ int httpc_read_all(struct httpc *c, struct sbuf *out)
 		sbuf_add(out, buf, n);
 		if (!sbuf_ok(out))
 			return -EFBIG;
+	}
+}
+
+int httpc_copy(struct httpc *c, int fd, uint64_t *count)
+{
+	_cleanup_free_ char *buf = xmalloc(COPY_BYTES);
+
+	for (;;) {
+		ssize_t n = httpc_read(c, buf, COPY_BYTES);
+		int r = n > 0 ? fd_write_full(fd, buf, (size_t)n) : (int)n;
+
+		if (n <= 0 || r < 0)
+			return r;
+		if (count)
+			*count += (uint64_t)n;
 	}
 }
 

@@ -36,6 +36,8 @@ int httpc_recv_head(struct httpc *c, const struct http_head **ret);
 ssize_t httpc_read(struct httpc *c, void *p, size_t n);
 /* The rest of the body, bounded by out->max. */
 int httpc_read_all(struct httpc *c, struct sbuf *out);
+/* The same, written to fd; *count (may be NULL) grows by the bytes. */
+int httpc_copy(struct httpc *c, int fd, uint64_t *count);
 bool httpc_reusable(const struct httpc *c);
 int httpc_fd(const struct httpc *c);		/* for poll; borrowed */
 /* True if httpc_read would give bytes without reading the socket. */

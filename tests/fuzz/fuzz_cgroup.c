@@ -1,7 +1,8 @@
 /* needs: src/runtime/cgroup.c src/runtime/cgroup1.c src/runtime/cgroup2.c src/runtime/cgroup_bpf.c
- * src/runtime/cgroup_freeze.c src/runtime/cgroup_oom.c src/runtime/cgroup_stats.c src/base/alloc.c
- * src/base/sbuf.c src/base/strv.c src/base/err.c src/base/fd.c src/base/fs.c src/base/hash.c
- * src/base/id.c src/base/path.c src/base/log.c src/base/loop.c src/base/proc.c src/base/timefmt.c -lm */
+ * src/runtime/cgroup_freeze.c src/runtime/cgroup_oom.c src/runtime/cgroup_procs.c
+ * src/runtime/cgroup_stats.c src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c
+ * src/base/fd.c src/base/fs.c src/base/hash.c src/base/id.c src/base/path.c src/base/log.c
+ * src/base/loop.c src/base/proc.c src/base/timefmt.c -lm */
 /* Files of a control group, and the list of a process's groups: names in them are those that containers give.
  * The first byte says which version of the interface the files are of. */
 #include "runtime/cgroup.h"
