@@ -151,7 +151,7 @@ def fuzz_target(fb, src, seconds):
     libs = re.findall(r"-l\S+", head)
     exe = fb / src.stem
     cc = ["clang", "-g", "-O1", "-std=gnu17", "-D_GNU_SOURCE", '-DINSULA_VERSION="fuzz"', "-fsanitize=fuzzer,address,undefined",
-          "-fno-sanitize-recover=undefined", "-Isrc", str(src), *deps, *libs, "-o", str(exe)]
+          "-fno-sanitize-recover=undefined", "-Isrc", "-I.", str(src), *deps, *libs, "-o", str(exe)]
     if step(f"build {src.stem}", cc) != 0:
         return False
     corpus = fb / f"{src.stem}.corpus"

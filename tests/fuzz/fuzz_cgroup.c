@@ -9,14 +9,13 @@
 #include "runtime/stats.h"
 #include "base/alloc.h"
 #include "base/strv.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 static const char *const files[] = {
 	"cpu.stat", "cpuacct.usage", "cpuacct.usage_percpu", "memory.stat", "memory.oom_control",

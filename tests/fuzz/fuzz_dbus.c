@@ -2,10 +2,9 @@
  * src/base/log.c src/base/loop.c src/base/proc.c src/base/sock.c src/base/timefmt.c src/base/path.c -lm */
 /* Messages as they come from a bus. */
 #include "lib/dbus.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {

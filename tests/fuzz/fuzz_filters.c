@@ -6,6 +6,7 @@
 #include "base/strv.h"
 #include "engine/filters.h"
 #include "lib/json.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -42,7 +43,6 @@ static void look(const struct filters *f, struct json *labels)
 		abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *text = xmalloc(size + 1), *again, *twice;

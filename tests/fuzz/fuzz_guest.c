@@ -7,98 +7,28 @@
 /* vmwp and a guest that has a container running, an exec being made, questions that are not answered yet, and
  * from then on says what it likes: as bytes, or as frames with what it likes in them. Whatever that is: every
  * request is answered once, every task ends once, and nothing is told of tasks that are none. */
+#include "tests/fake_machine.h"
+
 #include "base/alloc.h"
-#include "base/fd.h"
 #include "base/log.h"
 #include "base/sock.h"
 #include "base/strv.h"
 #include "proto/conn.h"
 #include "vm/guest_internal.h"
-#include "vm/jail.h"
 #include "vm/share.h"
 #include "vm/template.h"
-#include "vm/vmm.h"
+#include "tests/fuzz/fuzz.h"
 
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #define CTR "c"
 #define REQUESTS 16
 
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
-
-/* --- the machine, and what else of vmwp is not of interest --- */
-
-static struct {
-	struct vmm v;
-	int link;			/* the guest's end */
-	bool killed;
-} machine;
-
-static void fake_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn done, void *ud)
-{
-	machine.link = fcntl(c->link_fd, F_DUPFD_CLOEXEC, 3);
-	done(ud, 0, NULL);
-}
-
-static void fake_add_disk(struct vmm *v, const struct vmm_disk *d, vmm_done_fn done, void *ud)
-{
-	done(ud, 0, NULL);
-}
-
-static void fake_remove_disk(struct vmm *v, const char *serial, vmm_done_fn done, void *ud)
-{
-	done(ud, 0, NULL);
-}
-
-static void fake_go(struct vmm *v, vmm_done_fn done, void *ud)
-{
-	done(ud, 0, NULL);
-}
-
-static void fake_kill(struct vmm *v)
-{
-	machine.killed = true;
-}
-
-static const char *fake_console(struct vmm *v)
-{
-	return "";
-}
-
-static void fake_free(struct vmm *v)
-{
-	fd_close(&machine.link);
-}
-
-static const struct vmm_ops fake = {
-	.start = fake_start, .add_disk = fake_add_disk, .remove_disk = fake_remove_disk,
-	.go = fake_go,
-	.kill = fake_kill, .console = fake_console, .free = fake_free,
-};
-
-int qemu_new(struct loop *l, struct vmm **ret)
-{
-	machine.v.ops = &fake;
-	*ret = &machine.v;
-	return 0;
-}
+/* --- what else of vmwp is not of interest --- */
 
 const char guest_cmdline[] = "";
-
-const char *qemu_program(void)
-{
-	return "/bin/true";
-}
-
-int drop_capabilities(uint64_t keep)
-{
-	return 0;
-}
 
 int share_start(struct share *s, struct loop *l, const char *path, const char *words,
 		const struct cgroup *cgroup, struct err *e)

@@ -4,6 +4,7 @@
  * whole it does not refuse in pieces. */
 #include "base/macro.h"
 #include "lib/http1.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -65,7 +66,6 @@ static void fuzz_query(const char *p, size_t n)
 	free(text);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *p = (const char *)data;

@@ -6,10 +6,9 @@
 #include "base/strv.h"
 #include "oci/image_needs.h"
 #include "oci/image_spec.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {

@@ -2,6 +2,7 @@
 /* Documents: whatever parses can be written and parsed again. */
 #include "base/alloc.h"
 #include "lib/json.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <string.h>
 

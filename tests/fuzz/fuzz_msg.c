@@ -2,8 +2,7 @@
 /* Frames and messages as a hostile guest would send them: every message type decodes any bytes. */
 #include "proto/frame.h"
 #include "proto/msg.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+#include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {

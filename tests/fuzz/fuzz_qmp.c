@@ -7,6 +7,7 @@
 #include "base/loop.h"
 #include "base/sock.h"
 #include "vm/qemu/qmp.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -15,8 +16,6 @@
 #define COMMANDS 4
 
 enum { FREE_AT_EVENT = 1, FREE_AT_ANSWER = 2, IN_PIECES = 4 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 static struct session {
 	struct qmp *q;

@@ -3,8 +3,7 @@
 #include "base/alloc.h"
 #include "base/strv.h"
 #include "oci/ref.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+#include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {

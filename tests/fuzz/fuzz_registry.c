@@ -7,10 +7,9 @@
 #include "base/base64.h"
 #include "oci/manifest.h"
 #include "registry/challenge.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {

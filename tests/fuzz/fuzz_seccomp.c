@@ -5,8 +5,7 @@
  * -lseccomp -ljson-c -lm */
 /* The profile compiler: linux.seccomp documents. */
 #include "lib/seccomp.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+#include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {

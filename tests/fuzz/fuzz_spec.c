@@ -3,8 +3,7 @@
  * src/base/err.c -ljson-c -lm */
 /* config.json and process documents. */
 #include "oci/runtime_spec.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+#include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {

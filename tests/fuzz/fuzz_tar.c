@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/alloc.h"
 #include "puller/puller.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,8 +45,6 @@ static int make_outside(void)
 	atexit(remove_outside);
 	return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {

@@ -5,14 +5,13 @@
  * between them. */
 #include "task/user.h"
 #include "base/fs.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 static int root = -1;
 static char dir[] = "/dev/shm/fuzz-user-XXXXXX";
