@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/strv.h"
+#include "lib/json_write.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -7,7 +7,7 @@
 #undef json_type
 #undef json_bool
 
-#include "lib/json.h"
+#include "lib/json_write.h"
 #include "base/alloc.h"
 #include "base/strv.h"
 
@@ -46,6 +46,8 @@ static bool has_single_quote(const char *p, size_t n)
 {
 	bool in_string = false;
 
+	if (!memchr(p, '\'', n))
+		return false;
 	for (size_t i = 0; i < n; i++) {
 		if (in_string && p[i] == '\\')
 			i++;
@@ -55,6 +57,41 @@ static bool has_single_quote(const char *p, size_t n)
 			return true;
 	}
 	return false;
+}
+
+size_t json_utf8_len(const unsigned char *s, size_t n)
+{
+	size_t len = s[0] < 0x80   ? 1
+		     : s[0] < 0xc2 ? 0
+		     : s[0] < 0xe0 ? 2
+		     : s[0] < 0xf0 ? 3
+		     : s[0] < 0xf5 ? 4
+				   : 0;
+
+	if (!len || len > n)
+		return 0;
+	for (size_t i = 1; i < len; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+	    (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+/* json-c lets sequences pass that are longer than they need be, and surrogates. */
+static bool is_utf8(const char *p, size_t n)
+{
+	const unsigned char *s = (const unsigned char *)p;
+
+	for (size_t i = 0, len; i < n; i += len) {
+		for (; i < n && s[i] < 0x80; i++)
+			;
+		len = i < n ? json_utf8_len(s + i, n - i) : 1;
+		if (!len)
+			return false;
+	}
+	return true;
 }
 
 /* At least as many as there are values and names: each but the first follows one of these marks. */
@@ -89,13 +126,14 @@ int json_parse(const char *p, size_t n, struct json **ret, struct err *e)
 
 	if (n > INT_MAX)
 		return err_msg(e, ERR_INVALID, 0, "invalid JSON: too large");
+	if (!is_utf8(p, n))
+		return err_msg(e, ERR_INVALID, 0, "invalid JSON: invalid utf-8 string");
 	if (has_single_quote(p, n))
 		return err_msg(e, ERR_INVALID, 0, "invalid JSON: unexpected character");
 	t = json_tokener_new_ex(64);
 	if (!t)
 		abort();
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 |
-				      JSON_TOKENER_ALLOW_TRAILING_CHARS);
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
 	o = json_tokener_parse_ex(t, p, (int)n);
 	used = json_tokener_get_parse_end(t);
 	enum json_tokener_error je = json_tokener_get_error(t);
@@ -142,63 +180,6 @@ struct json *json_copy(const struct json *j)
 	return cooked(o);
 }
 
-char *json_dump(const struct json *j)
-{
-	return xstrdup(
-	    json_object_to_json_string_ext(raw(j), JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-}
-
-static void indent_to(struct sbuf *b, const char *indent, unsigned depth)
-{
-	sbuf_putc(b, '\n');
-	while (depth--)
-		sbuf_puts(b, indent);
-}
-
-static void pretty(struct sbuf *b, struct jsonc_object *o, const char *indent, unsigned depth)
-{
-	bool first = true;
-
-	if (json_object_is_type(o, json_type_array) && json_object_array_length(o)) {
-		sbuf_putc(b, '[');
-		for (size_t i = 0; i < json_object_array_length(o); i++) {
-			if (i)
-				sbuf_putc(b, ',');
-			indent_to(b, indent, depth + 1);
-			pretty(b, json_object_array_get_idx(o, i), indent, depth + 1);
-		}
-		indent_to(b, indent, depth);
-		sbuf_putc(b, ']');
-	} else if (json_object_is_type(o, json_type_object) && json_object_object_length(o)) {
-		sbuf_putc(b, '{');
-		for (struct lh_entry *m = lh_table_head(json_object_get_object(o)); m; m = lh_entry_next(m)) {
-			const char *key = lh_entry_k(m);
-
-			if (!first)
-				sbuf_putc(b, ',');
-			first = false;
-			indent_to(b, indent, depth + 1);
-			json_emit_str(b, key, strlen(key));
-			sbuf_puts(b, ": ");
-			pretty(b, lh_entry_v(m), indent, depth + 1);
-		}
-		indent_to(b, indent, depth);
-		sbuf_putc(b, '}');
-	} else if (json_object_is_type(o, json_type_string)) {
-		json_emit_str(b, json_object_get_string(o), (size_t)json_object_get_string_len(o));
-	} else {
-		sbuf_puts(b, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
-	}
-}
-
-char *json_dump_pretty(const struct json *j, const char *indent)
-{
-	struct sbuf b = SBUF_INIT;
-
-	pretty(&b, raw(j), indent, 0);
-	return sbuf_steal(&b);
-}
-
 enum json_type json_type(const struct json *j)
 {
 	switch (json_object_get_type(raw(j))) {
@@ -241,6 +222,11 @@ const char *json_str(const struct json *j)
 	return json_type(j) == JSON_STR ? json_object_get_string(raw(j)) : NULL;
 }
 
+size_t json_str_len(const struct json *j)
+{
+	return json_type(j) == JSON_STR ? (size_t)json_object_get_string_len(raw(j)) : 0;
+}
+
 int64_t json_int(const struct json *j)
 {
 	enum json_type t = json_type(j);
@@ -260,6 +246,11 @@ double json_double(const struct json *j)
 	enum json_type t = json_type(j);
 
 	return t == JSON_INT || t == JSON_DOUBLE ? json_object_get_double(raw(j)) : 0;
+}
+
+const char *json_double_text(const struct json *j)
+{
+	return json_object_to_json_string_ext(raw(j), JSON_C_TO_STRING_PLAIN);
 }
 
 bool json_bool(const struct json *j)
@@ -533,65 +524,4 @@ int json_dispatch(const struct json *o, const struct json_field *table, void *ba
 			return r;
 	}
 	return 0;
-}
-
-/* Length of the valid UTF-8 sequence at s, 0 if there is none. */
-static size_t utf8_len(const unsigned char *s, size_t n)
-{
-	size_t len = s[0] < 0x80   ? 1
-		     : s[0] < 0xc2 ? 0
-		     : s[0] < 0xe0 ? 2
-		     : s[0] < 0xf0 ? 3
-		     : s[0] < 0xf5 ? 4
-				   : 0;
-
-	if (!len || len > n)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-	    (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return len;
-}
-
-void json_emit_str(struct sbuf *b, const char *str, size_t n)
-{
-	static const char shorts[] = "\bb\tt\nn\ff\rr\"\"\\\\";
-	const unsigned char *s = (const unsigned char *)str;
-
-	sbuf_putc(b, '"');
-	for (size_t i = 0; i < n;) {
-		size_t len = utf8_len(s + i, n - i), plain = i;
-
-		while (plain < n && s[plain] >= 0x20 && s[plain] < 0x80 && s[plain] != '"' &&
-		       s[plain] != '\\')
-			plain++;
-		if (plain > i) {
-			sbuf_add(b, s + i, plain - i);
-			i = plain;
-			continue;
-		}
-		if (len == 0) {
-			sbuf_puts(b, "\\ufffd");
-			i++;
-			continue;
-		}
-		if (len > 1) {
-			sbuf_add(b, s + i, len);
-		} else {
-			const char *esc = NULL;
-
-			for (const char *p = shorts; *p; p += 2)
-				if ((unsigned char)*p == s[i])
-					esc = p + 1;
-			if (esc)
-				sbuf_printf(b, "\\%c", *esc);
-			else
-				sbuf_printf(b, "\\u%04x", s[i]);
-		}
-		i += len;
-	}
-	sbuf_putc(b, '"');
 }

@@ -30,9 +30,11 @@ struct json *json_get(const struct json *o, const char *key);
 struct json *json_at(const struct json *a, size_t i);
 size_t json_len(const struct json *j);			/* array or object; else 0 */
 const char *json_str(const struct json *j);		/* value of a string, NULL otherwise */
+size_t json_str_len(const struct json *j);		/* its bytes: there may be a NUL among them */
 int64_t json_int(const struct json *j);			/* 0 otherwise; doubles are truncated */
 uint64_t json_uint(const struct json *j);
 double json_double(const struct json *j);
+const char *json_double_text(const struct json *j);	/* as it was read */
 bool json_bool(const struct json *j);
 const char *json_get_str(const struct json *o, const char *key);	/* NULL if absent */
 int64_t json_get_int(const struct json *o, const char *key, int64_t def);
@@ -90,7 +92,3 @@ int json_dispatch(const struct json *o, const struct json_field *table, void *ba
 const char *json_path_at(const char *path, size_t i, char *buf, size_t n);
 const char *json_path_key(const char *path, const char *key, char *buf, size_t n);
 int json_expected(struct err *e, const char *path, const char *what); /* "<path>: expected <what>", -EINVAL */
-
-/* Streaming output without a tree: appends a JSON string literal (quotes, escapes; invalid UTF-8 -> U+FFFD as
- * Go does). */
-void json_emit_str(struct sbuf *b, const char *s, size_t n);

@@ -1,5 +1,5 @@
-/* With src/engine/filters.c src/lib/json.c src/base/sbuf.c src/base/alloc.c src/base/strv.c src/base/err.c
- * -ljson-c -lm
+/* With src/engine/filters.c src/lib/json.c src/lib/json_write.c src/base/sbuf.c src/base/alloc.c
+ * src/base/strv.c src/base/err.c -ljson-c -lm
  *
  * The `filters` of a query: what is accepted names allowed keys only, and both shapes mean the same. */
 #include "base/alloc.h"

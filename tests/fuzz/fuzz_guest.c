@@ -3,7 +3,7 @@
  * src/proto/relay.c src/lib/json.c src/lib/netlink.c src/lib/nl_sock.c src/lib/seccomp.c src/lib/digest.c
  * src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c src/base/fd.c src/base/fs.c
  * src/base/hash.c src/base/id.c src/base/log.c src/base/loop.c src/base/proc.c src/base/sock.c
- * src/base/timefmt.c src/base/path.c -ljson-c -lseccomp -lcrypto -lm */
+ * src/base/timefmt.c src/base/path.c src/lib/json_write.c -ljson-c -lseccomp -lcrypto -lm */
 /* vmwp and a guest that has a container running, an exec being made, questions that are not answered yet, and
  * from then on says what it likes: as bytes, or as frames with what it likes in them. Whatever that is: every
  * request is answered once, every task ends once, and nothing is told of tasks that are none. */

@@ -1,6 +1,5 @@
-/* needs: src/oci/image_needs.c
- * src/oci/image_spec.c src/oci/ref.c src/lib/json.c src/base/id.c src/base/alloc.c src/base/sbuf.c
- * src/base/strv.c src/base/err.c -ljson-c -lm */
+/* needs: src/oci/image_needs.c src/oci/image_spec.c src/oci/ref.c src/lib/json.c src/lib/json_write.c
+ * src/base/id.c src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c -ljson-c -lm */
 /* Image configs, indexes, and Dockerfile instructions: the first line is one, the rest a document. */
 #include "base/alloc.h"
 #include "base/strv.h"

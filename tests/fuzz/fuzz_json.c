@@ -1,4 +1,5 @@
-/* needs: src/lib/json.c src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c -ljson-c -lm */
+/* needs: src/lib/json.c src/lib/json_write.c src/base/alloc.c src/base/sbuf.c src/base/strv.c
+ * src/base/err.c -ljson-c -lm */
 /* Documents: whatever parses can be written and parsed again. */
 #include "base/alloc.h"
 #include "lib/json.h"

@@ -1,6 +1,6 @@
-/* needs: src/vm/qemu/qmp.c src/lib/json.c src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c
- * src/base/fd.c src/base/log.c src/base/loop.c src/base/proc.c src/base/sock.c src/base/timefmt.c
- * src/base/path.c -ljson-c -lm */
+/* needs: src/vm/qemu/qmp.c src/lib/json.c src/lib/json_write.c src/base/alloc.c src/base/sbuf.c
+ * src/base/strv.c src/base/err.c src/base/fd.c src/base/log.c src/base/loop.c src/base/proc.c
+ * src/base/sock.c src/base/timefmt.c src/base/path.c -ljson-c -lm */
 /* What a QEMU says that a guest has taken over: no command is answered twice, none is forgotten, and whoever
  * hears of it may be done with it at any moment. */
 #include "base/fd.h"

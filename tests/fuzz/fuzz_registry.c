@@ -1,5 +1,5 @@
 /* needs: src/registry/challenge.c src/oci/manifest.c src/oci/image_needs.c
- * src/oci/image_spec.c src/oci/ref.c src/lib/json.c
+ * src/oci/image_spec.c src/oci/ref.c src/lib/json.c src/lib/json_write.c
  * src/base/id.c src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c src/base/base64.c -ljson-c
  * -lm */
 /* What registries answer: WWW-Authenticate, error bodies, tokens, manifests and indexes. */

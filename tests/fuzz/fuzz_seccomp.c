@@ -1,8 +1,7 @@
-/* needs: src/lib/seccomp.c src/lib/json.c src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c
- * src/base/fd.c src/base/fs.c src/base/hash.c src/base/id.c
- * src/base/path.c src/base/log.c src/base/loop.c src/base/proc.c
- * src/base/timefmt.c
- * -lseccomp -ljson-c -lm */
+/* needs: src/lib/seccomp.c src/lib/json.c src/lib/json_write.c src/base/alloc.c src/base/sbuf.c
+ * src/base/strv.c src/base/err.c src/base/fd.c src/base/fs.c src/base/hash.c src/base/id.c
+ * src/base/path.c src/base/log.c src/base/loop.c src/base/proc.c src/base/timefmt.c -lseccomp -ljson-c
+ * -lm */
 /* The profile compiler: linux.seccomp documents. */
 #include "lib/seccomp.h"
 #include "tests/fuzz/fuzz.h"

@@ -1,6 +1,6 @@
 /* needs: src/oci/runtime_spec.c src/oci/runtime_sched.c src/oci/runtime_fields.c src/oci/runtime_ns.c
- * src/oci/runtime_resources.c src/lib/json.c src/base/alloc.c src/base/sbuf.c src/base/strv.c
- * src/base/err.c -ljson-c -lm */
+ * src/oci/runtime_resources.c src/lib/json.c src/lib/json_write.c src/base/alloc.c src/base/sbuf.c
+ * src/base/strv.c src/base/err.c -ljson-c -lm */
 /* config.json and process documents. */
 #include "oci/runtime_spec.h"
 #include "tests/fuzz/fuzz.h"

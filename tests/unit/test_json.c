@@ -2,7 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/strv.h"
-#include "lib/json.h"
+#include "lib/json_write.h"
 
 #include <string.h>
 
@@ -10,7 +10,8 @@ static void strict(void **state)
 {
 	static const char *const bad[] = {
 	    "",        "{",    "{\"a\":1}x", "NaN",      "{\"a\":Infinity}",
-	    "{'a':1}", "[1,]", "{\"a\" 1}",  "\"\xff\"", "/* c */ 1",
+	    "{'a':1}", "[1,]", "{\"a\" 1}",  "\"\xff\"", "\"\xc1\x9d\"",
+	    "\"\xed\xa0\x80\"", "\"\xc3\"", "/* c */ 1",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -94,6 +95,89 @@ static void strings_are_escaped(void **state)
 	assert_string_equal(sbuf_str(&b), "\"a\\\"\\\\\\n\\u0001\\ufffd\xc3\xa9\"");
 }
 
+static void write_all(struct json_writer *w, const struct json *tree)
+{
+	char a[] = "x", b[] = "\"", *list[] = {a, b, NULL};
+
+	jw_array(w, NULL);
+	jw_object(w, NULL);
+	jw_str(w, "s", "a\xff");
+	jw_null(w, "n");
+	jw_int(w, "i", INT64_MIN);
+	jw_bool(w, "b", true);
+	jw_strv(w, "v", list);
+	jw_strv(w, "none", NULL);
+	jw_object(w, "o");
+	jw_end(w);
+	jw_value(w, "t", tree);
+	jw_value(w, "nil", NULL);
+	jw_end(w);
+	jw_int(w, NULL, 7);
+	jw_end(w);
+}
+
+static void text_and_tree_say_the_same(void **state)
+{
+	static const char inside[] = "{\"a\":[1.50,18446744073709551615,-2,\"z\\u0000y\",null,{},[],false]}";
+	_cleanup_json_ struct json *tree = NULL;
+	_cleanup_sbuf_ struct sbuf text = SBUF_INIT;
+	struct json_writer to_text = JSON_WRITER_TEXT(&text), to_tree = JSON_WRITER_TREE;
+
+	assert_int_equal(json_parse(inside, strlen(inside), &tree, NULL), 0);
+	write_all(&to_text, tree);
+	write_all(&to_tree, tree);
+	_cleanup_json_ struct json *root = to_tree.root;
+	_cleanup_free_ char *dumped = json_dump(root), *want = xasprintf(
+	    "[{\"s\":\"a\\ufffd\",\"n\":null,\"i\":-9223372036854775808,\"b\":true,\"v\":[\"x\",\"\\\"\"],"
+	    "\"none\":[],\"o\":{},\"t\":%s,\"nil\":null},7]", inside);
+
+	assert_string_equal(sbuf_str(&text), want);
+	assert_string_equal(dumped, want);
+}
+
+struct spilt { struct sbuf text; unsigned times; };
+
+static void take(void *ud, struct sbuf *text)
+{
+	struct spilt *s = ud;
+
+	sbuf_add(&s->text, text->buf, text->len);
+	sbuf_reset(text);
+	s->times++;
+}
+
+/* A list of n rows that leaves in parts, where its text is long. */
+static void check_spilling(int n, unsigned times)
+{
+	_cleanup_sbuf_ struct sbuf text = SBUF_INIT, whole = SBUF_INIT;
+	struct spilt s = {SBUF_INIT};
+	struct json_writer part = {.text = &text, .spill = take, .userdata = &s},
+			   all = JSON_WRITER_TEXT(&whole);
+
+	jw_array(&part, NULL);
+	jw_array(&all, NULL);
+	for (int i = 0; i < n; i++) {
+		jw_int(&part, NULL, 1000 + i);
+		jw_row_done(&part);
+		jw_int(&all, NULL, 1000 + i);
+		jw_row_done(&all);
+	}
+	jw_end(&part);
+	jw_end(&all);
+	sbuf_add(&s.text, text.buf, text.len);
+	assert_string_equal(sbuf_str(&s.text), sbuf_str(&whole));
+	assert_int_equal(s.times, times);
+	sbuf_done(&s.text);
+}
+
+static void long_lists_leave_in_parts(void **state)
+{
+	check_spilling(0, 0);
+	check_spilling(8000, 0);
+	check_spilling(9000 + 1000, 1);
+	check_spilling(30000, 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -101,6 +185,8 @@ int main(void)
 	    cmocka_unit_test(round_trip),
 	    cmocka_unit_test(dispatch_names_the_place),
 	    cmocka_unit_test(strings_are_escaped),
+	    cmocka_unit_test(text_and_tree_say_the_same),
+	    cmocka_unit_test(long_lists_leave_in_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
