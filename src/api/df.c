@@ -134,8 +134,12 @@ static struct json *images_part(struct engine *e, const struct json *sizes)
 	}
 	/* Newest first, as they are listed elsewhere. */
 	for (size_t k = n; k-- > 0;) {
-		struct json *o = json_add(list, image_summary(all[k]));
+		struct json_writer w = JSON_WRITER_TREE;
 		int64_t size = 0, shared = 0;
+		struct json *o;
+
+		image_summary(&w, all[k], all[k]->tags);
+		o = json_add(list, w.root);
 
 		for (char **f = files[k]; f && *f; f++) {
 			size += json_get_int(sizes, *f, 0);

@@ -114,14 +114,21 @@ static void answer(struct request *r, int status, const char *content_type, cons
 
 void resp_json(struct request *r, int status, struct json *j)
 {
-	_cleanup_free_ char *text = json_dump(j);
-	size_t n = strlen(text);
+	_cleanup_sbuf_ struct sbuf text = SBUF_INIT_MAX(LIST_MAX);
 
+	json_emit(&text, j);
 	json_free(j);	/* the tree is several times as large as its text */
+	resp_json_text(r, status, &text);
+}
+
+void resp_json_text(struct request *r, int status, struct sbuf *text)
+{
 	json_free(TAKE_PTR(r->body));
-	text = xrealloc(text, n + 2, sizeof(char));
-	memcpy(text + n, "\n", 2);
-	answer(r, status, "application/json", text, n + 1);
+	sbuf_putc(text, '\n');
+	if (sbuf_ok(text))
+		answer(r, status, "application/json", text->buf, text->len);
+	else
+		resp_message(r, 500, "the answer is too large");
 }
 
 void resp_text(struct request *r, int status, const char *content_type, const char *body)

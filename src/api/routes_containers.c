@@ -71,22 +71,27 @@ static void show(struct request *r, struct json *j)
 		resp_json(r, 200, j);
 }
 
+/* With sizes as a tree: a worker has to fill them in. */
 static void list(struct request *r, struct engine *e)
 {
 	_cleanup_filters_ struct filters f = {0};
 	_cleanup_err_ struct err err = ERR_INIT;
+	_cleanup_sbuf_ struct sbuf text = SBUF_INIT_MAX(LIST_MAX);
+	bool sizes = http_query_bool(&r->query, "size", false);
 	struct list_args a = {.all = http_query_bool(&r->query, "all", false), .filters = &f};
-	struct json *j;
+	struct json_writer w = {.text = sizes ? NULL : &text};
 	int n = query_int(r, "limit", 0, &a.limit, &err);
 
 	if (n >= 0)
 		n = filters_parse(http_query_get(&r->query, "filters"), container_filters, &f, &err);
 	if (n >= 0)
-		n = containers_list(e, &a, &j, &err);
+		n = containers_list(e, &a, &w, &err);
 	if (n < 0)
 		resp_error(r, &err);
+	else if (sizes)
+		answer_with_sizes(r, w.root);
 	else
-		show(r, j);
+		resp_json_text(r, 200, &text);
 }
 
 static void inspect(struct request *r, struct engine *e)

@@ -50,10 +50,15 @@ static bool reference_matches(const char *pattern, const char *tag)
 
 int image_common_filters(const struct filters *f, const struct image *i, bool *ret, struct err *err)
 {
-	const struct json *labels = json_get(json_get(i->config, "config"), "Labels");
-	_cleanup_strv_ char **until = filters_values(f, "until");
+	const struct json *labels;
+	_cleanup_strv_ char **until = NULL;
 	uint64_t ns = UINT64_MAX;
 
+	*ret = true;
+	if (!f->keys)
+		return 0;
+	labels = json_get(json_get(i->config, "config"), "Labels");
+	until = filters_values(f, "until");
 	if (until && (strv_len(until) > 1 || time_parse_since(until[0], now_real_ns(), &ns) < 0))
 		return err_msg(err, ERR_INVALID, 0, "invalid filter 'until=%s'", until[0]);
 	*ret = i->created_ns < ns && filters_match_labels(f, "label", labels) &&
@@ -78,16 +83,12 @@ static char **wanted_tags(const struct image *i, const struct filters *f)
 	return out;
 }
 
-static void list_image(const struct image *i, const struct filters *f, struct json *out)
+static void list_image(struct json_writer *w, const struct image *i, const struct filters *f)
 {
 	_cleanup_strv_ char **tags = wanted_tags(i, f);
-	struct json *j;
 
-	if (!tags && filters_has(f, "reference"))
-		return;
-	j = image_summary(i);
-	json_set_strv(j, "RepoTags", tags);
-	json_add(out, j);
+	if (tags || !filters_has(f, "reference"))
+		image_summary(w, i, tags);
 }
 
 static void list_images(struct request *r, struct engine *e)
@@ -96,7 +97,8 @@ static void list_images(struct request *r, struct engine *e)
 					      "reference", "since",    "until", NULL};
 	_cleanup_filters_ struct filters f = { 0 };
 	_cleanup_err_ struct err err = ERR_INIT;
-	struct json *out;
+	_cleanup_sbuf_ struct sbuf out = SBUF_INIT_MAX(LIST_MAX);
+	struct json_writer w = JSON_WRITER_TEXT(&out);
 	uint64_t before, since;
 	bool want = false;
 	size_t n;
@@ -108,7 +110,7 @@ static void list_images(struct request *r, struct engine *e)
 		resp_error(r, &err);
 		return;
 	}
-	out = json_array();
+	jw_array(&w, NULL);
 	struct image *const *all = images_all(e, &n);
 
 	/* Newest first, as Docker lists them. */
@@ -117,7 +119,6 @@ static void list_images(struct request *r, struct engine *e)
 		bool match;
 
 		if (image_common_filters(&f, i, &match, &err) < 0) {
-			json_free(out);
 			resp_error(r, &err);
 			return;
 		}
@@ -125,9 +126,10 @@ static void list_images(struct request *r, struct engine *e)
 		    (filters_has(&f, "before") && i->created_ns >= before) ||
 		    (filters_has(&f, "since") && i->created_ns <= since))
 			continue;
-		list_image(i, &f, out);
+		list_image(&w, i, &f);
 	}
-	resp_json(r, 200, out);
+	jw_end(&w);
+	resp_json_text(r, 200, &out);
 }
 
 /* --- inspect, history --- */

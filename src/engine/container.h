@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/filters.h"
+#include "lib/json_write.h"
 #include "proto/msg.h"
 
 struct container;
@@ -130,4 +131,4 @@ void container_wait_cancel(struct container_wait *w);	/* NULL is fine; fn will n
 struct json *container_inspect(struct container *c);	/* new */
 struct list_args { bool all; int64_t limit; const struct filters *filters; };
 extern const char *const container_filters[];		/* allowed keys */
-int containers_list(struct engine *e, const struct list_args *a, struct json **ret, struct err *err);
+int containers_list(struct engine *e, const struct list_args *a, struct json_writer *w, struct err *err);

@@ -54,20 +54,21 @@ static struct json *state_json(const struct container *c)
 	return j;
 }
 
-static struct json *networks_json(const struct container *c)
+static void show_networks(struct json_writer *w, const struct container *c)
 {
-	_cleanup_strv_ char **names = container_dns_names(c->engine, c->id, "");
-
 	/* the address outlives the container for the moment that its interface does */
-	return endpoints_inspect(c->engine, c->status == CTR_RUNNING ? c->id : "", ctr_attachments(c), names);
+	endpoints_show(c->engine, w, c->id, c->status == CTR_RUNNING, ctr_attachments(c));
 }
 
 /* The fields of the old days repeat those of the default network. */
 static struct json *network_settings(const struct container *c)
 {
-	struct json *j = json_object(), *nets = networks_json(c);
-	const struct json *bridge = json_get(nets, "bridge");
+	struct json_writer nets = JSON_WRITER_TREE;
+	struct json *j = json_object();
+	const struct json *bridge;
 
+	show_networks(&nets, c);
+	bridge = json_get(nets.root, "bridge");
 	json_set_str(j, "Bridge", "");
 	json_set_str(j, "SandboxID", c->status == CTR_RUNNING ? c->id : "");
 	json_set_str(j, "SandboxKey", "");
@@ -86,31 +87,31 @@ static struct json *network_settings(const struct container *c)
 	json_set_int(j, "IPPrefixLen", json_get_int(bridge, "IPPrefixLen", 0));
 	json_set_str(j, "IPv6Gateway", "");
 	json_set_str(j, "MacAddress", json_get_str(bridge, "MacAddress") ?: "");
-	json_set(j, "Networks", nets);
+	json_set(j, "Networks", nets.root);
 	return j;
 }
 
-static struct json *mounts_json(const struct container *c)
+static void show_mounts(struct json_writer *w, const struct container *c)
 {
 	static const char *const shown[] = {"Type",   "Name", "Source", "Destination",
 					    "Driver", "Mode", "RW",     "Propagation"};
 	const struct json *v = json_get(c->doc, "Mounts");
-	struct json *out = json_array();
 
+	jw_array(w, "Mounts");
 	for (size_t i = 0; i < json_len(v); i++) {
 		const struct json *m = json_at(v, i);
-		struct json *o;
 
 		/* as Docker: --tmpfs is told in HostConfig.Tmpfs only, --mount type=tmpfs here */
 		if (streq(json_get_str(m, "Type"), "tmpfs") &&
 		    json_get(json_get(ctr_host(c), "Tmpfs"), json_get_str(m, "Destination")))
 			continue;
-		o = json_add(out, json_object());
+		jw_object(w, NULL);
 		for (size_t k = 0; k < ARRAY_SIZE(shown); k++)
 			if (json_get(m, shown[k]))
-				json_set(o, shown[k], json_ref(json_get(m, shown[k])));
+				jw_value(w, shown[k], json_get(m, shown[k]));
+		jw_end(w);
 	}
-	return out;
+	jw_end(w);
 }
 
 static struct json *driver_json(const struct container *c)
@@ -165,6 +166,7 @@ struct json *container_inspect(struct container *c)
 		{"ResolvConfPath", "resolv.conf"}, {"HostnamePath", "hostname"}, {"HostsPath", "hosts"},
 	};
 	struct json *j = json_object(), *machine = machine_json(c);
+	struct json_writer mounts = JSON_WRITER_TREE;
 	const char *profile = apparmor_profile(c);
 	_cleanup_free_ char *created = time_rfc3339(c->created_ns), *name = xasprintf("/%s", c->name),
 		       *log = container_log_public_path(c);
@@ -193,7 +195,8 @@ struct json *container_inspect(struct container *c)
 	json_set(j, "GraphDriver", driver_json(c));
 	if (machine)
 		json_set(j, "VirtualMachine", machine);
-	json_set(j, "Mounts", mounts_json(c));
+	show_mounts(&mounts, c);
+	json_set(j, "Mounts", mounts.root);
 	json_set(j, "Config", config_json(c));
 	json_set(j, "NetworkSettings", network_settings(c));
 	return j;
@@ -248,37 +251,49 @@ static const char *image_text(const struct container *c)
 	return image_find(c->engine, ref, &i, NULL) >= 0 && streq(i->id, c->image_id) ? ref : c->image_id;
 }
 
-static struct json *summary(const struct container *c)
+static void summary(struct json_writer *w, const struct container *c)
 {
-	struct json *j = json_object();
 	_cleanup_free_ char *name = xasprintf("/%s", c->name), *status = status_text(c),
 			    *command = command_text(c);
 	const struct json *labels = json_get(ctr_config(c), "Labels");
+	bool running = c->status == CTR_RUNNING;
 
-	json_set_str(j, "Id", c->id);
-	json_add_str(json_set(j, "Names", json_array()), name);
-	json_set_str(j, "Image", image_text(c));
-	json_set_str(j, "ImageID", c->image_id);
-	json_set_str(j, "Command", command);
-	json_set_int(j, "Created", (int64_t)(c->created_ns / 1000000000));
-	json_set(j, "Ports",
-		 c->status == CTR_RUNNING ? ports_summary(ctr_config(c), c->ports) : json_array());
-	json_set(j, "Labels", labels ? json_copy(labels) : json_object());
-	json_set_str(j, "State", container_status(c));
-	json_set_str(j, "Status", status);
-	json_set_str(json_set(j, "HostConfig", json_object()), "NetworkMode", ctr_network(c));
-	json_set(json_set(j, "NetworkSettings", json_object()), "Networks", networks_json(c));
-	json_set(j, "Mounts", mounts_json(c));
-	return j;
+	jw_object(w, NULL);
+	jw_str(w, "Id", c->id);
+	jw_array(w, "Names");
+	jw_str(w, NULL, name);
+	jw_end(w);
+	jw_str(w, "Image", image_text(c));
+	jw_str(w, "ImageID", c->image_id);
+	jw_str(w, "Command", command);
+	jw_int(w, "Created", (int64_t)(c->created_ns / 1000000000));
+	ports_summary(w, running ? ctr_config(c) : NULL, running ? c->ports : NULL);
+	if (labels) {
+		jw_value(w, "Labels", labels);
+	} else {
+		jw_object(w, "Labels");
+		jw_end(w);
+	}
+	jw_str(w, "State", container_status(c));
+	jw_str(w, "Status", status);
+	jw_object(w, "HostConfig");
+	jw_str(w, "NetworkMode", ctr_network(c));
+	jw_end(w);
+	jw_object(w, "NetworkSettings");
+	show_networks(w, c);
+	jw_end(w);
+	show_mounts(w, c);
+	jw_end(w);
 }
 
 struct json *containers_summaries(struct engine *e)
 {
-	struct json *out = json_array();
+	struct json_writer w = JSON_WRITER_TREE;
 
+	jw_array(&w, NULL);
 	list_for_each(c, &e->containers->all, struct container, link)
-		json_add(out, summary(c));
-	return out;
+		summary(&w, c);
+	return w.root;
 }
 
 /* ---- filters ---- */
@@ -397,8 +412,11 @@ struct bounds { const struct container *before, *since; };
 
 static bool matches(const struct container *c, const struct filters *f, const struct bounds *b)
 {
-	_cleanup_free_ char *code = xasprintf("%d", c->exit_code);
+	_cleanup_free_ char *code = NULL;
 
+	if (!f->keys)
+		return true;
+	code = xasprintf("%d", c->exit_code);
 	if (filters_has(f, "exited") && (c->status != CTR_EXITED || !filters_match(f, "exited", code)))
 		return false;
 	if (b->before && c->created_ns >= b->before->created_ns)
@@ -458,14 +476,13 @@ static int check_port_values(const struct filters *f, struct err *err)
 	return r;
 }
 
-int containers_list(struct engine *e, const struct list_args *a, struct json **ret, struct err *err)
+int containers_list(struct engine *e, const struct list_args *a, struct json_writer *w, struct err *err)
 {
 	const struct filters *f = a->filters;
 	bool all = a->all || a->limit > 0 || filters_has(f, "status") || filters_has(f, "exited") ||
 		   filters_has(f, "before") || filters_has(f, "since");
 	bool is_task = false;
 	struct bounds b;
-	struct json *out;
 	int64_t left = a->limit > 0 ? a->limit : INT64_MAX;
 	int r = find_bound(e, f, "before", &b.before, err);
 
@@ -479,7 +496,7 @@ int containers_list(struct engine *e, const struct list_args *a, struct json **r
 		r = filters_bool(f, "is-task", false, &is_task, err);
 	if (r < 0)
 		return r;
-	out = json_array();
+	jw_array(w, NULL);
 	/* newest first */
 	for (struct list *l = e->containers->all.prev; l != &e->containers->all && left > 0; l = l->prev) {
 		const struct container *c = container_of(l, struct container, link);
@@ -487,9 +504,9 @@ int containers_list(struct engine *e, const struct list_args *a, struct json **r
 		if (is_task || (!all && c->status != CTR_RUNNING && c->status != CTR_RESTARTING) ||
 		    !matches(c, f, &b))
 			continue;
-		json_add(out, summary(c));
+		summary(w, c);
 		left--;
 	}
-	*ret = out;
+	jw_end(w);
 	return 0;
 }

@@ -37,10 +37,7 @@ static void image_free(struct image *i)
 
 struct image *image_by_id(struct engine *e, const char *id)
 {
-	for (size_t k = 0; k < e->images->n; k++)
-		if (streq(e->images->v[k]->id, id))
-			return e->images->v[k];
-	return NULL;
+	return id ? hmap_get(&e->images->by_id, id) : NULL;
 }
 
 struct image *const *images_all(struct engine *e, size_t *ret_n)
@@ -58,6 +55,15 @@ void image_insert(struct images *im, struct image *i)
 		im->v[k] = im->v[k - 1];
 	im->v[k] = i;
 	im->n++;
+	hmap_set(&im->by_id, i->id, i);
+}
+
+/* Those that another image has got meanwhile stay its own. */
+static void forget_names(struct images *im, const struct image *i, char *const *names)
+{
+	for (; names && *names; names++)
+		if (hmap_get(&im->by_name, *names) == i)
+			hmap_remove(&im->by_name, *names);
 }
 
 void image_drop(struct images *im, struct image *i)
@@ -68,6 +74,9 @@ void image_drop(struct images *im, struct image *i)
 			im->n--;
 			break;
 		}
+	forget_names(im, i, i->tags);
+	forget_names(im, i, i->digests);
+	hmap_remove(&im->by_id, i->id);
 	image_free(i);
 }
 
@@ -79,31 +88,20 @@ void image_event(struct engine *e, const struct image *i, const char *action, co
 	event_emit(e, "image", action, i->id, a);
 }
 
-struct json *image_summary(const struct image *i)
+void image_summary(struct json_writer *w, const struct image *i, char *const *tags)
 {
-	struct json *o = json_object();
-	struct json *labels = json_get(json_get(i->config, "config"), "Labels");
-
-	json_set_str(o, "Id", i->id);
-	json_set_str(o, "ParentId", "");
-	json_set_strv(o, "RepoTags", i->tags);
-	json_set_strv(o, "RepoDigests", i->digests);
-	json_set_int(o, "Created", (int64_t)(i->created_ns / 1000000000));
-	json_set_int(o, "Size", (int64_t)i->size);
-	json_set_int(o, "SharedSize", -1);
-	json_set_int(o, "VirtualSize", (int64_t)i->size);
-	json_set(o, "Labels", labels ? json_ref(labels) : NULL);
-	json_set_int(o, "Containers", -1);
-	return o;
-}
-
-struct json *images_summaries(struct engine *e)
-{
-	struct json *a = json_array();
-
-	for (size_t k = e->images->n; k-- > 0;)
-		json_add(a, image_summary(e->images->v[k]));
-	return a;
+	jw_object(w, NULL);
+	jw_str(w, "Id", i->id);
+	jw_str(w, "ParentId", "");
+	jw_strv(w, "RepoTags", tags);
+	jw_strv(w, "RepoDigests", i->digests);
+	jw_int(w, "Created", (int64_t)(i->created_ns / 1000000000));
+	jw_int(w, "Size", (int64_t)i->size);
+	jw_int(w, "SharedSize", -1);
+	jw_int(w, "VirtualSize", (int64_t)i->size);
+	jw_value(w, "Labels", json_get(json_get(i->config, "config"), "Labels"));
+	jw_int(w, "Containers", -1);
+	jw_end(w);
 }
 
 size_t images_count(struct engine *e)
@@ -120,6 +118,7 @@ static int load_names(struct engine *e, struct image *i, const char *sql, char *
 
 	while (r == 0 && (r = stmt_step(s, err)) > 0) {
 		strv_add(to, stmt_str(s, 0));
+		hmap_set(&e->images->by_name, stmt_str(s, 0), i);
 		r = 0;
 	}
 	return r;
@@ -241,6 +240,8 @@ void images_close(struct engine *e)
 {
 	while (e->images->n)
 		image_drop(e->images, e->images->v[0]);
+	hmap_done(&e->images->by_id);
+	hmap_done(&e->images->by_name);
 	free(e->images->v);
 	free(e->images);
 	e->images = NULL;
@@ -251,10 +252,7 @@ void images_close(struct engine *e)
 /* By a tag or by NAME@DIGEST. */
 static struct image *by_name(struct engine *e, const char *familiar)
 {
-	for (size_t k = 0; k < e->images->n; k++)
-		if (strv_has(e->images->v[k]->tags, familiar) || strv_has(e->images->v[k]->digests, familiar))
-			return e->images->v[k];
-	return NULL;
+	return hmap_get(&e->images->by_name, familiar);
 }
 
 /* A digest says all; a tag beside it is only for people. */
@@ -335,8 +333,9 @@ static void drop_name(char ***names, const char *familiar)
 	*names = keep;
 }
 
-static void name_remove(struct image *i, const char *familiar)
+static void name_remove(struct engine *e, struct image *i, const char *familiar)
 {
+	hmap_remove(&e->images->by_name, familiar);
 	drop_name(&i->tags, familiar);
 	drop_name(&i->digests, familiar);
 }
@@ -346,8 +345,9 @@ void image_name(struct engine *e, struct image *i, const char *familiar)
 	struct image *old = by_name(e, familiar);
 
 	if (old)
-		name_remove(old, familiar);
+		name_remove(e, old, familiar);
 	strv_add(&i->tags, familiar);
+	hmap_set(&e->images->by_name, familiar, i);
 }
 
 void image_add_digest(struct engine *e, struct image *i, const char *familiar)
@@ -355,8 +355,9 @@ void image_add_digest(struct engine *e, struct image *i, const char *familiar)
 	struct image *old = by_name(e, familiar);
 
 	if (old)
-		name_remove(old, familiar);
+		name_remove(e, old, familiar);
 	strv_add(&i->digests, familiar);
+	hmap_set(&e->images->by_name, familiar, i);
 }
 
 uint64_t image_layer_size(struct engine *e, const char *chain_id)
@@ -405,7 +406,7 @@ static int untag(struct engine *e, struct image *i, const char *familiar, struct
 		return r;
 	remember(list, "Untagged", familiar);
 	image_event(e, i, "untag", familiar);
-	name_remove(i, familiar);
+	name_remove(e, i, familiar);
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/engine.h"
+#include "lib/json_write.h"
 
 struct image {
 	char *id;		/* "sha256:<hex>": digest of the config blob */
@@ -17,9 +18,8 @@ int images_open(struct engine *e, struct err *err);	/* sets e->images, collects 
 void images_close(struct engine *e);
 /* All images, oldest first: borrowed array. */
 struct image *const *images_all(struct engine *e, size_t *ret_n);
-/* As GET /images/json shows them, newest first; new. */
-struct json *images_summaries(struct engine *e);
-struct json *image_summary(const struct image *i);
+/* As GET /images/json shows it, with these of its tags. */
+void image_summary(struct json_writer *w, const struct image *i, char *const *tags);
 size_t images_count(struct engine *e);
 /* By reference (tag defaults to latest), full id, or unique id prefix. Borrowed; 404 "No such image:
  * busybox:latest". */

@@ -8,6 +8,7 @@ struct images {
 	struct engine *engine;
 	struct image **v;
 	size_t n;
+	struct hmap by_id, by_name;	/* the same; each of its tags and digests is a name */
 	struct list loads;		/* image_load.c: those whose layers are on their way into the store */
 	struct list pulls;		/* image_pull.c: at work */
 	struct list disk_jobs;		/* requests for disks; the first one is at work */

@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/filters.h"
+#include "lib/json_write.h"
 #include "proto/msg.h"
 
 int networks_open(struct engine *e, struct err *err); /* sets e->networks; nothing is made on the host yet */
@@ -70,9 +71,9 @@ void endpoints_settle(struct engine *e);
 char *network_resolv_conf(struct engine *e, const char *network);
 
 /* network_inspect.c */
-/* NetworkSettings.Networks of inspect: new object. running: with the addresses it has. */
-struct json *endpoints_inspect(struct engine *e, const char *ctr, const struct json *attachments,
-			       char *const *names);
+/* NetworkSettings.Networks of a container, with the addresses that it has if it runs. */
+void endpoints_show(struct engine *e, struct json_writer *w, const char *ctr, bool runs,
+		    const struct json *attachments);
 /* GET /networks and /networks/{id} documents. NULL if unknown. */
 struct json *network_list(struct engine *e);
 struct json *network_get(struct engine *e, const char *name_or_id, struct err *err);

@@ -12,10 +12,12 @@
 /* --- of a container --- */
 
 /* What the endpoint has, while it has it. */
-static void add_address(struct networks *n, const char *ctr, const struct network *w, struct json *o)
+static void add_address(struct networks *n, const char *ctr, bool runs, const struct network *w,
+			const char *mac, struct json_writer *o)
 {
 	_cleanup_stmt_ struct stmt *s = NULL;
-	bool has = db_query(n->engine->db, &s, NULL,
+	bool has = runs &&
+		   db_query(n->engine->db, &s, NULL,
 			    "SELECT id, ip, mac, ip6 FROM endpoints WHERE ctr = ? AND network = ?", "ss", ctr,
 			    w->id) >= 0 &&
 		   stmt_step(s, NULL) > 0;
@@ -23,61 +25,72 @@ static void add_address(struct networks *n, const char *ctr, const struct networ
 			    *gateway = has && w->gateway && !w->internal ? ip_text(w->gateway) : xstrdup(""),
 			    *gateway6 = NULL;
 
-	json_set_str(o, "MacAddress", has ? stmt_str(s, 2) : json_get_str(o, "MacAddress") ?: "");
-	json_set_str(o, "NetworkID", w->id);
-	json_set_str(o, "EndpointID", has ? stmt_str(s, 0) : "");
-	json_set_str(o, "Gateway", gateway);
-	json_set_str(o, "IPAddress", ip);
-	json_set_int(o, "IPPrefixLen", has ? w->subnet.prefix : 0);
+	jw_str(o, "MacAddress", has ? stmt_str(s, 2) : mac);
+	jw_str(o, "NetworkID", w->id);
+	jw_str(o, "EndpointID", has ? stmt_str(s, 0) : "");
+	jw_str(o, "Gateway", gateway);
+	jw_str(o, "IPAddress", ip);
+	jw_int(o, "IPPrefixLen", has ? w->subnet.prefix : 0);
 	has &= w->subnet6.prefix != 0;
 	gateway6 = has && !w->internal ? ip6_text(&w->gateway6) : xstrdup("");
-	json_set_str(o, "IPv6Gateway", gateway6);
-	json_set_str(o, "GlobalIPv6Address", has ? stmt_str(s, 3) : "");
-	json_set_int(o, "GlobalIPv6PrefixLen", has ? w->subnet6.prefix : 0);
+	jw_str(o, "IPv6Gateway", gateway6);
+	jw_str(o, "GlobalIPv6Address", has ? stmt_str(s, 3) : "");
+	jw_int(o, "GlobalIPv6PrefixLen", has ? w->subnet6.prefix : 0);
 }
 
-static struct json *or_null(const struct json *v)
+static void put_or_null(struct json_writer *o, const char *key, const struct json *settings)
 {
-	return json_len(v) ? json_copy(v) : NULL;
+	const struct json *v = json_get(settings, key);
+
+	jw_value(o, key, json_len(v) ? v : NULL);
 }
 
-static struct json *endpoint_json(struct networks *n, const char *ctr, const char *name,
-				  const struct json *settings, char *const *names)
+/* As who it is known on a network of a user's. */
+static void show_names(struct networks *n, struct json_writer *o, const char *ctr,
+		       const struct json *settings)
 {
-	struct json *o = json_object(), *dns;
+	_cleanup_strv_ char **names = container_dns_names(n->engine, ctr, ""),
+			    **aliases = json_get_strv(settings, "Aliases");
+
+	for (char **a = aliases; a && *a; a++)
+		if (!strv_has(names, *a))
+			strv_add(&names, *a);
+	jw_strv(o, "DNSNames", names);
+}
+
+static void show_endpoint(struct networks *n, struct json_writer *o, const char *ctr, bool runs,
+			  const char *name, const struct json *settings)
+{
+	const char *mac = json_get_str(settings, "MacAddress") ?: "";
 	struct network *w;
-	bool found = network_find(n, name, &w, NULL) >= 0, own = found && !w->builtin;
+	bool found = network_find(n, name, &w, NULL) >= 0;
 
-	json_set(o, "IPAMConfig", or_null(json_get(settings, "IPAMConfig")));
-	json_set_null(o, "Links");
-	json_set(o, "Aliases", or_null(json_get(settings, "Aliases")));
-	json_set_str(o, "MacAddress", json_get_str(settings, "MacAddress") ?: "");
-	json_set_null(o, "DriverOpts");
-	json_set_int(o, "GwPriority", json_get_int(settings, "GwPriority", 0));
+	jw_object(o, name);
+	put_or_null(o, "IPAMConfig", settings);
+	jw_null(o, "Links");
+	put_or_null(o, "Aliases", settings);
+	jw_null(o, "DriverOpts");
+	jw_int(o, "GwPriority", json_get_int(settings, "GwPriority", 0));
 	if (found)
-		add_address(n, ctr, w, o);
-	dns = own ? json_array() : NULL;
-	json_set(o, "DNSNames", dns);
-	for (char *const *v = names; own && v && *v; v++)
-		json_add_str(dns, *v);
-	return o;
+		add_address(n, ctr, runs, w, mac, o);
+	else
+		jw_str(o, "MacAddress", mac);
+	if (found && !w->builtin)
+		show_names(n, o, ctr, settings);
+	else
+		jw_null(o, "DNSNames");
+	jw_end(o);
 }
 
-struct json *endpoints_inspect(struct engine *e, const char *ctr, const struct json *attachments,
-			       char *const *names)
+void endpoints_show(struct engine *e, struct json_writer *w, const char *ctr, bool runs,
+		    const struct json *attachments)
 {
-	struct json *all = json_object();
 	struct json_iter it = { 0 };
 
-	while (json_next(attachments, &it)) {
-		_cleanup_strv_ char **list = strv_copy(names), **aliases = json_get_strv(it.value, "Aliases");
-
-		for (char **a = aliases; a && *a; a++)
-			if (!strv_has(list, *a))
-				strv_add(&list, *a);
-		json_set(all, it.key, endpoint_json(e->networks, ctr, it.key, it.value, list));
-	}
-	return all;
+	jw_object(w, "Networks");
+	while (json_next(attachments, &it))
+		show_endpoint(e->networks, w, ctr, runs, it.key, it.value);
+	jw_end(w);
 }
 
 /* --- of a network --- */

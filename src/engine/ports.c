@@ -205,11 +205,11 @@ struct json *ports_inspect(const struct json *config, const struct json *publish
 	return out;
 }
 
-struct json *ports_summary(const struct json *config, const struct json *published)
+void ports_summary(struct json_writer *w, const struct json *config, const struct json *published)
 {
 	_cleanup_strv_ char **v = all_ports(config, published);
-	struct json *out = json_array();
 
+	jw_array(w, "Ports");
 	for (char **p = v; p && *p; p++) {
 		const struct json *list = json_get(published, *p);
 		struct port_text t = {0};
@@ -217,18 +217,19 @@ struct json *ports_summary(const struct json *config, const struct json *publish
 		(void)port_text(*p, &t);
 		for (size_t i = 0; i < MAX(json_len(list), (size_t)1); i++) {
 			const struct json *b = json_at(list, i);
-			struct json *o = json_add(out, json_object());
 			uint64_t host;
 
+			jw_object(w, NULL);
 			if (b)
-				json_set_str(o, "IP", json_get_str(b, "HostIp"));
-			json_set_int(o, "PrivatePort", t.first);
+				jw_str(w, "IP", json_get_str(b, "HostIp"));
+			jw_int(w, "PrivatePort", t.first);
 			if (b && str_to_u64(json_get_str(b, "HostPort"), &host) == 0)
-				json_set_int(o, "PublicPort", (int64_t)host);
-			json_set_str(o, "Type", t.proto);
+				jw_int(w, "PublicPort", (int64_t)host);
+			jw_str(w, "Type", t.proto);
+			jw_end(w);
 		}
 	}
-	return out;
+	jw_end(w);
 }
 
 /* ---- filters ---- */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/engine.h"
+#include "lib/json_write.h"
 
 /* A port of the container and where it is to be reached: at one address ("" = all), by one port of
  * first..last (0 = any). */
@@ -18,8 +19,8 @@ int ports_parse(const struct json *config, const struct json *hc, const char *de
 /* NetworkSettings.Ports: what is published (such an object, may be NULL), and null for what is exposed
  * only. */
 struct json *ports_inspect(const struct json *config, const struct json *published);
-/* The same as the list of GET /containers/json. */
-struct json *ports_summary(const struct json *config, const struct json *published);
+/* The same as the list "Ports" of GET /containers/json. */
+void ports_summary(struct json_writer *w, const struct json *config, const struct json *published);
 /* Values of the filters "publish" and "expose": "80", "80/tcp", "80-90/udp". */
 int ports_filter_check(const char *value, struct err *err);
 bool ports_filter_match(const char *value, const char *port /* "80/tcp" */);

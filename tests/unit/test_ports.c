@@ -102,13 +102,18 @@ static void inspect_and_list_tell_the_same(void **state)
 {
 	_cleanup_json_ struct json *config = parse("{\"ExposedPorts\":{\"99/tcp\":{},\"80/tcp\":{}}}"),
 				   *pub = parse("{\"80/tcp\":[{\"HostIp\":\"::\",\"HostPort\":\"8080\"}]}"),
-				   *seen = ports_inspect(config, pub), *list = ports_summary(config, pub),
-				   *none = ports_inspect(NULL, NULL);
-	_cleanup_free_ char *a = json_dump(seen), *b = json_dump(list), *n = json_dump(none);
+				   *seen = ports_inspect(config, pub), *none = ports_inspect(NULL, NULL);
+	_cleanup_free_ char *a = json_dump(seen), *n = json_dump(none);
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+	struct json_writer w = JSON_WRITER_TEXT(&b);
 
 	assert_string_equal(a, "{\"80/tcp\":[{\"HostIp\":\"::\",\"HostPort\":\"8080\"}],\"99/tcp\":null}");
-	assert_string_equal(b, "[{\"IP\":\"::\",\"PrivatePort\":80,\"PublicPort\":8080,\"Type\":\"tcp\"},"
-			       "{\"PrivatePort\":99,\"Type\":\"tcp\"}]");
+	jw_object(&w, NULL);
+	ports_summary(&w, config, pub);
+	jw_end(&w);
+	assert_string_equal(b.buf, "{\"Ports\":[{\"IP\":\"::\",\"PrivatePort\":80,\"PublicPort\":8080,"
+				   "\"Type\":\"tcp\"},"
+				   "{\"PrivatePort\":99,\"Type\":\"tcp\"}]}");
 	assert_string_equal(n, "{}");
 }
 
