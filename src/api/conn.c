@@ -156,6 +156,14 @@ void hconn_send(struct hconn *c, const void *p, size_t n)
 		(void)loop_io_set(c->io, conn_wanted(c));
 }
 
+void hconn_widen(struct hconn *c)
+{
+	int n = CONN_WIDE;
+
+	/* More than net.core.wmem_max wants a capability: without, client and daemon take turns. */
+	(void)setsockopt(c->fd, SOL_SOCKET, SO_SNDBUFFORCE, &n, sizeof n);
+}
+
 void hconn_expect_continue(struct hconn *c)
 {
 	static const char answer[] = "HTTP/1.1 100 Continue\r\n\r\n";

@@ -23,6 +23,7 @@
 #define CONN_MAX 4096			/* connections at a time; further ones are told so (429) */
 #define CONN_REFUSED_MAX 256		/* of those, at a time; further ones wait in the listen queue */
 #define CONN_IN_MAX (128u << 10)	/* bytes read ahead of what is parsed */
+#define CONN_WIDE (1 << 20)		/* bytes of a long answer that the socket holds */
 #define CONN_READ (32u << 10)		/* bytes taken by one read */
 #define BODY_JSON_MAX (16u << 20)
 #define BODY_SKIP_MAX (1u << 20)	/* an ignored body */
@@ -105,6 +106,8 @@ void hconn_close(struct hconn *c);
 void hconn_sweep(struct hconn *c, uint64_t now_us);
 /* Queues bytes and sends what the socket takes. */
 void hconn_send(struct hconn *c, const void *p, size_t n);
+/* A long answer follows: the socket is to take it without waiting for the client. */
+void hconn_widen(struct hconn *c);
 void hconn_expect_continue(struct hconn *c);
 
 /* request.c: from a parsed head to a handler. */

@@ -121,11 +121,30 @@ void resp_json(struct request *r, int status, struct json *j)
 	resp_json_text(r, status, &text);
 }
 
+void resp_json_spill(void *ud, struct sbuf *text)
+{
+	struct request *r = ud;
+	struct req *q = req_of(r);
+
+	if (!q->streaming) {
+		resp_stream_begin(r, 200, "application/json");
+		if (q->conn)
+			hconn_widen(q->conn);
+	}
+	resp_stream_write(r, text->buf, text->len);
+	sbuf_reset(text);
+}
+
 void resp_json_text(struct request *r, int status, struct sbuf *text)
 {
 	json_free(TAKE_PTR(r->body));
 	sbuf_putc(text, '\n');
-	if (sbuf_ok(text))
+	if (req_of(r)->streaming && sbuf_ok(text)) {
+		resp_stream_write(r, text->buf, text->len);
+		resp_stream_end(r);
+	} else if (req_of(r)->streaming)
+		resp_stream_abort(r);
+	else if (sbuf_ok(text))
 		answer(r, status, "application/json", text->buf, text->len);
 	else
 		resp_message(r, 500, "the answer is too large");

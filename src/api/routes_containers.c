@@ -79,7 +79,7 @@ static void list(struct request *r, struct engine *e)
 	_cleanup_sbuf_ struct sbuf text = SBUF_INIT_MAX(LIST_MAX);
 	bool sizes = http_query_bool(&r->query, "size", false);
 	struct list_args a = {.all = http_query_bool(&r->query, "all", false), .filters = &f};
-	struct json_writer w = {.text = sizes ? NULL : &text};
+	struct json_writer w = {.text = sizes ? NULL : &text, .spill = resp_json_spill, .userdata = r};
 	int n = query_int(r, "limit", 0, &a.limit, &err);
 
 	if (n >= 0)

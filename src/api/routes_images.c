@@ -98,7 +98,7 @@ static void list_images(struct request *r, struct engine *e)
 	_cleanup_filters_ struct filters f = { 0 };
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_sbuf_ struct sbuf out = SBUF_INIT_MAX(LIST_MAX);
-	struct json_writer w = JSON_WRITER_TEXT(&out);
+	struct json_writer w = {.text = &out, .spill = resp_json_spill, .userdata = r};
 	uint64_t before, since;
 	bool want = false;
 	size_t n;
@@ -127,6 +127,7 @@ static void list_images(struct request *r, struct engine *e)
 		    (filters_has(&f, "since") && i->created_ns <= since))
 			continue;
 		list_image(&w, i, &f);
+		jw_row_done(&w);
 	}
 	jw_end(&w);
 	resp_json_text(r, 200, &out);

@@ -49,8 +49,11 @@ void resp_header(struct request *r, const char *name, const char *value);
 
 /* Complete answers. */
 void resp_json(struct request *r, int status, struct json *j /* taken */);
-/* Of long lists, which are written without a tree (lib/json_write.h). More than LIST_MAX is refused. */
+/* Of long lists, which are written without a tree (lib/json_write.h), and leave while they are written: what
+ * has come together of one goes out in chunks, the rest with resp_json_text. More than LIST_MAX at once is
+ * refused. */
 #define LIST_MAX (256u << 20)
+void resp_json_spill(void *r /* struct request */, struct sbuf *text);
 void resp_json_text(struct request *r, int status, struct sbuf *text /* a line end is added */);
 void resp_text(struct request *r, int status, const char *content_type, const char *body);
 void resp_status(struct request *r, int status);		/* no body: 204, 304, 200 */

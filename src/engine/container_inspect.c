@@ -505,6 +505,7 @@ int containers_list(struct engine *e, const struct list_args *a, struct json_wri
 		    !matches(c, f, &b))
 			continue;
 		summary(w, c);
+		jw_row_done(w);
 		left--;
 	}
 	jw_end(w);

@@ -18,8 +18,8 @@ JSON = b"Content-Type: application/json\r\n"
 
 def connect(path):
     s = socket.socket(socket.AF_UNIX)
+    s.connect(str(path))        # with a time limit it would fail where the queue is full
     s.settimeout(60)
-    s.connect(str(path))
     return s
 
 
@@ -40,6 +40,57 @@ def ask(path, data):
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             s.sendall(data)
         return answer(s)
+
+
+# ---- long answers ----
+
+def body_of(s):
+    """Head and body of one answer that goes out in chunks, or until the connection ends."""
+    f = s.makefile("rb")
+    head = b"".join(iter(f.readline, b"\r\n"))
+    if b"Transfer-Encoding: chunked\r\n" not in head:
+        return head, f.read()
+    body = b""
+    while n := int(f.readline(), 16):
+        body += f.read(n)
+        assert f.readline() == b"\r\n"
+    assert f.readline() == b"\r\n"
+    return head, body
+
+
+def test_long_lists_leave_while_they_are_written(own):
+    """A short one is counted; a long one comes in chunks, to old clients until the connection ends; and a client that does
+    not read holds nobody up."""
+    e, made, big = own(), {}, "x" * 30000
+    e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
+
+    def create(n):
+        for i in range(n):
+            body = {"Image": "busybox", "Cmd": ["true"], "Labels": {"big": big}, "HostConfig": {"NetworkMode": "none"}}
+            made[call(e.sock, "POST", "/containers/create", body)[1]["Id"]] = i
+
+    ask_for = b"GET /containers/json?all=1 HTTP/1.%d\r\nHost: x\r\n\r\n"
+    create(1)
+    with connect(e.sock) as s:
+        s.sendall(ask_for % 1)
+        assert b"Content-Length: 3" in s.recv(65536)
+    create(99)
+    idle = connect(e.sock)
+    idle.sendall(ask_for % 1)
+    for minor in (1, 0):
+        with connect(e.sock) as s:
+            s.sendall(ask_for % minor)
+            head, body = body_of(s)
+            rows = json.loads(body)
+            assert {r["Id"] for r in rows} == set(made) and all(r["Labels"] == {"big": big} for r in rows)
+            assert len(rows) == 100 and b"Content-Length" not in head
+            assert (b"chunked" in head) == (minor == 1) and b"\r\nContent-Type: application/json\r\n" in head
+            if minor:           # and the connection goes on
+                s.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert s.recv(65536).endswith(b"\r\n\r\nOK")
+    assert len(json.loads(body_of(idle)[1])) == 100
+    idle.close()
+    e.cli("insula", "rm", *made).ok()
 
 
 # ---- limits ----
