@@ -76,6 +76,9 @@ int cli_connect(struct cli *c, struct httpc **ret, struct err *e);
  * body is borrowed. Errors carry "Error response from daemon: ..." and the kind of the status. */
 int api_call(struct cli *c, const char *method, const char *target, const struct json *body,
 	     struct json **ret_json, struct err *e);
+/* With one header more ("Name: value"; may be NULL). */
+int api_call_with(struct cli *c, const char *method, const char *target, const char *header,
+		  const struct json *body, struct json **ret_json, struct err *e);
 /* A call whose answer is read piece by piece from *ret. Give the connection back with api_release. */
 int api_open(struct cli *c, const struct httpc_request *req, struct httpc **ret,
 	     const struct http_head **ret_head, struct err *e);
@@ -85,6 +88,10 @@ void api_release(struct cli *c, struct httpc *h);
 /* A stream of JSON values (progress, events, wait): fn is called for each until it returns < 0. */
 typedef int (*api_object_fn)(struct json *j, void *userdata, struct err *e);
 int api_objects(struct httpc *h, api_object_fn fn, void *userdata, struct err *e);
+/* GET of an array of objects: fn is called for each as above; the array is never there as a tree. keys: the
+ * members that fn looks at, which are all that it gets (NULL: everything). */
+int api_list(struct cli *c, const char *target, const char *const *keys, api_object_fn fn, void *userdata,
+	     struct err *e);
 /* "&key=escaped" (or "?key=..." for the first); NULL values are left out. */
 void url_query(struct sbuf *url, const char *key, const char *value);
 /* "/prefix/<escaped name>suffix", heap. */

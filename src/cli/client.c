@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/sock.h"
 #include "base/strv.h"
+#include "lib/json_scan.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -255,59 +256,46 @@ void api_release(struct cli *c, struct httpc *h)
 		httpc_free(h);
 }
 
-int api_call(struct cli *c, const char *method, const char *target, const struct json *body,
-	     struct json **ret_json, struct err *e)
+/* The whole answer; header: one more of the request, or NULL. */
+static int api_read(struct cli *c, const char *method, const char *target, const char *header,
+		    const struct json *body, struct sbuf *answer, struct err *e)
 {
 	_cleanup_free_ char *text = body ? json_dump(body) : NULL;
 	struct httpc_request req = {
-		.method = method, .target = target, .body = text, .body_len = text ? strlen(text) : 0,
-		.content_type = text ? "application/json" : NULL,
+		.method = method, .target = target, .header = header, .body = text,
+		.body_len = text ? strlen(text) : 0, .content_type = text ? "application/json" : NULL,
 	};
-	_cleanup_sbuf_ struct sbuf answer = SBUF_INIT_MAX(ANSWER_MAX);
-	struct json *j = NULL;
 	struct httpc *h;
 	int r = api_open(c, &req, &h, NULL, e);
 
 	if (r < 0)
 		return r;
-	r = httpc_read_all(h, &answer);
+	r = httpc_read_all(h, answer);
 	api_release(c, h);
-	if (r < 0)
-		return broken(c, r, e);
-	if (!ret_json)
-		return 0;
+	return r < 0 ? broken(c, r, e) : 0;
+}
+
+int api_call(struct cli *c, const char *method, const char *target, const struct json *body,
+	     struct json **ret_json, struct err *e)
+{
+	return api_call_with(c, method, target, NULL, body, ret_json, e);
+}
+
+int api_call_with(struct cli *c, const char *method, const char *target, const char *header,
+		  const struct json *body, struct json **ret_json, struct err *e)
+{
+	_cleanup_sbuf_ struct sbuf answer = SBUF_INIT_MAX(ANSWER_MAX);
+	struct json *j = NULL;
+	int r = api_read(c, method, target, header, body, &answer, e);
+
+	if (r < 0 || !ret_json)
+		return r;
 	if (answer.len > 0) {
 		r = json_parse(answer.buf, answer.len, &j, e);
 		if (r < 0)
 			return err_wrap(e, r, "%s %s: the daemon's answer", method, target);
 	}
 	*ret_json = j;
-	return 0;
-}
-
-/* The length of the first complete JSON value in p (objects only; strings are honoured), 0 if it is not
- * complete. */
-static size_t value_length(const char *p, size_t n)
-{
-	bool in_string = false;
-	size_t depth = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		char ch = p[i];
-
-		if (in_string) {
-			if (ch == '\\')
-				i++;
-			else if (ch == '"')
-				in_string = false;
-		} else if (ch == '"') {
-			in_string = true;
-		} else if (ch == '{' || ch == '[') {
-			depth++;
-		} else if ((ch == '}' || ch == ']') && depth > 0 && --depth == 0) {
-			return i + 1;
-		}
-	}
 	return 0;
 }
 
@@ -325,7 +313,7 @@ int api_objects(struct httpc *h, api_object_fn fn, void *userdata, struct err *e
 		sbuf_add(&b, buf, k);
 		if (!sbuf_ok(&b))
 			return err_set(e, ERR_SYSTEM, -EFBIG, "reading the daemon's answer");
-		while ((n = value_length(b.buf, b.len)) > 0) {
+		while ((n = json_scan_value(b.buf, b.len)) > 0) {
 			_cleanup_json_ struct json *j = NULL;
 			int r = json_parse(b.buf, n, &j, e);
 
@@ -336,6 +324,36 @@ int api_objects(struct httpc *h, api_object_fn fn, void *userdata, struct err *e
 			sbuf_consume(&b, n);
 		}
 	}
+}
+
+int api_list(struct cli *c, const char *target, const char *const *keys, api_object_fn fn, void *userdata,
+	     struct err *e)
+{
+	_cleanup_sbuf_ struct sbuf answer = SBUF_INIT_MAX(ANSWER_MAX), picked = SBUF_INIT_MAX(ANSWER_MAX);
+	int r = api_read(c, "GET", target, NULL, NULL, &answer, e);
+	size_t at = 0;
+
+	while (r >= 0) {
+		_cleanup_json_ struct json *j = NULL;
+		const char *p;
+		size_t n;
+
+		while (at < answer.len && strchr("[,] \r\n\t", answer.buf[at]))
+			at++;
+		p = answer.buf + at;
+		sbuf_reset(&picked);
+		n = keys ? json_scan_members(p, answer.len - at, keys, &picked)
+			 : json_scan_value(p, answer.len - at);
+		if (n == 0)
+			return at < answer.len ? err_msg(e, ERR_SYSTEM, -EBADMSG,
+							 "GET %s: the daemon's answer: not a list", target)
+					       : 0;
+		r = keys ? json_parse(picked.buf, picked.len, &j, e) : json_parse(p, n, &j, e);
+		if (r >= 0)
+			r = fn(j, userdata, e);
+		at += n;
+	}
+	return r;
 }
 
 void url_query(struct sbuf *url, const char *key, const char *value)

@@ -79,13 +79,13 @@ static char *(*const makers[])(const struct row *r) = {
     virtual_size,
 };
 
-struct rows { struct json *list; bool wanted[ARRAY_SIZE(makers)]; bool digests, no_trunc; };
+struct rows { struct list *list; bool wanted[ARRAY_SIZE(makers)]; bool digests, no_trunc; };
 
 static void add_row(const struct rows *rows, const struct json *image, const char *repo, const char *tag,
 		    const char *digest)
 {
 	const struct row r = { image, repo, tag, digest, rows->no_trunc };
-	struct json *row = json_add(rows->list, json_object());
+	struct json *row = json_object();
 
 	for (size_t i = 0; i < ARRAY_SIZE(makers); i++) {
 		_cleanup_free_ char *text = rows->wanted[i] ? makers[i](&r) : NULL;
@@ -93,6 +93,7 @@ static void add_row(const struct rows *rows, const struct json *image, const cha
 		if (text)
 			json_set_str(row, fields[i].name, text);
 	}
+	list_add(rows->list, row);
 }
 
 /* "repo:tag" at its last colon behind the last slash, "repo@digest" at the @. Heap; *ret_rest points into s.
@@ -144,6 +145,15 @@ static void add_image(const struct rows *rows, const struct json *image)
 		add_row(rows, image, NULL, NULL, NULL);
 }
 
+static int add_rows(struct json *image, void *ud, struct err *e)
+{
+	add_image(ud, image);
+	return 0;
+}
+
+/* What the makers read. */
+static const char *const keys[] = {"Id", "RepoTags", "RepoDigests", "Created", "Size", NULL};
+
 int cmd_images(struct cli *c, int argc, char **argv)
 {
 	static struct list_spec spec = {
@@ -151,11 +161,11 @@ int cmd_images(struct cli *c, int argc, char **argv)
 	};
 	bool all = false, digests = false, no_trunc = false, quiet = false;
 	_cleanup_free_ char *format = NULL, **args = NULL, *filters_text = NULL;
-	_cleanup_json_ struct json *filters = NULL, *answer = NULL, *all_rows = json_array();
-	struct rows rows = { .list = all_rows };
+	_cleanup_json_ struct json *filters = NULL;
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_list_ struct list list = {0};
+	struct rows rows = {.list = &list};
 	const struct opt opts[] = {
 	    {'a', "all", OPT_BOOL, &all, NULL, "Show all images (default hides intermediate images)"},
 	    {0, "digests", OPT_BOOL, &digests, NULL, "Show digests"},
@@ -183,13 +193,10 @@ int cmd_images(struct cli *c, int argc, char **argv)
 	sbuf_puts(&url, "/images/json");
 	url_query(&url, "all", all ? "1" : NULL);
 	url_query(&url, "filters", filters_text);
-	if (api_call(c, "GET", sbuf_str(&url), NULL, &answer, &e) < 0)
-		return cli_fail(&e);
 	rows.digests = digests || tmpl_uses(list.tmpl, "Digest");
 	rows.no_trunc = no_trunc;
-	for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
-		rows.wanted[i] = tmpl_reads(list.tmpl, fields[i].name);
-	for (size_t i = 0; i < json_len(answer); i++)
-		add_image(&rows, json_at(answer, i));
-	return list_print(&list, all_rows);
+	list_wanted(&list, rows.wanted);
+	if (api_list(c, sbuf_str(&url), keys, add_rows, &rows, &e) < 0)
+		return cli_fail(&e);
+	return list_end(&list);
 }

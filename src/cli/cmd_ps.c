@@ -94,8 +94,9 @@ static void add_port(struct sbuf *b, const char *ip, const char *host, const cha
 }
 
 /* Neighbouring ports that map to themselves (or to nothing) are shown as ranges, the mappings at the end. */
-static char *ports_text(const struct json *list)
+static char *ports_text(const struct json *ctr, bool no_trunc)
 {
+	const struct json *list = json_get(ctr, "Ports");
 	size_t n = json_len(list), n_groups = 0;
 	_cleanup_free_ struct port *p = new_array(struct port, n + 1);
 	_cleanup_free_ struct { struct port *key; int last; } *groups = xcalloc(n + 1, sizeof(*groups));
@@ -149,11 +150,11 @@ static char *ports_text(const struct json *list)
 	return xstrdup(sbuf_str(&b));
 }
 
-static char *mounts_text(const struct json *mounts, bool no_trunc, int *ret_local)
+static char *mounts_text(const struct json *ctr, bool no_trunc)
 {
+	const struct json *mounts = json_get(ctr, "Mounts");
 	_cleanup_strv_ char **v = NULL;
 
-	*ret_local = 0;
 	for (size_t i = 0; i < json_len(mounts); i++) {
 		const struct json *m = json_at(mounts, i);
 		const char *name = json_get_str(m, "Name");
@@ -161,13 +162,23 @@ static char *mounts_text(const struct json *mounts, bool no_trunc, int *ret_loca
 		if (str_empty(name))
 			name = json_get_str(m, "Source") ?: "";
 		strv_take(&v, no_trunc ? xstrdup(name) : text_ellipsis(name, 15));
-		*ret_local += streq(json_get_str(m, "Driver"), "local");
 	}
 	return v ? strv_join(v, ",") : xstrdup("");
 }
 
-static char *networks_text(const struct json *networks)
+static char *local_volumes(const struct json *ctr, bool no_trunc)
 {
+	const struct json *mounts = json_get(ctr, "Mounts");
+	int n = 0;
+
+	for (size_t i = 0; i < json_len(mounts); i++)
+		n += streq(json_get_str(json_at(mounts, i), "Driver"), "local");
+	return xasprintf("%d", n);
+}
+
+static char *networks_text(const struct json *ctr, bool no_trunc)
+{
+	const struct json *networks = json_get(json_get(ctr, "NetworkSettings"), "Networks");
 	_cleanup_strv_ char **v = NULL;
 	struct json_iter it = {0};
 
@@ -176,7 +187,7 @@ static char *networks_text(const struct json *networks)
 	return v ? strv_join(v, ",") : xstrdup("");
 }
 
-static char *size_text(const struct json *ctr)
+static char *size_text(const struct json *ctr, bool no_trunc)
 {
 	_cleanup_free_ char *rw = size_human(json_get_int(ctr, "SizeRw", 0));
 	int64_t root = json_get_int(ctr, "SizeRootFs", 0);
@@ -185,39 +196,101 @@ static char *size_text(const struct json *ctr)
 	return root > 0 ? xasprintf("%s (virtual %s)", rw, virt) : xstrdup(rw);
 }
 
-static void set_take(struct json *o, const char *key, char *s)
+static char *command_text(const struct json *ctr, bool no_trunc)
 {
-	json_set_str(o, key, s);
-	free(s);
+	const char *command = json_get_str(ctr, "Command") ?: "";
+	_cleanup_free_ char *cut = no_trunc ? xstrdup(command) : text_ellipsis(command, 20);
+
+	return quote(cut);
 }
 
-struct json *container_row(const struct json *ctr, bool no_trunc)
+static char *created_at(const struct json *ctr, bool no_trunc)
 {
-	struct json *row = json_object();
-	const char *command = json_get_str(ctr, "Command") ?: "", *id = json_get_str(ctr, "Id");
-	_cleanup_free_ char *cut = no_trunc ? xstrdup(command) : text_ellipsis(command, 20);
-	int64_t created = json_get_int(ctr, "Created", 0);
-	int local;
-	_cleanup_free_ char *mounts = mounts_text(json_get(ctr, "Mounts"), no_trunc, &local);
+	return text_time(json_get_int(ctr, "Created", 0));
+}
+
+static char *running_for(const struct json *ctr, bool no_trunc)
+{
+	return text_ago(json_get_int(ctr, "Created", 0));
+}
+
+static char *id_text(const struct json *ctr, bool no_trunc)
+{
+	const char *id = json_get_str(ctr, "Id");
 	char buf[13];
 
-	set_take(row, "Command", quote(cut));
-	set_take(row, "CreatedAt", text_time(created));
-	json_set_str(row, "ID", no_trunc ? id : short_id(id, buf));
-	set_take(row, "Image", image_text(ctr, no_trunc));
-	set_take(row, "Labels", text_labels(json_get(ctr, "Labels")));
-	set_take(row, "LocalVolumes", xasprintf("%d", local));
-	json_set_str(row, "Mounts", mounts);
-	set_take(row, "Names", names_text(ctr, no_trunc));
-	set_take(row, "Networks", networks_text(json_get(json_get(ctr, "NetworkSettings"), "Networks")));
-	json_set_null(row, "Platform");
-	set_take(row, "Ports", ports_text(json_get(ctr, "Ports")));
-	set_take(row, "RunningFor", text_ago(created));
-	set_take(row, "Size", size_text(ctr));
-	json_set_str(row, "State", json_get_str(ctr, "State") ?: "");
-	json_set_str(row, "Status", json_get_str(ctr, "Status") ?: "");
+	return xstrdup(no_trunc ? id : short_id(id, buf));
+}
+
+static char *labels_text(const struct json *ctr, bool no_trunc)
+{
+	return text_labels(json_get(ctr, "Labels"));
+}
+
+static char *state_text(const struct json *ctr, bool no_trunc)
+{
+	return xstrdup(json_get_str(ctr, "State") ?: "");
+}
+
+static char *status_text(const struct json *ctr, bool no_trunc)
+{
+	return xstrdup(json_get_str(ctr, "Status") ?: "");
+}
+
+/* One for each of the fields: what makes it (NULL: there is nothing to say), and of which members. */
+static const struct {
+	char *(*make)(const struct json *ctr, bool no_trunc);
+	const char *from[2];
+} makers[] = {
+    {command_text, {"Command"}},	{created_at, {"Created"}},    {id_text, {"Id"}},
+    {image_text, {"Image", "ImageID"}},	{labels_text, {"Labels"}},    {local_volumes, {"Mounts"}},
+    {mounts_text, {"Mounts"}},		{names_text, {"Names"}},      {networks_text, {"NetworkSettings"}},
+    {NULL},				{ports_text, {"Ports"}},      {running_for, {"Created"}},
+    {size_text, {"SizeRw", "SizeRootFs"}}, {state_text, {"State"}},	{status_text, {"Status"}},
+};
+_Static_assert(ARRAY_SIZE(makers) == ARRAY_SIZE(fields) - 1, "a maker for each field");
+
+/* The members that the wanted fields are made of. */
+static void find_keys(const bool *wanted, bool labels, const char **ret)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
+		for (size_t k = 0; wanted[i] && k < ARRAY_SIZE(makers[i].from); k++)
+			if (makers[i].from[k])
+				*ret++ = makers[i].from[k];
+	*ret++ = labels ? "Labels" : NULL;
+	*ret = NULL;
+}
+
+/* wanted: for each field, whether it is shown; NULL = all. */
+static struct json *make_row(const struct json *ctr, bool no_trunc, const bool *wanted)
+{
+	struct json *row = json_object();
+
+	for (size_t i = 0; i < ARRAY_SIZE(makers); i++) {
+		_cleanup_free_ char *text = NULL;
+
+		if (wanted && !wanted[i])
+			continue;
+		text = makers[i].make ? makers[i].make(ctr, no_trunc) : NULL;
+		json_set_str(row, fields[i].name, text);
+	}
 	json_set(row, "$labels", json_ref(json_get(ctr, "Labels")));
 	return row;
+}
+
+struct json *container_row(const struct json *ctr)
+{
+	return make_row(ctr, false, NULL);
+}
+
+struct ps { struct list *list; bool no_trunc, wanted[ARRAY_SIZE(makers)]; };
+
+static int add_container(struct json *ctr, void *ud, struct err *e)
+{
+	struct ps *p = ud;
+
+	list_add(p->list, make_row(ctr, p->no_trunc, p->wanted));
+	return 0;
 }
 
 int cmd_ps(struct cli *c, int argc, char **argv)
@@ -226,12 +299,14 @@ int cmd_ps(struct cli *c, int argc, char **argv)
 		.fields = fields, .quiet = "{{.ID}}", .go_type = "*formatter.ContainerContext",
 		.method = list_label_method,
 	};
-	bool all = false, latest = false, no_trunc = false, quiet = false, size = false;
+	bool all = false, latest = false, quiet = false, size = false;
 	_cleanup_free_ char *format = NULL, **args = NULL, *filters_text = NULL, *limit = NULL;
-	_cleanup_json_ struct json *filters = NULL, *answer = NULL, *rows = NULL;
+	_cleanup_json_ struct json *filters = NULL;
 	_cleanup_sbuf_ struct sbuf url = SBUF_INIT;
 	_cleanup_err_ struct err e = ERR_INIT;
 	_cleanup_list_ struct list list = {0};
+	const char *keys[2 * ARRAY_SIZE(makers) + 2];
+	struct ps ps = {.list = &list};
 	int64_t last = -1;
 	const struct opt opts[] = {
 	    {'a', "all", OPT_BOOL, &all, NULL, "Show all containers (default shows just running)"},
@@ -243,7 +318,7 @@ int cmd_ps(struct cli *c, int argc, char **argv)
 	     "Show n last created containers (includes all states) (default -1)"},
 	    {'l', "latest", OPT_BOOL, &latest, NULL,
 	     "Show the latest created container (includes all states)"},
-	    {0, "no-trunc", OPT_BOOL, &no_trunc, NULL, "Don't truncate output"},
+	    {0, "no-trunc", OPT_BOOL, &ps.no_trunc, NULL, "Don't truncate output"},
 	    {'q', "quiet", OPT_BOOL, &quiet, NULL, "Only display container IDs"},
 	    {'s', "size", OPT_BOOL, &size, NULL, "Display total file sizes"},
 	    OPT_END};
@@ -265,10 +340,9 @@ int cmd_ps(struct cli *c, int argc, char **argv)
 	url_query(&url, "limit", limit);
 	url_query(&url, "size", size || tmpl_uses(list.tmpl, "Size") ? "1" : NULL);
 	url_query(&url, "filters", filters_text);
-	if (api_call(c, "GET", sbuf_str(&url), NULL, &answer, &e) < 0)
+	list_wanted(&list, ps.wanted);
+	find_keys(ps.wanted, tmpl_reads(list.tmpl, "Label"), keys);
+	if (api_list(c, sbuf_str(&url), keys, add_container, &ps, &e) < 0)
 		return cli_fail(&e);
-	rows = json_array();
-	for (size_t i = 0; i < json_len(answer); i++)
-		json_add(rows, container_row(json_at(answer, i), no_trunc));
-	return list_print(&list, rows);
+	return list_end(&list);
 }

@@ -17,18 +17,8 @@ static int ask(struct cli *c, const char *repo, struct json **ret, struct err *e
 {
 	_cleanup_free_ char *url = url_path("/distribution/", repo, "/tags"), *auth = creds_header(repo),
 			    *header = xasprintf("X-Registry-Auth: %s", auth);
-	_cleanup_sbuf_ struct sbuf answer = SBUF_INIT_MAX(64u << 20);
-	struct httpc_request req = { .method = "GET", .target = url, .header = header };
-	struct httpc *h;
-	int r = api_open(c, &req, &h, NULL, e);
 
-	if (r < 0)
-		return r;
-	r = httpc_read_all(h, &answer);
-	api_release(c, h);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "reading the daemon's answer");
-	return json_parse(answer.buf, answer.len, ret, e);
+	return api_call_with(c, "GET", url, header, NULL, ret, e);
 }
 
 int cmd_search_by_tag(struct cli *c, int argc, char **argv)

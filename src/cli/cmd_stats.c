@@ -224,7 +224,7 @@ static struct json *sample_all(struct sources *all, bool trunc)
 
 struct stats { struct sources all; bool stopped, stream, trunc, given; };
 
-static int show(struct cli *c, struct stats *x, const struct list *l)
+static int show(struct cli *c, struct stats *x, struct list *l)
 {
 	_cleanup_err_ struct err e = ERR_INIT;
 	bool first = true;
@@ -246,7 +246,7 @@ static int show(struct cli *c, struct stats *x, const struct list *l)
 		first = false;
 		if (x->stream)
 			fputs("\033[2J\033[H", stdout);
-		code = list_print(l, TAKE_PTR(rows));
+		code = list_print(l, rows);
 		fflush(stdout);
 		if (code || !x->stream || ferror(stdout))
 			return code;

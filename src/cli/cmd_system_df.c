@@ -145,7 +145,7 @@ static void verbose_containers(const struct json *list)
 	printf("\nContainers space usage:\n\n");
 	sbuf_puts(&b, "CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES\n");
 	for (size_t i = 0; i < json_len(list); i++) {
-		_cleanup_json_ struct json *row = container_row(json_at(list, i), false);
+		_cleanup_json_ struct json *row = container_row(json_at(list, i));
 		_cleanup_free_ char *size = size_human(json_get_int(json_at(list, i), "SizeRw", 0));
 
 		json_set_str(row, "Size", size);

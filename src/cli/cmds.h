@@ -64,7 +64,7 @@ int cmd_volume_prune(struct cli *c, int argc, char **argv);
 int cmd_volume_rm(struct cli *c, int argc, char **argv);
 int cmd_wait(struct cli *c, int argc, char **argv);
 
-/* cmd_ps.c: the row of a container in lists; size: the sizes were asked for. Also for `system df -v`. */
-struct json *container_row(const struct json *ctr, bool no_trunc);
+/* cmd_ps.c: the row of a container in lists, with all fields. For `system df -v`. */
+struct json *container_row(const struct json *ctr);
 /* cmd_pull.c: pulls ref, showing progress on f unless quiet. 0 or -errno and e. */
 int pull_image(struct cli *c, const char *ref, const char *platform, bool quiet, FILE *f, struct err *e);

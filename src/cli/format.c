@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#define LIST_TEXT_MAX (512u << 20)
+
 /* Docker lets people write \t and \n in the shell's single quotes. */
 static char *unescape(const char *s)
 {
@@ -52,12 +54,6 @@ bool list_open(struct list *l, const struct list_spec *spec, const char *format,
 	return true;
 }
 
-void list_done(struct list *l)
-{
-	tmpl_free(l->tmpl);
-	l->tmpl = NULL;
-}
-
 static struct json *header_method(const struct json *row, const char *name, struct json *const *args,
 				  size_t n, bool *handled)
 {
@@ -87,59 +83,100 @@ struct json *list_label_method(const struct json *row, const char *name, struct 
 	return json_new_str(v ?: "");
 }
 
-static int print_row(const struct list *l, const struct tmpl_env *env, struct json *row, struct sbuf *out)
+static bool print_row(const struct list *l, const struct tmpl_env *env, struct json *row, struct sbuf *out)
 {
 	_cleanup_free_ char *error = NULL;
 
 	if (tmpl_exec(l->tmpl, env, row, out, &error) < 0) {
 		fprintf(stderr, "failed to execute template: %s\n", error);
-		return 1;
+		return false;
 	}
 	sbuf_putc(out, '\n');
-	return 0;
+	return true;
 }
 
-struct sorted { const char *key; struct json *row; size_t at; };
+static bool print_header(const struct list *l, struct sbuf *out)
+{
+	struct tmpl_env env = {.root_type = l->spec->go_type, .header = true, .method = header_method};
+	_cleanup_json_ struct json *header = json_object();
+
+	for (const struct field *f = l->spec->fields; f->name; f++)
+		json_set_str(header, f->name, f->header);
+	return print_row(l, &env, header, out);
+}
+
+void list_wanted(const struct list *l, bool *ret)
+{
+	for (const struct field *f = l->spec->fields; f->name; f++)
+		*ret++ = tmpl_reads(l->tmpl, f->name);
+}
+
+/* A row's lines in the text, and what it is sorted by. */
+struct list_row { char *key; size_t at, len; };
 
 static int by_key(const void *pa, const void *pb)
 {
-	const struct sorted *a = pa, *b = pb;
+	const struct list_row *a = pa, *b = pb;
 	int r = strverscmp(a->key, b->key);
 
 	return r ? r : (a->at > b->at) - (a->at < b->at);
 }
 
-int list_print(const struct list *l, struct json *rows)
+void list_add(struct list *l, struct json *row)
 {
-	size_t n = json_len(rows);
-	_cleanup_free_ struct sorted *order = new_array(struct sorted, n + 1);
-	struct tmpl_env row_env = { .root_type = l->spec->go_type, .method = l->spec->method, .row = true };
-	struct tmpl_env header_env = {.root_type = l->spec->go_type, .header = true, .method = header_method};
-	_cleanup_sbuf_ struct sbuf text = SBUF_INIT, out = SBUF_INIT;
-	int r = 0;
+	struct tmpl_env env = { .root_type = l->spec->go_type, .method = l->spec->method, .row = true };
+	size_t at = l->text.len;
 
-	if (l->table) {
-		_cleanup_json_ struct json *header = json_object();
-
-		for (const struct field *f = l->spec->fields; f->name; f++)
-			json_set_str(header, f->name, f->header);
-		r = print_row(l, &header_env, header, &text);
+	l->failed = l->failed || !print_row(l, &env, row, &l->text);
+	if (l->n == l->cap) {
+		l->cap = l->cap ? l->cap * 2 : 16;
+		l->rows = xrealloc(l->rows, l->cap, sizeof(*l->rows));
 	}
-	for (size_t i = 0; i < n; i++) {
-		struct json *row = json_at(rows, i);
+	l->rows[l->n++] = (struct list_row){
+	    l->spec->sort ? xstrdup(json_get_str(row, l->spec->sort) ?: "") : NULL, at, l->text.len - at};
+	json_free(row);
+}
 
-		order[i] =
-		    (struct sorted){l->spec->sort ? json_get_str(row, l->spec->sort) ?: "" : "", row, i};
-	}
-	qsort(order, n, sizeof(*order), by_key);
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = print_row(l, &row_env, order[i].row, &text);
-	if (r != 0)
-		return r;
-	if (l->table)
+static void list_reset(struct list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->rows[i].key);
+	l->n = 0;
+	l->failed = false;
+	sbuf_reset(&l->text);
+}
+
+int list_end(struct list *l)
+{
+	_cleanup_sbuf_ struct sbuf text = SBUF_INIT_MAX(LIST_TEXT_MAX), out = SBUF_INIT_MAX(LIST_TEXT_MAX);
+	bool failed = l->failed || (l->table && !print_header(l, &text));
+
+	if (l->spec->sort && l->n)
+		qsort(l->rows, l->n, sizeof(*l->rows), by_key);
+	for (size_t i = 0; !failed && i < l->n; i++)
+		sbuf_add(&text, l->text.buf + l->rows[i].at, l->rows[i].len);
+	if (!failed && l->table)
 		table_format(sbuf_str(&text), 10, 3, &out);
-	fputs(sbuf_str(l->table ? &out : &text), stdout);
-	return 0;
+	if (!failed)
+		fputs(sbuf_str(l->table ? &out : &text), stdout);
+	list_reset(l);
+	return failed;
+}
+
+void list_done(struct list *l)
+{
+	tmpl_free(l->tmpl);
+	l->tmpl = NULL;
+	list_reset(l);
+	free(l->rows);
+	sbuf_done(&l->text);
+}
+
+int list_print(struct list *l, struct json *rows)
+{
+	for (size_t i = 0; i < json_len(rows) && !l->failed; i++)
+		list_add(l, json_ref(json_at(rows, i)));
+	return list_end(l);
 }
 
 int object_format_open(const char *format, struct tmpl **ret)
@@ -238,8 +275,10 @@ char *text_size4(double bytes)
 
 const char *short_id(const char *id, char buf[13])
 {
-	const char *colon = id ? strchr(id, ':') : NULL;
+	const char *colon = id ? strchr(id, ':') : NULL, *digits = colon ? colon + 1 : id ?: "";
+	size_t n = strnlen(digits, 12);
 
-	snprintf(buf, 13, "%s", colon ? colon + 1 : id ?: "");
+	memcpy(buf, digits, n);
+	buf[n] = 0;
 	return buf;
 }

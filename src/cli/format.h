@@ -21,14 +21,24 @@ struct list {
 	const struct list_spec *spec;
 	struct tmpl *tmpl;
 	bool table;
+	struct sbuf text;		/* the rows so far, as the template has made them */
+	struct list_row *rows;
+	size_t n, cap;
+	bool failed;			/* and said so */
 };
 #define _cleanup_list_ _cleanup_(list_done)
 
 /* format: the user's --format, NULL or "" for the default. False after printing the error. */
 bool list_open(struct list *l, const struct list_spec *spec, const char *format, bool quiet);
-/* Prints rows (an array of objects with the fields of the spec, in the order of `--format json`). Exit code.
- */
-int list_print(const struct list *l, struct json *rows);
+/* Adds a row: an object with the fields of the spec, in the order of `--format json`; taken. It is text from
+ * then on: a list of thousands is never there as a tree. */
+void list_add(struct list *l, struct json *row);
+/* For each of its fields, whether the template shows it: the others need not be made. */
+void list_wanted(const struct list *l, bool *ret);
+/* Prints the rows and forgets them. Exit code. */
+int list_end(struct list *l);
+/* The same for an array of rows; borrowed. */
+int list_print(struct list *l, struct json *rows);
 void list_done(struct list *l);
 
 /* {{.Label "name"}} for rows that keep their labels in "$labels" (hidden from json). */

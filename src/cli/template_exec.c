@@ -95,6 +95,9 @@ static int get_field(struct exec *x, const struct operand *o, struct json *v, co
 		return fail_at(x, o, "nil pointer evaluating interface {}.%s", name);
 	if (json_type(v) != JSON_OBJECT)
 		return fail_at(x, o, "can't evaluate field %s in type %s", name, go_type(v));
+	*ret = json_ref(json_get(v, name));
+	if (*ret)
+		return 0;
 	if (!has_key(v, name) && (v == x->root || tmpl_is_struct(v)) && go_name(v, name))
 		name = go_name(v, name);
 	if (!has_key(v, name)) {

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/strv.h"
+#include "lib/json_scan.h"
 #include "lib/json_write.h"
 
 #include <string.h>
@@ -178,6 +179,43 @@ static void long_lists_leave_in_parts(void **state)
 	check_spilling(30000, 3);
 }
 
+static void members_are_cut_out(void **state)
+{
+	static const char *const keys[] = {"a", "b", NULL};
+	static const struct { const char *text, *want; size_t n; } cases[] = {
+	    {"{}", "{}", 2},
+	    {"{\"a\":1}", "{\"a\":1}", 7},
+	    {"{ \"x\" : [1,{\"a\":\"}\"}] , \"b\" : \"\\\"\" }, more", "{\"b\" : \"\\\"\"}", 36},
+	    {"{\"x\":-1e3,\"a\":{\"x\":[]},\"y\":null,\"b\":\"\\\\\"}x",
+	     "{\"a\":{\"x\":[]},\"b\":\"\\\\\"}", 41},
+	    {"{\"a\":", NULL, 0},
+	    {"{\"a\":1", NULL, 0},
+	    {"{\"a\":\"1\\\"}", NULL, 0},
+	    {"{\"a\" 1}", NULL, 0},
+	    {"{a:1}", NULL, 0},
+	    {"{\"a\":}", NULL, 0},
+	    {"[1]", NULL, 0},
+	    {"", NULL, 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_sbuf_ struct sbuf out = SBUF_INIT;
+		size_t n = json_scan_members(cases[i].text, strlen(cases[i].text), keys, &out);
+
+		assert_int_equal(n, cases[i].n);
+		if (n) {
+			assert_string_equal(sbuf_str(&out), cases[i].want);
+			assert_int_equal(json_scan_value(cases[i].text, strlen(cases[i].text)), n);
+		}
+	}
+	assert_int_equal(json_scan_value("\"a\\\\\" ", 6), 5);
+	assert_int_equal(json_scan_value("12,", 3), 2);
+	assert_int_equal(json_scan_value("\r\n{\"a\":[]}\n{}", 13), 10);
+	assert_int_equal(json_scan_value("\n", 1), 0);
+	assert_int_equal(json_scan_value("12", 2), 0);
+	assert_int_equal(json_scan_value("[[]", 3), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +225,7 @@ int main(void)
 	    cmocka_unit_test(strings_are_escaped),
 	    cmocka_unit_test(text_and_tree_say_the_same),
 	    cmocka_unit_test(long_lists_leave_in_parts),
+	    cmocka_unit_test(members_are_cut_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
