@@ -31,12 +31,20 @@ static void inspect(struct request *r, struct engine *e)
 		resp_errorf(r, ERR_NOT_FOUND, "get %s: no such volume", req_param(r, 0));
 }
 
+static const struct json_shape create_shape[] = {
+	{"Name", JSON_STR, NULL}, {"Driver", JSON_STR, NULL}, {NULL},
+};
+
 static void create(struct request *r, struct engine *e)
 {
 	const char *driver = json_get_str(r->body, "Driver"), *name = json_get_str(r->body, "Name");
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_free_ char *made = NULL;
 
+	if (json_check_shape(r->body, create_shape, "", &err) < 0) {
+		resp_error(r, &err);
+		return;
+	}
 	if (!str_empty(driver) && !streq(driver, "local")) {
 		resp_errorf(r, ERR_NOT_FOUND, "error looking up volume plugin %s: plugin \"%s\" not found",
 			    driver, driver);

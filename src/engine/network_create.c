@@ -33,6 +33,23 @@ static const struct option { const char *name, *only; bool bridge, macvlan; } op
 	{ "macvlan_mode", "bridge", false, true },
 };
 
+static const struct json_shape ipam_config_shape[] = {
+	{ "Subnet", JSON_STR, NULL }, { "IPRange", JSON_STR, NULL }, { "Gateway", JSON_STR, NULL },
+	{ "AuxiliaryAddresses", JSON_OBJECT, NULL }, { NULL },
+};
+static const struct json_shape ipam_shape[] = {
+	{ "Driver", JSON_STR, NULL }, { "Options", JSON_OBJECT, NULL },
+	{ "Config", JSON_ARRAY, ipam_config_shape }, { NULL },
+};
+static const struct json_shape config_from_shape[] = { { "Network", JSON_STR, NULL }, { NULL } };
+static const struct json_shape body_shape[] = {
+	{ "Name", JSON_STR, NULL }, { "Driver", JSON_STR, NULL }, { "Scope", JSON_STR, NULL },
+	{ "Internal", JSON_BOOL, NULL }, { "Attachable", JSON_BOOL, NULL }, { "Ingress", JSON_BOOL, NULL },
+	{ "ConfigOnly", JSON_BOOL, NULL }, { "EnableIPv4", JSON_BOOL, NULL },
+	{ "EnableIPv6", JSON_BOOL, NULL }, { "ConfigFrom", JSON_OBJECT, config_from_shape },
+	{ "IPAM", JSON_OBJECT, ipam_shape }, { NULL },
+};
+
 void network_event(struct engine *e, const char *action, const struct network *w, const char *ctr)
 {
 	struct json *a = json_object();
@@ -114,7 +131,11 @@ static int check_body(struct networks *n, const char *name, const struct json *b
 	if (!isalnum((unsigned char)*name) || (name[1] && !name_valid(name)) || strlen(name) > 255)
 		return err_msg(err, ERR_INVALID, 0,
 			       "invalid network name: %s: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
-	r = check_driver(json_get_str(body, "Driver"), ret_driver, err);
+	r = json_check_strings(json_get(body, "Labels"), "Labels", err);
+	if (r == 0)
+		r = json_check_strings(json_get(body, "Options"), "Options", err);
+	if (r == 0)
+		r = check_driver(json_get_str(body, "Driver"), ret_driver, err);
 	if (r == 0)
 		r = check_options(json_get(body, "Options"), *ret_driver, err);
 	if (r < 0)
@@ -299,8 +320,10 @@ int network_create(struct engine *e, const struct json *body, const char **ret_i
 	const char *name = json_get_str(body, "Name");
 	enum net_driver driver = NET_BRIDGE;
 	struct network *w;
-	int r = check_body(n, name, body, &driver, err);
+	int r = json_check_shape(body, body_shape, "", err);
 
+	if (r == 0)
+		r = check_body(n, name, body, &driver, err);
 	if (r == 0)
 		r = bridge_name_free(n, body, err);
 	if (r < 0)

@@ -90,6 +90,16 @@ static int check_address(const struct network *w, const struct json *ipam, struc
 					  : ipam6_check(w, &addr6, err);
 }
 
+static const struct json_shape address_shape[] = {
+	{"IPv4Address", JSON_STR, NULL}, {"IPv6Address", JSON_STR, NULL},
+	{"LinkLocalIPs", JSON_ARRAY, NULL}, {NULL},
+};
+static const struct json_shape settings_shape[] = {
+	{"IPAMConfig", JSON_OBJECT, address_shape}, {"Aliases", JSON_ARRAY, NULL},
+	{"Links", JSON_ARRAY, NULL}, {"DriverOpts", JSON_OBJECT, NULL}, {"MacAddress", JSON_STR, NULL},
+	{"GwPriority", JSON_INT, NULL}, {NULL},
+};
+
 int endpoint_check(struct engine *e, const char *network, const struct json *settings, struct err *err)
 {
 	const char *mac = json_get_str(settings, "MacAddress");
@@ -99,7 +109,10 @@ int endpoint_check(struct engine *e, const char *network, const struct json *set
 
 	if (r < 0)
 		return r;
-	r = check_address(w, json_get(settings, "IPAMConfig"), err);
+	if (json_type(settings) != JSON_NULL)
+		r = json_check_shape(settings, settings_shape, "EndpointConfig", err);
+	if (r == 0)
+		r = check_address(w, json_get(settings, "IPAMConfig"), err);
 	if (r < 0)
 		return r;
 	if (w->builtin && json_len(json_get(settings, "Aliases")))

@@ -101,9 +101,12 @@ int volume_create(struct engine *e, const char *name, bool anonymous, const stru
 	if (str_empty(name))
 		name = id.s;
 	r = volume_name_check(name, err);
-	if (r < 0)
-		return r;
-	r = volume_options_check(name, options, err);
+	if (r == 0)
+		r = json_check_strings(labels, "Labels", err);
+	if (r == 0)
+		r = json_check_strings(options, "DriverOpts", err);
+	if (r == 0)
+		r = volume_options_check(name, options, err);
 	if (r < 0)
 		return r;
 	if (!volume_exists(e, name)) {

@@ -381,6 +381,53 @@ int json_expected(struct err *e, const char *path, const char *what)
 	return err_msg(e, ERR_INVALID, 0, "%s: expected %s", *path ? path : "document", what);
 }
 
+int json_check_strings(const struct json *o, const char *path, struct err *e)
+{
+	struct json_iter it = {0};
+	char buf[256];
+
+	if (json_type(o) != JSON_OBJECT)
+		return json_type(o) == JSON_NULL ? 0 : json_expected(e, path, "object");
+	while (json_next(o, &it))
+		if (json_type(it.value) != JSON_STR)
+			return json_expected(e, json_path_key(path, it.key, buf, sizeof buf), "string");
+	return 0;
+}
+
+static int check_member(const struct json *v, const struct json_shape *s, const char *path, struct err *e)
+{
+	static const char *const names[] = {
+		[JSON_BOOL] = "boolean", [JSON_INT] = "integer", [JSON_STR] = "string",
+		[JSON_ARRAY] = "array", [JSON_OBJECT] = "object",
+	};
+	char buf[256];
+	int r = 0;
+
+	if (json_type(v) == JSON_NULL)
+		return 0;
+	if (json_type(v) != s->type)
+		return json_expected(e, path, names[s->type]);
+	if (!s->sub)
+		return 0;
+	if (s->type == JSON_OBJECT)
+		return json_check_shape(v, s->sub, path, e);
+	for (size_t i = 0; r == 0 && i < json_len(v); i++)
+		r = json_check_shape(json_at(v, i), s->sub, json_path_at(path, i, buf, sizeof buf), e);
+	return r;
+}
+
+int json_check_shape(const struct json *o, const struct json_shape *table, const char *path, struct err *e)
+{
+	char buf[256];
+	int r = 0;
+
+	if (json_type(o) != JSON_OBJECT)
+		return json_expected(e, path, "object");
+	for (const struct json_shape *s = table; r == 0 && s->key; s++)
+		r = check_member(json_get(o, s->key), s, json_path_key(path, s->key, buf, sizeof buf), e);
+	return r;
+}
+
 static int get_integer(const struct json *v, bool is_signed, uint64_t max, int64_t min, uint64_t *ret,
 		       const char *path, struct err *e)
 {

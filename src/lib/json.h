@@ -88,6 +88,13 @@ struct json_field {
 /* path: prefix for messages, "" at the root. */
 int json_dispatch(const struct json *o, const struct json_field *table, void *base, const char *path,
 		  struct err *e);
+/* Labels and options: an object whose values are strings. Absent and null are fine. */
+int json_check_strings(const struct json *o, const char *path, struct err *e);
+/* Of what kind known members are, where they are there and not null: a document that is kept as it came.
+ * sub: of a member that is an object, or of each element of one that is an array. */
+struct json_shape { const char *key; enum json_type type; const struct json_shape *sub; };
+/* "IPAM.Config[0].Subnet: expected string". The table ends with a row without a key. */
+int json_check_shape(const struct json *o, const struct json_shape *table, const char *path, struct err *e);
 /* For JK_CALL functions: path of element i / key k, in buf. */
 const char *json_path_at(const char *path, size_t i, char *buf, size_t n);
 const char *json_path_key(const char *path, const char *key, char *buf, size_t n);

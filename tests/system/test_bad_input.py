@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 
 import pytest
+from chaos import call
 from conftest import BUILD, Engine, built, host_state, wait_clean
 
 
@@ -53,6 +54,40 @@ def test_bad_names_and_limits(c):
                         (["--ulimit", "nofile=x"], "ulimit"), (["--stop-signal", "NOSUCH"], "signal")):
         r = c("create", *flags, "busybox", "true")
         assert r.code != 0 and word.lower() in r.err.lower(), (flags, r)
+
+
+def test_maps_that_are_none(engine, leaks):
+    for what, key in (("volumes", "Labels"), ("volumes", "DriverOpts"), ("networks", "Labels"), ("networks", "Options")):
+        for value, said in ((["a"], f"{key}: expected object"), ({"a": 1}, f"{key}.a: expected string")):
+            answer = call(engine.sock, "POST", f"/{what}/create", {"Name": "wrong", key: value})
+            assert answer == (400, {"message": said}), (what, key, value)
+        assert call(engine.sock, "GET", f"/{what}/wrong")[0] == 404
+
+
+def test_members_of_another_kind(engine, leaks):
+    """What a document says in the wrong words is refused, and not taken for unsaid: no anonymous volume, no subnet by chance."""
+    for what, members, said in (
+            ("volumes", {"Name": 7}, "Name: expected string"), ("volumes", {"Name": ["wrong"]}, "Name: expected string"),
+            ("volumes", {"Driver": {}}, "Driver: expected string"), ("networks", {"Name": 7}, "Name: expected string"),
+            ("networks", {"IPAM": "10.1.0.0/16"}, "IPAM: expected object"), ("networks", {"IPAM": []}, "IPAM: expected object"),
+            ("networks", {"IPAM": {"Config": {}}}, "IPAM.Config: expected array"),
+            ("networks", {"IPAM": {"Config": ["10.1.0.0/16"]}}, "IPAM.Config[0]: expected object"),
+            ("networks", {"IPAM": {"Config": [{"Subnet": 10}]}}, "IPAM.Config[0].Subnet: expected string"),
+            ("networks", {"Internal": "true"}, "Internal: expected boolean"), ("networks", {"Driver": 1}, "Driver: expected string")):
+        had = engine.cli("insula", "volume", "ls", "-q").ok(), engine.cli("insula", "network", "ls", "-q").ok()
+        assert call(engine.sock, "POST", f"/{what}/create", {"Name": "wrong", **members}) == (400, {"message": said})
+        assert (engine.cli("insula", "volume", "ls", "-q").ok(), engine.cli("insula", "network", "ls", "-q").ok()) == had
+    # null is as good as nothing
+    assert call(engine.sock, "POST", "/networks/create", {"Name": "right", "IPAM": None, "Labels": None})[0] == 201
+    try:
+        for settings, said in (("10.1.0.4", "EndpointConfig: expected object"), ({"Aliases": "web"}, "EndpointConfig.Aliases: expected array"),
+                               ({"IPAMConfig": {"IPv4Address": 4}}, "EndpointConfig.IPAMConfig.IPv4Address: expected string")):
+            cid = engine.cli("insula", "create", "busybox", "true").ok()
+            answer = call(engine.sock, "POST", "/networks/right/connect", {"Container": cid, "EndpointConfig": settings})
+            engine.cli("insula", "rm", cid).ok()
+            assert answer == (400, {"message": said})
+    finally:
+        engine.cli("insula", "network", "rm", "right").ok()
 
 
 def test_corrupt_tar(engine, c, tmp_path):
