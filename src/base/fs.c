@@ -52,6 +52,13 @@ int fs_read_line(int dirfd, const char *path, char **ret)
 	return r;
 }
 
+char *fs_boot_id(void)
+{
+	char *id = NULL;
+
+	return fs_read_line(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &id) < 0 ? xstrdup("") : id;
+}
+
 int fs_write(int dirfd, const char *path, const char *s)
 {
 	_cleanup_close_ int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC | O_NOCTTY);

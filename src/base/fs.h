@@ -16,6 +16,8 @@
 int fs_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
 /* First line without newline. */
 int fs_read_line(int dirfd, const char *path, char **ret);
+/* Which start of the kernel this is (/proc/sys/kernel/random/boot_id). Heap; "" if it does not say. */
+char *fs_boot_id(void);
 /* One write(2) to an existing file (cgroup, proc, sysfs). */
 int fs_write(int dirfd, const char *path, const char *s);
 /* Writes a temporary name beside path, fsyncs if durable, renames over it. Crash-safe. */

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -86,6 +87,8 @@ static _noreturn_ void spawn_child(const struct spawn_args *a, int report, pid_t
 		report = high;
 	if (r == 0)
 		r = place_fds(a);
+	if (a->memory)
+		(void)setrlimit(RLIMIT_AS, &(struct rlimit){ a->memory, a->memory });
 	if (r == 0) {
 		if (a->exec_fd > 0)
 			syscall(SYS_execveat, a->exec_fd, "", a->argv, envp, AT_EMPTY_PATH);

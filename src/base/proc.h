@@ -27,6 +27,7 @@ struct spawn_args {
 	int pdeathsig;			/* 0 = none */
 	const struct group_home *home;	/* NULL = it stays in the caller's cgroups */
 	const char *chdir;		/* NULL = "/" */
+	uint64_t memory;		/* bytes of addresses it may have; 0 = the caller's limit */
 };
 
 /* Starts a program (vfork-like clone: no page table copy). Signal mask and dispositions are reset,

@@ -96,16 +96,9 @@ static char *cache_path(const struct engine *e)
 	return path_join(e->cfg.exec_root, "vm/accel");
 }
 
-static char *boot_id(void)
-{
-	char *id = NULL;
-
-	return fs_read_line(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &id) < 0 ? xstrdup("") : id;
-}
-
 static void cache_write(const struct engine *e, const struct accel *v)
 {
-	_cleanup_free_ char *path = cache_path(e), *boot = boot_id();
+	_cleanup_free_ char *path = cache_path(e), *boot = fs_boot_id();
 	_cleanup_free_ char *line = xasprintf("%s %s %s\n", boot, v->name, v->reason);
 	int r = fs_write_atomic(AT_FDCWD, path, line, strlen(line), 0644, false);
 
@@ -115,7 +108,7 @@ static void cache_write(const struct engine *e, const struct accel *v)
 
 static int cache_read(const struct engine *e, struct accel *ret)
 {
-	_cleanup_free_ char *path = cache_path(e), *boot = boot_id(), *line = NULL;
+	_cleanup_free_ char *path = cache_path(e), *boot = fs_boot_id(), *line = NULL;
 	int r = fs_read_line(AT_FDCWD, path, &line);
 
 	if (r < 0)

@@ -292,8 +292,7 @@ int containers_open(struct engine *e, struct err *err)
 	t->engine = e;
 	list_init(&t->all);
 	e->containers = t;
-	if (fs_read_line(-1, "/proc/sys/kernel/random/boot_id", &t->boot_id) < 0)
-		t->boot_id = xstrdup("unknown");
+	t->boot_id = fs_boot_id();
 	r = containers_load(e, err);
 	if (r < 0)
 		return r;

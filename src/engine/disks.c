@@ -36,7 +36,8 @@
 #define SCRATCH_MIN (64ull << 20)
 #define LOOK_US 200000			/* how often progress is told */
 #define NOTABLE (64ull << 20)		/* less takes no time worth a word */
-#define MKFS_MEMORY (4ull << 30)	/* mkfs.erofs takes 5 KB a file: some 800,000 in a layer */
+/* Trees of strangers may have any number of files; mkfs.erofs takes 5 KB for each: some 800,000. */
+#define TOOL_MEMORY (4ull << 30)
 
 static const char *const mkfs_erofs[] = {"/usr/bin/mkfs.erofs", "/usr/sbin/mkfs.erofs", "/sbin/mkfs.erofs",
 					 NULL};
@@ -58,7 +59,8 @@ static int run_tool(const char *const *places, char *const *args, char *const *e
 			       path_basename(places[-1]), package);
 	strv_add(&argv, path_basename(path));
 	strv_extend(&argv, args);
-	struct spawn_args a = { .path = path, .argv = argv, .envp = env, .keep_stderr = true };
+	struct spawn_args a = { .path = path, .argv = argv, .envp = env, .keep_stderr = true,
+				.memory = TOOL_MEMORY };
 
 	r = proc_spawn(&a, &p);
 	if (r == 0)
@@ -132,30 +134,18 @@ static int bound_size(const struct image_disks *j, uint64_t size, struct err *e)
 	return 0;
 }
 
-/* Trees of strangers may have any number of files. */
-static void bound_memory(void)
-{
-	struct rlimit l = { MKFS_MEMORY, MKFS_MEMORY };
-
-	(void)setrlimit(RLIMIT_AS, &l);
-}
-
 static int make_erofs(const struct image_disks *j, const char *dir, const char *path, struct err *e)
 {
 	const char *base = path_basename(path), *hex = str_starts(base, "m-") ? base + 2 : base;
 	_cleanup_free_ char *tmp = temporary(j, path), *uuid = uuid_of(hex);
-	_cleanup_close_ int fd = -EBADF;
 	/* mkfs clamps file times to this: far ahead, so that none is changed. */
 	char *env[] = {(char *)"SOURCE_DATE_EPOCH=4102444800", (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 		       NULL};
 	char *args[] = { (char *)"--quiet", (char *)"-U", uuid, tmp, (char *)dir, NULL };
 	int r = run_tool(mkfs_erofs, args, env, "erofs-utils", e);
 
-	if (r == 0) {
-		fd = open(tmp, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || fsync(fd) < 0 || chmod(tmp, 0600) < 0 || rename(tmp, path) < 0)
-			r = err_set(e, ERR_SYSTEM, -errno, "write disk '%s'", path);
-	}
+	if (r == 0 && (chmod(tmp, 0600) < 0 || rename(tmp, path) < 0))
+		r = err_set(e, ERR_SYSTEM, -errno, "write disk '%s'", path);
 	if (r < 0) {
 		bool full = disk_full(j);
 
@@ -227,7 +217,6 @@ static int disk_worker(void *arg, struct sbuf *out, struct err *e)
 	struct image_disks *j = arg;
 	int r = 0;
 
-	bound_memory();
 	for (size_t i = 0; r == 0 && j->paths[i]; i++) {
 		if (fs_exists(j->paths[i]))
 			continue;
@@ -334,6 +323,7 @@ static void job_done(void *ud, int r, const struct err *e, const struct sbuf *ou
 	if (j->timer && r >= 0) {
 		look(j);
 		tell_event(j, "converted");
+		image_sync_start(j->engine);
 	}
 	if (j->ops)
 		j->ops->done(j->ud, r, e, j->paths);
@@ -349,7 +339,7 @@ static bool complete(const struct image_disks *j)
 	return true;
 }
 
-static int job_begin(struct image_disks *j)
+static int job_begin(struct image_disks *j, struct err *e)
 {
 	struct loop *loop = j->engine->loop;
 	int r = loop_add_timer(loop, LOOK_US, LOOK_US, on_time, j, &j->timer);
@@ -358,12 +348,14 @@ static int job_begin(struct image_disks *j)
 	for (size_t i = 0; j->paths[i]; i++)
 		j->parts[i].told = fs_exists(j->paths[i]);
 	if (r == 0)
+		r = image_sync_note_disks(j->engine, j->paths, e);
+	if (r == 0)
 		r = worker_run(loop, disk_worker, j, job_done, j);
-	if (r == 0) {
-		tell_event(j, "convert");
-		look(j);
-	}
-	return r;
+	if (r < 0)
+		return e->msg ? r : err_set(e, ERR_SYSTEM, r, "make the image's disks");
+	tell_event(j, "convert");
+	look(j);
+	return 0;
 }
 
 static void next_job(struct images *im)
@@ -376,10 +368,9 @@ static void next_job(struct images *im)
 
 		im->disk_busy = true;
 		if (!complete(j)) {
-			r = job_begin(j);
+			r = job_begin(j, &e);
 			if (r == 0)
 				return;
-			err_set(&e, ERR_SYSTEM, r, "make the image's disks");
 		}
 		job_done(j, r, &e, NULL);
 	}

@@ -227,9 +227,12 @@ int images_open(struct engine *e, struct err *err)
 	list_init(&e->images->loads);
 	list_init(&e->images->pulls);
 	list_init(&e->images->disk_jobs);
-	r = load_images(e, err);
+	r = image_sync_recover(e, err);
+	if (r == 0)
+		r = load_images(e, err);
 	if (r < 0)
 		return r;
+	image_sync_start(e);
 	image_collect(e, true);
 	image_pull_collect(e, PARTIAL_AGE_S);
 	collect_staging(e);
@@ -238,6 +241,7 @@ int images_open(struct engine *e, struct err *err)
 
 void images_close(struct engine *e)
 {
+	image_sync_finish(e);
 	while (e->images->n)
 		image_drop(e->images, e->images->v[0]);
 	hmap_done(&e->images->by_id);

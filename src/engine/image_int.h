@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/hash.h"
+#include "base/worker.h"
 #include "engine/image.h"
 
 struct images {
@@ -13,6 +14,8 @@ struct images {
 	struct list pulls;		/* image_pull.c: at work */
 	struct list disk_jobs;		/* requests for disks; the first one is at work */
 	bool disk_busy;
+	bool syncing_disks, sync_again;
+	int64_t syncing;		/* image_sync.c: the last row that a sync is at work for; or 0 */
 };
 
 /* image.c */
@@ -54,3 +57,21 @@ int image_load_layout(struct engine *e, const char *staging, const struct json *
 bool image_load_holds_blob(const struct images *im, const char *digest);
 /* Whether a load that is not committed yet counts on this layer. */
 bool image_load_holds(const struct images *im, const char *hex);
+
+/* image_sync.c */
+/* Within the transaction that stores doc, before anything else of it is in the database: what of it is new is
+ * not on the disk yet. */
+int image_sync_note(struct engine *e, const struct json *doc, struct err *err);
+/* Before they are made: that those of the disks which are not there will not be on the disk yet. */
+int image_sync_note_disks(struct engine *e, char *const *paths, struct err *err);
+/* Puts what was noted on the disk: in the background, or before it returns. */
+void image_sync_start(struct engine *e);
+void image_sync_finish(struct engine *e);
+/* Takes out of the database what was not on the disk when the machine stopped. */
+int image_sync_recover(struct engine *e, struct err *err);
+
+/* image_commit.c */
+/* Moves what doc, the result of insula-puller, names from staging into the directories of the store. When
+ * done is called, nothing of it is in the database yet. */
+int image_commit(struct engine *e, const char *staging, const struct json *doc, worker_done_fn done,
+		 void *ud);

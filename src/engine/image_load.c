@@ -1,8 +1,7 @@
 /* Theory of operation.
  *
  * insula-puller reads the archive from a pipe and works in a staging directory of its own. When it has
- * ended well, its result names images and layers. A worker then marks opaque directories (which takes
- * CAP_SYS_ADMIN, which the puller has not), renames the layers into the store and writes the configs;
+ * ended well, its result names images and layers. image_commit() puts them into the store's directories;
  * last comes one database transaction. Before it the store is as it was: layers without an image are
  * orphans, collected at the next start or removal. */
 #include "engine/image_int.h"
@@ -27,7 +26,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 
 #define RESULT_MAX (64u << 20)
 #define OUT_MAX (256u << 10)
@@ -199,6 +197,7 @@ static int store(struct image_load *l, struct err *err)
 
 	if (r < 0)
 		return r;
+	r = image_sync_note(l->engine, l->doc, err);
 	for (size_t k = 0; r == 0 && k < json_len(layers); k++)
 		r = db_run(db, err, "INSERT OR REPLACE INTO layers(chain_id, size) VALUES(?, ?)", "si",
 			   json_get_str(json_at(layers, k), "chain"),
@@ -260,6 +259,8 @@ static void committed(void *ud, int r, const struct err *we, const struct sbuf *
 		return;
 	}
 	r = store(l, &e);
+	if (r == 0)
+		image_sync_start(l->engine);
 	for (size_t k = 0; r == 0 && k < json_len(images); k++) {
 		struct image *i = publish(l, json_at(images, k), &said);
 
@@ -270,119 +271,9 @@ static void committed(void *ud, int r, const struct err *we, const struct sbuf *
 	load_finish(l, r, &e, ids, said);
 }
 
-/* --- the worker --- */
-
-struct commit { char *data_root, *staging; struct json *doc; };
-
-static int mark_opaque(int layer, const struct json *list, struct err *e)
-{
-	for (size_t i = 0; i < json_len(list); i++) {
-		const char *dir = json_str(json_at(list, i));
-		_cleanup_close_ int fd =
-		    dir ? fs_open_beneath(layer, dir, O_RDONLY | O_DIRECTORY, 0) : -EINVAL;
-
-		if (fd < 0 || fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0) < 0)
-			return err_set(e, ERR_SYSTEM, fd < 0 ? fd : -errno, "mark '%s' as opaque",
-				       dir ? dir : "");
-	}
-	return 0;
-}
-
-static char *layer_path(const char *root, const char *chain)
-{
-	return xasprintf("%s/layers/%s", root, digest_hex(chain));
-}
-
-static int finish_layer(const struct commit *c, const struct json *layer, struct err *e)
-{
-	const char *chain = json_get_str(layer, "chain");
-	_cleanup_free_ char *from = NULL;
-	_cleanup_close_ int fd = -EBADF;
-
-	if (!chain || !digest_valid(chain))
-		return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named a layer '%s'",
-			       chain ? chain : "");
-	from = layer_path(c->staging, chain);
-	fd = open(from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "open layer '%s'", from);
-	return mark_opaque(fd, json_get(layer, "opaque"), e);
-}
-
-/* One that is in the store already stays: same chain id, same content. */
-static int place_layer(const struct commit *c, const struct json *layer, struct err *e)
-{
-	const char *chain = json_get_str(layer, "chain");
-	_cleanup_free_ char *from = layer_path(c->staging, chain), *to = layer_path(c->data_root, chain);
-
-	if (rename(from, to) < 0 && errno != EEXIST && errno != ENOTEMPTY)
-		return err_set(e, ERR_SYSTEM, -errno, "place layer '%s'", to);
-	return 0;
-}
-
-/* A blob that is kept: the same name has the same content. */
-static int place_blob(const struct commit *c, const struct json *blob, struct err *e)
-{
-	const char *digest = json_get_str(blob, "digest");
-	_cleanup_free_ char *from = NULL, *to = NULL;
-
-	if (!blob)
-		return 0;
-	if (!digest || !digest_valid(digest))
-		return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named a blob '%s'",
-			       digest ? digest : "");
-	from = xasprintf("%s/blobs/%s", c->staging, digest_hex(digest));
-	to = xasprintf("%s/blobs/sha256/%s", c->data_root, digest_hex(digest));
-	/* Two layers of the same content share it. */
-	if (rename(from, to) < 0 && (errno != ENOENT || !fs_exists(to)))
-		return err_set(e, ERR_SYSTEM, -errno, "place blob '%s'", to);
-	return 0;
-}
-
-static int place_config(const struct commit *c, const struct json *image, struct err *e)
-{
-	const char *id = json_get_str(image, "id"), *text = json_get_str(image, "config");
-	_cleanup_free_ char *path = NULL;
-	int r;
-
-	if (!id || !digest_valid(id) || !text)
-		return err_msg(e, ERR_SYSTEM, -EPROTO, "insula-puller named an image '%s'", id ? id : "");
-	path = xasprintf("%s/blobs/sha256/%s", c->data_root, digest_hex(id));
-	r = fs_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, true);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "write '%s'", path) : 0;
-}
-
-/* All that was unpacked is on disk before the first name says that it is complete, and the names are before
- * the database speaks of them. */
-static int commit_worker(void *arg, struct sbuf *out, struct err *e)
-{
-	const struct commit *c = arg;
-	const struct json *layers = json_get(c->doc, "layers"), *images = json_get(c->doc, "images");
-	_cleanup_free_ char *store = path_join(c->data_root, "layers");
-	_cleanup_close_ int fd = open(store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r = fd < 0 ? err_set(e, ERR_SYSTEM, -errno, "open '%s'", store) : 0;
-
-	for (size_t i = 0; r == 0 && i < json_len(layers); i++)
-		r = finish_layer(c, json_at(layers, i), e);
-	for (size_t i = 0; r == 0 && i < json_len(images); i++)
-		r = place_config(c, json_at(images, i), e);
-	for (size_t i = 0; r == 0 && i < json_len(layers); i++)
-		r = place_blob(c, json_get(json_at(layers, i), "blob"), e);
-	for (size_t i = 0; r == 0 && i < json_len(images); i++)
-		r = place_blob(c, json_get(json_at(images, i), "manifest"), e);
-	if (r == 0 && syncfs(fd) < 0)
-		r = err_set(e, ERR_SYSTEM, -errno, "write the image's layers");
-	for (size_t i = 0; r == 0 && i < json_len(layers); i++)
-		r = place_layer(c, json_at(layers, i), e);
-	if (r == 0 && fsync(fd) < 0)
-		r = err_set(e, ERR_SYSTEM, -errno, "write '%s'", store);
-	return r;
-}
-
 static void puller_ended(struct image_load *l)
 {
 	_cleanup_err_ struct err e = ERR_INIT;
-	struct commit c;
 	int r;
 
 	if (!l->exited || !l->result_over)
@@ -403,8 +294,7 @@ static void puller_ended(struct image_load *l)
 	}
 	if (r == 0) {
 		list_append(&l->engine->images->loads, &l->link);
-		c = (struct commit){ l->engine->cfg.data_root, l->staging, l->doc };
-		r = worker_run(l->engine->loop, commit_worker, &c, committed, l);
+		r = image_commit(l->engine, l->staging, l->doc, committed, l);
 		if (r < 0)
 			err_set(&e, ERR_SYSTEM, r, "store the image");
 	}

@@ -124,4 +124,11 @@ const char *const db_migrations[] = {
     "ALTER TABLE endpoints ADD COLUMN ip6 TEXT NOT NULL DEFAULT '';"	/* as inet_ntop writes it */
     "CREATE UNIQUE INDEX endpoints_ip6 ON endpoints (network, ip6) WHERE ip6 != '';",
 
+    /* 6: what has come and is not on the disk yet (image_sync.c) */
+    "CREATE TABLE unsynced ("
+    "  seq INTEGER PRIMARY KEY,"
+    "  name TEXT NOT NULL UNIQUE," /* image id or chain id */
+    "  boot TEXT NOT NULL"	    /* of the machine: boot_id */
+    ") STRICT;",
+
     NULL};
