@@ -16,7 +16,16 @@ struct layers {
 	struct blob_slot *slots;
 };
 
-/* A manifest that is in memory already, for insulad to keep. */
+static bool holds(int fd, const struct sbuf *b)
+{
+	_cleanup_free_ char *have = xmalloc(b->len + 1);
+
+	/* One byte more: it may be longer. */
+	return RETRY(pread(fd, have, b->len + 1, 0)) == (ssize_t)b->len && memcmp(have, b->buf, b->len) == 0;
+}
+
+/* A manifest that is in memory already, for insulad to keep. The same one that another endpoint gave is not
+ * written again: insula-puller may be reading it. */
 static int hand_over(const struct fetched *f, struct err *e)
 {
 	const struct descriptor d = { f->media_type, f->digest, (int64_t)f->bytes.len };
@@ -25,10 +34,11 @@ static int hand_over(const struct fetched *f, struct err *e)
 
 	if (r < 0 || s.have)
 		return r;
-	if (ftruncate(s.fd, 0) < 0)
-		r = -errno;
-	if (r == 0)
-		r = fd_write_full(s.fd, f->bytes.buf, f->bytes.len);
+	if (!holds(s.fd, &f->bytes)) {
+		r = ftruncate(s.fd, 0) < 0 ? -errno : 0;
+		if (r == 0)
+			r = fd_write_full(s.fd, f->bytes.buf, f->bytes.len);
+	}
 	if (r < 0)
 		err_set(e, ERR_SYSTEM, r, "write manifest %s", f->digest);
 	else

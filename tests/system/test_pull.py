@@ -588,16 +588,30 @@ def test_what_an_earlier_try_left_may_be_wrong(engine, proxy, left):
 
 
 def test_a_mirror_that_fails_half_way(registry, base):
-    """The next one gives the rest of the same image."""
+    """The next one gives the rest of the same image, and leaves the manifest alone: insula-puller may be reading it."""
     registry.put(base / "three.tar", "library/three:latest")
-    bad = Proxy(registry, layer_fault(lambda h, data, r: h.answer(404, b"{}")))
-    good = Proxy(registry)
+    written = []
+
+    def look(h, data, r):
+        small = [f for f in (base / "two-mirrors/data/partial").iterdir() if b'"layers"' in f.read_bytes()[:10000]]
+        written.append(sorted(f.stat().st_mtime_ns for f in small))
+
+    def refuse(h, data, r):
+        look(h, data, r)
+        h.answer(404, b"{}")
+
+    def give(h, data, r):
+        look(h, data, r)
+        h.answer(r.status, data)
+    bad = Proxy(registry, layer_fault(refuse))
+    good = Proxy(registry, layer_fault(give))
     (base / "two-mirrors").mkdir()
     e = Engine(base / "two-mirrors", ["--registry-mirror", f"http://{bad.host}", "--registry-mirror", f"http://{good.host}"])
     e.start()
     try:
         e.cli("insula", "pull", "three").ok()
         assert bad.paths("/blobs/") and good.paths("/blobs/")
+        assert written[0] and written == [written[0]] * len(written)
         assert e.cli("insula", "images", "-q", "--no-trunc").out.split() == [sha(config(LAYERS))]
     finally:
         e.stop()
