@@ -5,8 +5,12 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/strv.h"
+#include "lib/json.h"
 #include "lib/netlink.h"
+#include "oci/defaults.h"
+#include "runtime/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
@@ -230,8 +234,59 @@ int uevent_wait(int fd, uint64_t deadline_us)
 	}
 }
 
+/* The host orders requests: doing it twice costs time and helps nobody. */
+static void plain_queues(void)
+{
+	DIR *d = opendir("/sys/block");
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *path = xasprintf("/sys/block/%s/queue/scheduler", de->d_name);
+
+		if (de->d_name[0] != '.')
+			(void)fs_write(AT_FDCWD, path, "none");
+	}
+	if (d)
+		closedir(d);
+}
+
+/* Nobody reads the statistics of an idle machine, and each round of them wakes it; nor is memory put in order
+ * ahead of need. Said early: what sleeps until its next round is not in the template any more. */
+static void be_quiet(void)
+{
+	static const struct { const char *path, *value; } settings[] = {
+		{ "/proc/sys/vm/stat_interval", "60" },
+		{ "/proc/sys/vm/compaction_proactiveness", "0" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+		(void)fs_write(AT_FDCWD, settings[i].path, settings[i].value);
+}
+
+/* Most containers have the same rules for devices: the filter that they make, and what the kernel must patch
+ * in itself for the first one, are there in a template. */
+static int make_filter(struct err *e)
+{
+	_cleanup_json_ struct json *resources = json_object();
+	_cleanup_oci_resources_ struct oci_resources res = { 0 };
+	const struct oci_resources none = { 0 };
+	_cleanup_(cgroup_freep) struct cgroup *cg = NULL;
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	json_set(resources, "devices", oci_default_device_rules(false));
+	text = json_dump(resources);
+	r = oci_resources_parse(text, strlen(text), &res, e);
+	if (r == 0)
+		r = cgroup_new("/agent", "", &cg, e);
+	if (r == 0)
+		r = cgroup_create(cg, &none, true, e);
+	return r == 0 ? cgroup_keep_filter(cg, &res.devices, e) : r;
+}
+
 int boot(struct agent *a)
 {
+	_cleanup_err_ struct err e = ERR_INIT;
 	int r;
 
 	umask(022);
@@ -241,6 +296,7 @@ int boot(struct agent *a)
 	r = mount_all();
 	if (r < 0)
 		return r;
+	be_quiet();
 	init_stdio();
 	(void)!symlink("/proc/self/fd", "/dev/fd");
 	r = fs_mkdir_p(AGENT_RUN, 0700);
@@ -259,5 +315,8 @@ int boot(struct agent *a)
 	enable_controllers("/sys/fs/cgroup/insula");
 	set_net_defaults();
 	guest_bind_disks();
+	plain_queues();
+	if (make_filter(&e) < 0)
+		log_warn("prepare the device filter: %s", err_text(&e));
 	return loopback_up();
 }

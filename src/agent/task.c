@@ -434,7 +434,7 @@ static int req_control(struct agent *a, const struct frame *f)
 static int req_delete(struct agent *a, const struct frame *f)
 {
 	DECODE(delete);
-	a->backend->ops->del(a->backend, m.ctr, m.exec, done_delete,
+	a->backend->ops->del(a->backend, m.ctr, m.exec, m.discard, done_delete,
 			     pending_new(a, f->seq, MSG_DELETE, m.ctr, m.exec));
 	msg_delete_done(&m);
 	return 0;

@@ -191,9 +191,10 @@ static void op_after_exit(struct op *op)
 	/* What is being copied from it still needs its supervisor. */
 	if (files_wait(op))
 		return;
-	sup_release(c);
-	if (json_get_bool(ctr_host(c), "AutoRemove", false)) {
+	if (json_get_bool(ctr_host(c), "AutoRemove", false))
 		c->status = CTR_REMOVING;
+	sup_release(c);
+	if (c->status == CTR_REMOVING) {
 		container_forget(c, true);
 	} else {
 		/* a restart stays due until it happens */

@@ -552,7 +552,8 @@ static void left(void *ud, int r, const struct err *e, const void *p, size_t n)
 static void leave(struct container *c)
 {
 	struct sup *s = c->sup;
-	struct msg_delete m = {.sandbox = s->id, .ctr = c->id, .exec = (char *)""};
+	struct msg_delete m = {.sandbox = s->id, .ctr = c->id, .exec = (char *)"",
+			       .discard = c->status == CTR_REMOVING};
 
 	depart(c);
 	if (list_empty(&s->members))

@@ -6,11 +6,28 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 /* --- discovery --- */
+
+#define ROOT "/sys/fs/cgroup"
+
+/* Where cgroup2 is mounted as such there is nothing else, and no need to have the kernel describe each mount:
+ * in a virtual machine that starts, that is a good part of what its kernel does for the container. */
+static bool find_unified(struct cgroup *cg)
+{
+	struct statfs st;
+
+	if (statfs(ROOT, &st) < 0 || st.f_type != CGROUP2_SUPER_MAGIC)
+		return false;
+	cg->h[cg->n++] = (struct cgroup_hier){ .mount = xstrdup(ROOT), .v2 = true };
+	cg->unified = true;
+	return true;
+}
 
 /* "... /sys/fs/cgroup/memory ... - cgroup cgroup rw,memory": fields of /proc/self/mountinfo (proc(5)). */
 static void add_mount(struct cgroup *cg, char *line)
@@ -28,7 +45,7 @@ static void add_mount(struct cgroup *cg, char *line)
 	(void)strtok_r(NULL, " ", &save);
 	opts = strtok_r(NULL, " ", &save);
 	if (!type || !opts || (!streq(type, "cgroup") && !streq(type, "cgroup2")) ||
-	    !str_starts(f[4], "/sys/fs/cgroup"))
+	    !str_starts(f[4], ROOT))
 		return;
 	h = &cg->h[cg->n++];
 	h->mount = xstrdup(f[4]);
@@ -117,28 +134,37 @@ static int set_paths(struct cgroup *cg, const char *path, const char *own)
 	return r;
 }
 
-int cgroup_new(const char *path, const char *own, struct cgroup **ret, struct err *e)
+static int find_mounts(struct cgroup *cg)
 {
-	_cleanup_(cgroup_freep) struct cgroup *cg = NULL;
 	_cleanup_free_ char *text = NULL;
 	_cleanup_strv_ char **lines = NULL;
-	_cleanup_strv_ char **parts = strv_split(path, "/");
-	int r;
+	int r = fs_read(AT_FDCWD, "/proc/self/mountinfo", 4 << 20, &text, NULL);
 
-	if (!strv_len(parts) || strv_has(parts, ".."))
-		return err_msg(e, ERR_INVALID, 0,
-			       "linux.cgroupsPath: '%s' must name a group, without \"..\"", path);
-	r = fs_read(AT_FDCWD, "/proc/self/mountinfo", 4 << 20, &text, NULL);
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "read mounts");
-	cg = new0(struct cgroup);
-	cg->path = xstrdup(path);
+		return r;
 	lines = strv_split(text, "\n");
 	for (char **l = lines; l && *l; l++)
 		add_mount(cg, *l);
 	cg->unified = cg->n == 1 && cg->h[0].v2;
 	if (!cg->unified)
 		drop_v2(cg);
+	return 0;
+}
+
+int cgroup_new(const char *path, const char *own, struct cgroup **ret, struct err *e)
+{
+	_cleanup_(cgroup_freep) struct cgroup *cg = NULL;
+	_cleanup_strv_ char **parts = strv_split(path, "/");
+	int r;
+
+	if (!strv_len(parts) || strv_has(parts, ".."))
+		return err_msg(e, ERR_INVALID, 0,
+			       "linux.cgroupsPath: '%s' must name a group, without \"..\"", path);
+	cg = new0(struct cgroup);
+	cg->path = xstrdup(path);
+	r = find_unified(cg) ? 0 : find_mounts(cg);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "read mounts");
 	r = set_paths(cg, path, own);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "read the runtime's own cgroups");

@@ -42,6 +42,9 @@ int cgroup_create(struct cgroup *cg, const struct oci_resources *res, bool given
 int cgroup_sub(const struct cgroup *cg, const char *path, struct cgroup **ret, struct err *e);
 /* Sets the limits of an existing group. */
 int cgroup_apply(struct cgroup *cg, const struct oci_resources *res, struct err *e);
+/* v2: makes the device filter of these rules, attaches it to this group, and keeps it for all groups that get
+ * the same rules later: the kernel checks and compiles it once. Replaces what was kept before. */
+int cgroup_keep_filter(const struct cgroup *cg, const struct oci_device_rules *rules, struct err *e);
 /* Kills what is in it and removes it; -EBUSY if something refuses to die. Missing is fine. */
 int cgroup_remove(struct cgroup *cg, struct err *e);
 

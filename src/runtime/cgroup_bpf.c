@@ -88,16 +88,11 @@ static int bpf(int cmd, union bpf_attr *attr)
 	return (int)syscall(SYS_bpf, cmd, attr, sizeof *attr);
 }
 
-int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rules, struct err *e)
+/* The rules as a program, in *p. */
+static int compile(struct prog *p, const struct oci_device_rules *rules, struct err *e)
 {
-	_cleanup_free_ struct prog *p = NULL;
-	_cleanup_close_ int prog = -EBADF, dir = -EBADF;
-	union bpf_attr attr;
 	bool decided = false;
 
-	if (device_rules_allow_all(rules))
-		return 0;
-	p = new0(struct prog);
 	prologue(p);
 	for (size_t i = rules->n; i-- > 0 && !decided;) {
 		rule(p, &rules->v[i]);
@@ -108,15 +103,37 @@ int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rule
 		rule(p, &(struct oci_device_rule){ .type = 'a' });
 	if (p->n >= INSNS_MAX)
 		return err_msg(e, ERR_INVALID, -E2BIG, "linux.resources.devices: too many rules");
+	return 0;
+}
+
+/* Returns its descriptor. */
+static int load(const struct prog *p)
+{
+	union bpf_attr attr;
+	int fd;
+
 	memset(&attr, 0, sizeof attr);
 	attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
 	attr.insns = (uint64_t)(uintptr_t)p->v;
 	attr.insn_cnt = (uint32_t)p->n;
 	attr.license = (uint64_t)(uintptr_t)"Apache-2.0";
-	prog = bpf(BPF_PROG_LOAD, &attr);
-	if (prog < 0)
-		return err_set(e, ERR_SYSTEM, -errno, "cannot load the device filter");
-	dir = cgroup_open_v2(cg);
+	fd = bpf(BPF_PROG_LOAD, &attr);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The program that is kept loaded; a filter holds nothing of the container that it is for. */
+static struct { struct bpf_insn *v; size_t n; int fd; } kept;
+
+static bool is_kept(const struct prog *p)
+{
+	return kept.n && kept.n == p->n && memcmp(kept.v, p->v, p->n * sizeof *p->v) == 0;
+}
+
+static int attach(const struct cgroup *cg, int prog, struct err *e)
+{
+	_cleanup_close_ int dir = cgroup_open_v2(cg);
+	union bpf_attr attr;
+
 	if (dir < 0)
 		return err_set(e, ERR_SYSTEM, dir, "cannot open the cgroup");
 	memset(&attr, 0, sizeof attr);
@@ -127,4 +144,45 @@ int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rule
 	return bpf(BPF_PROG_ATTACH, &attr) < 0
 		   ? err_set(e, ERR_SYSTEM, -errno, "cannot attach the device filter")
 		   : 0;
+}
+
+int cgroup2_devices(const struct cgroup *cg, const struct oci_device_rules *rules, struct err *e)
+{
+	_cleanup_free_ struct prog *p = NULL;
+	_cleanup_close_ int prog = -EBADF;
+	int r;
+
+	if (device_rules_allow_all(rules))
+		return 0;
+	p = new0(struct prog);
+	r = compile(p, rules, e);
+	if (r < 0)
+		return r;
+	if (is_kept(p))
+		return attach(cg, kept.fd, e);
+	prog = load(p);
+	if (prog < 0)
+		return err_set(e, ERR_SYSTEM, prog, "cannot load the device filter");
+	return attach(cg, prog, e);
+}
+
+int cgroup_keep_filter(const struct cgroup *cg, const struct oci_device_rules *rules, struct err *e)
+{
+	struct oci_device_rules full = device_rules_full(rules);
+	_cleanup_free_ struct oci_device_rule *v = full.v;
+	_cleanup_free_ struct prog *p = new0(struct prog);
+	int fd, r = compile(p, &full, e);
+
+	if (r < 0)
+		return r;
+	fd = load(p);
+	if (fd < 0)
+		return err_set(e, ERR_SYSTEM, fd, "cannot load the device filter");
+	free(kept.v);
+	if (kept.n)
+		(void)close(kept.fd);
+	kept.n = p->n;
+	kept.v = xmemdup(p->v, p->n * sizeof *p->v);
+	kept.fd = fd;
+	return attach(cg, fd, e);
 }

@@ -345,7 +345,7 @@ static int req_delete(struct peer *p, const struct frame *f, int *fds, size_t n_
 		refuse(p, f->seq, ERR_CONFLICT, -EBUSY, "delete '%s': it is running",
 		       *m.exec ? m.exec : m.ctr);
 	else if (t)
-		b->ops->del(b, m.ctr, m.exec, on_deleted, call_new(p, f->seq, m.ctr, m.exec));
+		b->ops->del(b, m.ctr, m.exec, m.discard, on_deleted, call_new(p, f->seq, m.ctr, m.exec));
 	msg_delete_done(&m);
 	return 0;
 }

@@ -55,8 +55,9 @@ struct backend_ops {
 	 * -EBADF for those without. done runs when all is read or written. */
 	void (*files)(struct backend *b, const struct msg_files *m, int fd, backend_done_fn done, void *ud);
 	/* Frees what the task holds; deleting a container's init unmounts its rootfs. -EBUSY while it runs.
-	 */
-	void (*del)(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud);
+	 * discard: what the container has written is not wanted any more. */
+	void (*del)(struct backend *b, const char *ctr, const char *exec, bool discard, backend_done_fn done,
+		    void *ud);
 	/* Ends everything: processes, VM. */
 	void (*shutdown)(struct backend *b, backend_done_fn done, void *ud);
 

@@ -452,7 +452,8 @@ static int del_container(struct local *l, struct ltask *init, struct err *e)
 	return l->hooks->rootfs_umount(l->userdata, ctr, e);
 }
 
-static void op_del(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud)
+static void op_del(struct backend *b, const char *ctr, const char *exec, bool discard, backend_done_fn done,
+		   void *ud)
 {
 	struct local *l = local_of(b);
 	struct ltask *t = ltask_find(l, ctr, exec);

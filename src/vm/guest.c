@@ -268,17 +268,28 @@ static void after_del(struct guest *g, const char *ctr, const char *exec, int r)
 		disks_release(g, ctr);
 }
 
-static void op_del(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud)
+/* With the last container goes the machine: then there is nothing to unmount for. */
+static bool shares_machine(struct guest *g, const char *ctr)
+{
+	list_for_each(t, &g->tasks, struct gtask, link)
+		if (!streq(t->ctr, ctr))
+			return true;
+	return false;
+}
+
+static void op_del(struct backend *b, const char *ctr, const char *exec, bool discard, backend_done_fn done,
+		   void *ud)
 {
 	struct guest *g = guest_of(b);
-	struct msg_delete m = { g->sandbox, (char *)ctr, (char *)exec };
+	struct msg_delete m = { g->sandbox, (char *)ctr, (char *)exec, discard };
 	struct forward *f = forward_new(g, ctr, exec, done, ud);
+	bool goes_with_all = discard && !*exec && !shares_machine(g, ctr);
 
 	forward_after(f, after_del);
-	if (g->phase == GUEST_UP && !g->hung_up && gtask_find(g, ctr, exec))
+	if (g->phase == GUEST_UP && !g->hung_up && gtask_find(g, ctr, exec) && !goes_with_all)
 		CONN_REQUEST(g->conn, DELETE, delete, &m, -EBADF, forwarded, f);
 	else
-		forwarded(f, 0, NULL, NULL, 0);	/* what the machine knew of it is gone with the machine */
+		forwarded(f, 0, NULL, NULL, 0);	/* what the machine knows of it goes with the machine */
 }
 
 /* --- end --- */

@@ -32,10 +32,11 @@
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 /* The console is for panics and warnings: each byte written to it is an exit. noforce: no bounce buffer,
- * which would be 64 MB of a machine that memory can be added to. */
+ * which would be 64 MB of a machine that memory can be added to. Security modules other than Landlock, which
+ * programs ask for themselves, have no policy here, and each has a word in every call. */
 const char guest_cmdline[] =
 	"quiet reboot=t panic=-1 tsc=reliable no_timer_check swiotlb=noforce cryptomgr.notests "
-	"rcupdate.rcu_expedited=1 memhp_default_state=online_movable console=ttyS0";
+	"rcupdate.rcu_expedited=1 lsm=landlock memhp_default_state=online_movable console=ttyS0";
 
 /* --- what it is made from --- */
 

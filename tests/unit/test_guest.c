@@ -87,7 +87,7 @@ static void the_death_of_the_machine_ends_all(void **state)
 			    "exited e137 the virtual machine ended: QEMU was ended by signal 9\n"
 			    "lost the virtual machine ended: QEMU was ended by signal 9");
 	create(f, CTR, "f", "", 0);
-	f->b->ops->del(f->b, CTR, "", done, f);
+	f->b->ops->del(f->b, CTR, "", false, done, f);
 	f->b->ops->shutdown(f->b, done, f);
 	assert_string_equal(take_log(f), "done the virtual machine is not running\ndone ok\ndone ok");
 }
@@ -148,13 +148,37 @@ static void shutdown_of_an_empty_machine_is_its_end(void **state)
 
 	up(f);
 	guest_tells_exit(f, CTR, 0, "");
-	f->b->ops->del(f->b, CTR, "", done, f);
+	f->b->ops->del(f->b, CTR, "", false, done, f);
 	guest_serves(f, MSG_DELETE, NULL, 0);
 	f->b->ops->shutdown(f->b, done, f);
 	assert_true(machine.killed);
 	assert_int_equal(guest_hears(f, &fr), 0);
 	machine_dies(f);
 	assert_string_equal(take_log(f), "exited 0 \ndone ok\ndone ok");
+}
+
+static void what_is_discarded_goes_with_the_machine(void **state)
+{
+	struct fixture *f = *state;
+	struct frame fr;
+
+	up(f);
+	create(f, "other", "", "second", 0);
+	guest_serves(f, MSG_GUEST, NULL, 0);
+	guest_serves(f, MSG_CREATE, NULL, 0);
+	guest_tells_exit(f, "other", 0, "");
+	guest_tells_exit(f, CTR, 0, "");
+	(void)take_log(f);
+	/* others are in it */
+	f->b->ops->del(f->b, "other", "", true, done, f);
+	guest_serves(f, MSG_DELETE, NULL, 0);
+	assert_string_equal(take_log(f), "done ok");
+	f->b->ops->del(f->b, CTR, "", true, done, f);
+	assert_string_equal(take_log(f), "done ok");
+	assert_int_equal(guest_hears(f, &fr), 0);
+	f->b->ops->shutdown(f->b, done, f);
+	assert_true(machine.killed);
+	machine_dies(f);
 }
 
 int main(void)
@@ -172,6 +196,7 @@ int main(void)
 	    T(another_version),
 	    T(shutdown_asks_the_agent),
 	    T(shutdown_of_an_empty_machine_is_its_end),
+	    T(what_is_discarded_goes_with_the_machine),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
