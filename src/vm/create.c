@@ -78,6 +78,7 @@ static void send_create(void *ud, int r, const struct err *e, const void *p, siz
 	list_append(&g->tasks, &t->link);
 	f = forward_new(g, c->m.ctr, c->m.exec, c->done, c->ud);
 	forward_after(f, after_create);
+	forward_quick(f);
 	c->m.stream = g->next_stream;
 	g->next_stream += 3;
 	r = gtask_open_streams(t, c->m.stream);
@@ -105,7 +106,8 @@ static void on_attached(void *ud, int r, const struct err *e)
 
 	if (r < 0) {
 		disk_free(a->disk);
-		if (!c->err.kind)
+		/* Whoever waits for the guest is told why it has ended. */
+		if (!c->err.kind && r != -EPIPE)
 			err_msg(&c->err, ERR_SYSTEM, r, "%s", err_text(e));
 	} else {
 		a->disk->here = true;

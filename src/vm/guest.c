@@ -21,6 +21,7 @@
 
 #define KILL_PATIENCE_US (30ull * 1000000)
 #define SHUTDOWN_PATIENCE_US (12ull * 1000000)	/* the agent gives tasks 10 s, then writes the disks */
+#define TICK_US 1000000u
 #define ERROR_TEXT_MAX 2048
 #define STATS_MAX 4096
 #define STATS_NAME_MAX 64
@@ -59,6 +60,8 @@ struct forward {
 	void *ud;
 	void (*after)(struct guest *g, const char *ctr, const char *exec, int r);
 	bool (*valid)(const void *p, size_t n);
+	bool quick;
+	unsigned waited;		/* ticks */
 };
 
 struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, backend_done_fn done,
@@ -90,6 +93,39 @@ void forward_check(struct forward *f, bool (*valid)(const void *p, size_t n))
 	f->valid = valid;
 }
 
+/* Time is counted in ticks: after the host, or we ourselves, stood still, the answer is read before the next
+ * one. */
+static void on_tick(struct loop_source *s, void *ud)
+{
+	struct guest *g = ud;
+	unsigned patience = guest_patience(g);
+	bool some = g->telling, late = g->telling && ++g->telling_for >= patience;
+
+	list_for_each(f, &g->forwards, struct forward, link) {
+		some |= f->quick;
+		late |= f->quick && ++f->waited >= patience;
+	}
+	if (!some)
+		loop_source_free(TAKE_PTR(g->ticks));
+	if (late && !g->why) {
+		_cleanup_free_ char *why = xasprintf("no answer from its agent in %u s", patience);
+
+		machine_kill(g, why);
+	}
+}
+
+void guest_count(struct guest *g)
+{
+	if (!g->ticks)
+		(void)loop_add_timer(g->loop, TICK_US, TICK_US, on_tick, g, &g->ticks);
+}
+
+void forward_quick(struct forward *f)
+{
+	f->quick = true;
+	guest_count(f->g);
+}
+
 void forwarded(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	_cleanup_err_ struct err clean = ERR_INIT;
@@ -98,7 +134,10 @@ void forwarded(void *ud, int r, const struct err *e, const void *p, size_t n)
 	if (r == 0 && f->valid && !f->valid(p, n)) {
 		r = err_msg(&clean, ERR_SYSTEM, -EPROTO, "the answer of the virtual machine makes no sense");
 	} else if (r == -ECONNRESET) {
-		err_msg(&clean, ERR_SYSTEM, r, "the virtual machine ended");
+		const char *why = f->g->why ? f->g->why : f->g->words;
+
+		err_msg(&clean, ERR_SYSTEM, r, "the virtual machine ended%s%s", why ? ": " : "",
+			why ? why : "");
 	} else if (r < 0 && e && e->kind) {
 		_cleanup_free_ char *text = text_clean(err_text(e), ERROR_TEXT_MAX);
 
@@ -128,6 +167,7 @@ void refuse_gone(backend_done_fn done, void *ud)
 	} \
 	_f = forward_new(_g, ctr, "", done, ud); \
 	_f->valid = check; \
+	forward_quick(_f); \
 	CONN_REQUEST(_g->conn, NAME, name, &_m, -EBADF, forwarded, _f); \
 	} while (0)
 
@@ -373,6 +413,7 @@ static void op_free(struct backend *b)
 		forward_free(f);
 	loop_source_free(g->deadline);
 	loop_source_free(g->held_timer);
+	loop_source_free(g->ticks);
 	free(g->why);
 	free(g->words);
 	free(g->sandbox);

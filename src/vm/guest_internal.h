@@ -80,6 +80,9 @@ struct guest {
 	struct list waiting; /* struct waiter: creations whose devices the agent has not been told of */
 	bool telling;			/* of some it is being told */
 	bool told;			/* once, and thus who it is */
+	unsigned telling_for;		/* ticks */
+	unsigned patience_s;		/* for what is answered at once; 0 = what link.c has for a boot */
+	struct loop_source *ticks;	/* while such an answer is due */
 	struct list held;		/* creations that wait until the leaving disks are gone (create.c) */
 	struct loop_source *held_timer;
 	unsigned next_layer, next_scratch, next_device;
@@ -98,6 +101,10 @@ struct forward *forward_new(struct guest *g, const char *ctr, const char *exec, 
 /* What to do with the task of a request once it is answered; runs before the caller's done. */
 void forward_after(struct forward *f,
 		   void (*after)(struct guest *g, const char *ctr, const char *exec, int r));
+/* The agent answers this at once, whatever its containers do. One that does not has come to a stand, and is
+ * ended with its machine: nothing that it is asked for hangs. */
+void forward_quick(struct forward *f);
+void guest_count(struct guest *g);	/* sees to it that time is counted */
 /* The conn_reply_fn of a forward; frees it. What the guest says of an error is cleaned. */
 void forwarded(void *ud, int r, const struct err *e, const void *p, size_t n);
 void refuse_gone(backend_done_fn done, void *ud);
@@ -129,6 +136,7 @@ void pipes_close(struct guest *g);
 void transfers_close(struct guest *g);
 
 /* link.c */
+unsigned guest_patience(const struct guest *g);	/* seconds */
 /* Takes fd over and says HELLO as soon as somebody listens. */
 int link_open(struct guest *g, int fd);
 /* Makes the link end: what was sent before is still read, then machine_ended() runs. */

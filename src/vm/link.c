@@ -21,6 +21,13 @@
 /* What the guest may let pile up by asking and not reading: a request or two and their credit. */
 #define QUEUE_MAX (16u << 20)
 
+unsigned guest_patience(const struct guest *g)
+{
+	if (g->patience_s)
+		return g->patience_s;
+	return streq(g->conf.accel, "kvm") ? BOOT_TIMEOUT_KVM_S : BOOT_TIMEOUT_TCG_S;
+}
+
 /* --- streams --- */
 
 static int stream_index(const struct gtask *t, const struct stream *s)
@@ -270,6 +277,8 @@ static void send_guest(struct guest *g)
 	random_bytes(entropy, sizeof entropy);
 	b->g = g;
 	g->telling = true;
+	g->telling_for = 0;
+	guest_count(g);
 	list_move(&b->waiters, &g->waiting);
 	CONN_REQUEST(g->conn, GUEST, guest, &m, -EBADF, on_guest_ready, b);
 	explicit_bzero(entropy, sizeof entropy);
@@ -301,15 +310,10 @@ static void on_hello(void *ud, int r, const struct err *e, const void *p, size_t
 	send_guest(g);
 }
 
-static unsigned boot_seconds(const struct guest *g)
-{
-	return streq(g->conf.accel, "kvm") ? BOOT_TIMEOUT_KVM_S : BOOT_TIMEOUT_TCG_S;
-}
-
 static void on_deadline(struct loop_source *s, void *ud)
 {
 	struct guest *g = ud;
-	_cleanup_free_ char *why = xasprintf("no word from its agent in %u s", boot_seconds(g));
+	_cleanup_free_ char *why = xasprintf("no word from its agent in %u s", guest_patience(g));
 
 	machine_kill(g, why);
 }
@@ -323,7 +327,7 @@ static void on_running(void *ud, int r, const struct err *e)
 		machine_kill(g, err_text(e));
 		return;
 	}
-	(void)loop_add_timer(g->loop, boot_seconds(g) * 1000000ull, 0, on_deadline, g, &g->deadline);
+	(void)loop_add_timer(g->loop, guest_patience(g) * 1000000ull, 0, on_deadline, g, &g->deadline);
 	CONN_REQUEST(g->conn, HELLO, hello, &m, -EBADF, on_hello, g);
 }
 

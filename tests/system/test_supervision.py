@@ -6,6 +6,8 @@ import subprocess
 import tempfile
 import time
 
+import pytest
+
 from conftest import Engine, host_state, wait_for
 
 
@@ -141,3 +143,19 @@ def test_supervisors_live_in_a_cgroup_of_their_own(own):
                if x.startswith(("process insula-shim", "process vmwp")))
     daemon = groups(own.engine.proc.pid)
     assert groups(pid) == {h: path if path == "/" else "/insula/supervisors" for h, path in daemon.items()}
+@pytest.mark.parametrize("isolation", ["hyperv"])
+def test_a_process_that_cannot_be_killed_takes_its_machine_along(c, tmp_path):
+    """It waits for a file server that has come to a stand: SIGKILL does not reach it, and after half a minute nobody waits."""
+    (tmp_path / "f").write_text("x" * 100000)
+    cid = c.rund("-v", f"{tmp_path}:/v", "busybox", "sh", "-c", "until [ -e /go ]; do sleep 0.1; done; exec cat /v/f")
+    worker = int(c("inspect", "-f", "{{.VirtualMachine.WorkerPid}}", cid).ok())
+    servers = subprocess.run(["pgrep", "-P", str(worker), "virtiofsd"], capture_output=True, text=True).stdout.split()
+    servers += [p for s in servers for p in subprocess.run(["pgrep", "-P", s], capture_output=True, text=True).stdout.split()]
+    assert servers
+    for p in servers:
+        os.kill(int(p), signal.SIGSTOP)
+    c("exec", cid, "touch", "/go").ok()
+    wait_for(lambda: "request_wait_answer" in c("exec", cid, "cat", "/proc/1/wchan").out)
+    c("kill", cid).ok()
+    assert c("wait", cid).ok() == "137"
+    assert c.state(cid, "Error") == "the virtual machine ended: its container did not end on SIGKILL"

@@ -82,8 +82,10 @@ static void the_death_of_the_machine_ends_all(void **state)
 	/* Sent before the end, read after it. */
 	guest_says(f, MSG_DATA, 0, f->stream + 1, "last", 4);
 	machine_dies(f);
-	assert_string_equal(take_log(f), "output 1 last\ndone the virtual machine ended\neof 1\neof 2\n"
-			    "exited 137 the virtual machine ended: QEMU was ended by signal 9\neof e1\n"
+	assert_string_equal(take_log(f),
+			    "output 1 last\ndone the virtual machine ended: QEMU was ended by signal 9\n"
+			    "eof 1\neof 2\nexited 137 the virtual machine ended: QEMU was ended by signal 9\n"
+			    "eof e1\n"
 			    "exited e137 the virtual machine ended: QEMU was ended by signal 9\n"
 			    "lost the virtual machine ended: QEMU was ended by signal 9");
 	create(f, CTR, "f", "", 0);
@@ -181,6 +183,60 @@ static void what_is_discarded_goes_with_the_machine(void **state)
 	machine_dies(f);
 }
 
+/* Whether it is ended once its patience, a tick, is over. */
+static bool is_given_up(struct fixture *f)
+{
+	container_of(f->b, struct guest, b)->patience_s = 1;
+	for (int i = 0; i < 300 && !machine.killed; i++)
+		(void)loop_run_once(f->loop, 10);
+	return machine.killed;
+}
+
+static void an_agent_that_stands_still(void **state)
+{
+	struct fixture *f = *state;
+	struct frame fr;
+
+	up(f);
+	f->b->ops->ps(f->b, CTR, done, f);
+	assert_int_equal(guest_hears(f, &fr), MSG_PS);
+	assert_true(is_given_up(f));
+	machine_dies(f);
+	assert_string_equal(take_log(f),
+			    "done the virtual machine ended: no answer from its agent in 1 s\neof 1\neof 2\n"
+			    "exited 137 the virtual machine ended: no answer from its agent in 1 s\n"
+			    "lost the virtual machine ended: no answer from its agent in 1 s");
+}
+
+static void an_agent_that_prepares_for_ever(void **state)
+{
+	struct fixture *f = *state;
+	struct frame fr;
+
+	create(f, CTR, "", "scratch", 0);
+	guest_says_hello(f, PROTO_VERSION);
+	assert_int_equal(guest_hears(f, &fr), MSG_GUEST);
+	assert_true(is_given_up(f));
+	machine_dies(f);
+	assert_string_equal(take_log(f), "done the virtual machine ended: no answer from its agent in 1 s\n"
+			    "lost the virtual machine ended: no answer from its agent in 1 s");
+}
+
+/* What takes its time: the end of a container, and the copying of files. */
+static void an_agent_that_works(void **state)
+{
+	struct fixture *f = *state;
+	struct frame fr;
+
+	up(f);
+	create(f, "other", "", "second", 0);
+	guest_serves(f, MSG_GUEST, NULL, 0);
+	guest_serves(f, MSG_CREATE, NULL, 0);
+	f->b->ops->del(f->b, CTR, "", false, done, f);
+	assert_int_equal(guest_hears(f, &fr), MSG_DELETE);
+	assert_false(is_given_up(f));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -197,6 +253,9 @@ int main(void)
 	    T(shutdown_asks_the_agent),
 	    T(shutdown_of_an_empty_machine_is_its_end),
 	    T(what_is_discarded_goes_with_the_machine),
+	    T(an_agent_that_stands_still),
+	    T(an_agent_that_prepares_for_ever),
+	    T(an_agent_that_works),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

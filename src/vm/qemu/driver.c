@@ -240,6 +240,7 @@ static void op_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn done
 		return;
 	}
 	remember(q, c);
+	watch_start(q);
 	/* Commands are answered in order, by a QEMU that has come up. */
 	b = batch_begin(q, done, ud);
 	batch_command(b, "query-status", NULL, -EBADF);
@@ -268,7 +269,7 @@ static void loaded(void *ud, int r, const struct err *e)
 		devices_set_memory(b);
 		devices_add_processors(b);
 		batch_command(b, "cont", NULL, -EBADF);
-		watch_start(q);
+		q->come_up = true;
 		batch_end(b);
 	}
 	free(g);

@@ -43,6 +43,7 @@ struct qemu {
 	unsigned vcpus;
 	struct list batches;
 	struct loop_source *watch;	/* watch.c */
+	bool come_up;			/* made, loaded, and let run */
 	bool asked;
 	unsigned looks;
 	uint64_t work_when_asked, ticks_when_asked;

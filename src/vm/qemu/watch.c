@@ -1,13 +1,16 @@
-/* Whether QEMU still serves its monitor. It is asked now and then; one that leaves a question unanswered is
+/* Whether QEMU still serves its monitor, and its machine still runs: where KVM cannot go on with it QEMU
+ * stops it, and says so to who asks. It is asked now and then; one that leaves a question unanswered is
  * looked at: stopped by a signal, asleep though there is something to read, or at work for seconds without
  * coming to it, it is ended, for its container would stand still for ever. One that waits for a processor or
- * for the host's disk is given time: the host is slow, and it is not its fault.
+ * for the host's disk is given time: the host is slow, and it is not its fault. So is one that comes up: it
+ * makes itself, and loads a template, before it serves anybody.
  *
  * Time is counted in looks, not by the clock: after the host, or we ourselves, stood still, the answer is
  * there to be read before the next look. */
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/strv.h"
 #include "vm/qemu/internal.h"
 
 #include <dirent.h>
@@ -86,9 +89,16 @@ static const char *verdict(const struct qemu *q)
 		return "QEMU was stopped by a signal";
 	if (state == 'S' && ticks <= q->ticks_when_asked + 1 && !busy(q))
 		return "QEMU does not answer";
-	if (work_of(q) - q->work_when_asked >= SPINNING_NS || q->looks >= LOOKS_BUSY)
+	if ((q->come_up && work_of(q) - q->work_when_asked >= SPINNING_NS) || q->looks >= LOOKS_BUSY)
 		return "QEMU is at work, and does not answer";
 	return NULL;
+}
+
+static void give_up(struct qemu *q, const char *why)
+{
+	q->hung = why;
+	log_warn("%s: it is ended", why);
+	(void)proc_kill(&q->proc, SIGKILL);
 }
 
 static void on_answer(void *ud, int r, const struct err *e, const struct json *ret)
@@ -96,11 +106,14 @@ static void on_answer(void *ud, int r, const struct err *e, const struct json *r
 	struct qemu *q = ud;
 
 	q->asked = false;
+	if (r == 0 && !q->gone && !q->hung && streq(json_get_str(ret, "status"), "internal-error"))
+		give_up(q, "QEMU stopped the machine: the accelerator cannot go on with it");
 }
 
 static void on_look(struct loop_source *s, void *ud)
 {
 	struct qemu *q = ud;
+	const char *why;
 	char state;
 
 	if (q->gone || q->hung)
@@ -111,14 +124,12 @@ static void on_look(struct loop_source *s, void *ud)
 		q->work_when_asked = work_of(q);
 		q->ticks_when_asked = ticks_of(q, &state);
 		qmp_command(q->qmp, "query-status", NULL, -EBADF, on_answer, q);
-	} else if (++q->looks >= LOOKS && (q->hung = verdict(q))) {
-		log_warn("%s: it is ended", q->hung);
-		(void)proc_kill(&q->proc, SIGKILL);
+	} else if (++q->looks >= LOOKS && (why = verdict(q))) {
+		give_up(q, why);
 	}
 }
 
 void watch_start(struct qemu *q)
 {
-	if (!q->watch)
-		(void)loop_add_timer(q->loop, LOOK_US, LOOK_US, on_look, q, &q->watch);
+	(void)loop_add_timer(q->loop, LOOK_US, LOOK_US, on_look, q, &q->watch);
 }
