@@ -118,18 +118,34 @@ static int cache_read(const struct engine *e, struct accel *ret)
 	return parse_verdict(line + strlen(boot) + 1, ret);
 }
 
-void accel_refute(struct engine *e, const char *reason)
+/* What is configured today may not be tomorrow. */
+static bool forced(const struct engine *e)
+{
+	return !str_empty(e->cfg.accel) && !streq(e->cfg.accel, "auto");
+}
+
+static void set_verdict(struct engine *e, const char *name, char *reason, bool remember)
 {
 	struct accel_state *a = state_of(e);
-	const char *forced = e->cfg.accel;
 
-	log_warn("KVM does not start a machine: %s", reason);
 	free(a->verdict.name);
 	free(a->verdict.reason);
-	a->verdict = (struct accel){xstrdup("none"), xstrdup(reason)};
-	/* what is configured today may not be tomorrow */
-	if (str_empty(forced) || streq(forced, "auto"))
+	a->verdict = (struct accel){xstrdup(name), reason};
+	if (remember && !forced(e))
 		cache_write(e, &a->verdict);
+}
+
+void accel_refute(struct engine *e, const char *reason, bool final)
+{
+	log_warn("KVM does not start a machine: %s", reason);
+	set_verdict(e, "none",
+		    final ? xstrdup(reason) : xasprintf("%s; it is being tried once more", reason), final);
+}
+
+void accel_confirm(struct engine *e)
+{
+	log_info("KVM has started a machine");
+	set_verdict(e, "kvm", xstrdup(forced(e) ? "configured" : ""), true);
 }
 
 static int check_allowed(const struct engine *e, const struct accel *v, struct err *err)
@@ -275,12 +291,10 @@ static int probe_start(struct accel_state *a, struct err *e)
 /* Configured or remembered: true if the verdict is known now. */
 static bool known(struct accel_state *a)
 {
-	const char *forced = a->engine->cfg.accel;
-
 	if (a->verdict.name)
 		return true;
-	if (!str_empty(forced) && !streq(forced, "auto")) {
-		a->verdict = (struct accel){xstrdup(forced), xstrdup("configured")};
+	if (forced(a->engine)) {
+		a->verdict = (struct accel){xstrdup(a->engine->cfg.accel), xstrdup("configured")};
 		return true;
 	}
 	return cache_read(a->engine, &a->verdict) >= 0;

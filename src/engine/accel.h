@@ -13,9 +13,11 @@ struct accel {
  * cannot be run, and with ERR_FORBIDDEN where require_hardware is set and the verdict is software emulation,
  * or where KVM was refuted. */
 void accel_get(struct engine *e, engine_done_fn done, void *userdata);
-/* KVM was chosen and a first machine did not come up, twice: until the next boot of the host all hyperv
- * isolation is refused with the reason. Never a weaker wall in silence. */
-void accel_refute(struct engine *e, const char *reason);
+/* KVM was chosen and a first machine did not come up: hyperv isolation is refused with the reason, until
+ * accel_confirm or, if it is final, the next boot of the host. Never a weaker wall in silence. */
+void accel_refute(struct engine *e, const char *reason, bool final);
+/* It did come up, when it was tried once more. */
+void accel_confirm(struct engine *e);
 /* The error of a verdict by which hyperv isolation is refused; 0 if it is not, or nothing is known yet. */
 int accel_check(struct engine *e, struct err *err);
 /* Frees the remembered verdict and forgets who waits (their done is not called). */

@@ -20,10 +20,10 @@
 #define TEMPLATE_FD 3
 #define GB (1ull << 30)
 #define TEXT_MAX 4096
-#define PATIENCE_TCG_S 120
-/* The second time a loaded host gets its chance. */
-#define PATIENCE_KVM_S 5
-#define PATIENCE_KVM_AGAIN_S 120
+#define PATIENCE_S 120
+/* Until a KVM must be seen to run a kernel: then it is decided on. The second time a loaded host gets its
+ * chance, and nobody waits for it. */
+#define PROOF_KVM_S 5
 #define VCPUS_MAX 64		/* more than one bus of a `pc` machine is good for */
 
 struct template_waiter { struct list link; engine_done_fn done; void *userdata; };
@@ -31,7 +31,7 @@ struct template_waiter { struct list link; engine_done_fn done; void *userdata; 
 struct template_state {
 	struct engine *engine;
 	int fd;				/* being filled, then sealed */
-	bool ready, failed, busy, kvm;
+	bool ready, failed, busy, kvm, again;
 	char *program, **argv;
 	struct list waiters;
 };
@@ -93,10 +93,10 @@ static const char *last_line(char *text)
 	return !n ? "vmwp --template failed" : nl ? nl + 1 : text;
 }
 
-/* Runs vmwp with the memfd, and takes what it says where it fails. */
-static int fill_once(struct template_state *t, unsigned patience_s, struct err *e)
+/* In the worker: runs vmwp with the memfd, and takes what it says. */
+static int fill(void *arg, struct sbuf *out, struct err *e)
 {
-	_cleanup_free_ char *patience = xasprintf("--patience=%u", patience_s);
+	struct template_state *t = arg;
 	_cleanup_strv_ char **argv = strv_copy(t->argv);
 	char *envp[] = {(char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL}, text[TEXT_MAX] = "";
 	_cleanup_close_ int read_end = -EBADF;
@@ -107,7 +107,9 @@ static int fill_once(struct template_state *t, unsigned patience_s, struct err *
 		return err_set(e, ERR_SYSTEM, r, "pipe");
 	read_end = pipe[0];
 	struct fd_map fds[] = {{t->fd, TEMPLATE_FD}, {pipe[1], 2}};
-	strv_add(&argv, patience);
+	strv_addf(&argv, "--patience=%u", PATIENCE_S);
+	if (t->kvm && !t->again)
+		strv_addf(&argv, "--proof=%u", PROOF_KVM_S);
 	struct spawn_args a = {.path = t->program, .argv = argv, .envp = envp, .fds = fds,
 			       .n_fds = ARRAY_SIZE(fds), .pdeathsig = 9};
 
@@ -120,21 +122,6 @@ static int fill_once(struct template_state *t, unsigned patience_s, struct err *
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "wait for %s", t->program);
 	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s", last_line(text)) : 0;
-}
-
-/* In the worker. */
-static int fill(void *arg, struct sbuf *out, struct err *e)
-{
-	struct template_state *t = arg;
-	_cleanup_err_ struct err first = ERR_INIT;
-
-	if (!t->kvm)
-		return fill_once(t, PATIENCE_TCG_S, e);
-	if (fill_once(t, PATIENCE_KVM_S, &first) == 0)
-		return 0;
-	log_warn("KVM is tried once more: %s", err_text(&first));
-	return ftruncate(t->fd, 0) < 0 ? err_set(e, ERR_SYSTEM, -errno, "empty the template")
-				       : fill_once(t, PATIENCE_KVM_AGAIN_S, e);
 }
 
 /* What is kept on disk may be what is wrong: the next daemon makes it anew. */
@@ -165,16 +152,38 @@ void template_distrust(struct engine *e, const char *why)
 	give_up(state_of(e));
 }
 
+static void filled(void *ud, int r, const struct err *e, const struct sbuf *out);
+
+/* Not while anybody waits: those are told what the first try came to. */
+static bool try_again(struct template_state *t, const struct err *e)
+{
+	if (!t->kvm || t->again || ftruncate(t->fd, 0) < 0)
+		return false;
+	t->again = true;
+	if (worker_run(t->engine->loop, fill, t, filled, t) < 0)
+		return false;
+	accel_refute(t->engine, err_text(e), false);
+	t->failed = true;
+	tell(t);
+	return true;
+}
+
 static void filled(void *ud, int r, const struct err *e, const struct sbuf *out)
 {
 	struct template_state *t = ud;
 
+	if (r < 0 && try_again(t, e))
+		return;
 	t->busy = false;
-	t->ready = r == 0;
-	if (r < 0 && t->kvm) {
-		accel_refute(t->engine, err_text(e));
+	if (r == 0) {
+		t->ready = true;
+		t->failed = false;
+		if (t->again)
+			accel_confirm(t->engine);
+	} else if (t->kvm) {
+		accel_refute(t->engine, err_text(e), true);
 		give_up(t);
-	} else if (r < 0) {
+	} else {
 		template_distrust(t->engine, err_text(e));
 	}
 	strv_free(t->argv);
@@ -205,6 +214,7 @@ static int begin(struct template_state *t, const char *accel)
 	strv_add(&t->argv, "--cpus");
 	strv_addf(&t->argv, "%u", template_vcpus());
 	t->kvm = streq(accel, "kvm");
+	t->again = false;
 	t->busy = true;
 	return worker_run(t->engine->loop, fill, t, filled, t);
 }

@@ -6,7 +6,8 @@
 
 /* done's result points to the descriptor (int, borrowed), or is NULL where machines have to boot: templates
  * are switched off, or there is none, which was logged. The first machine on KVM is also the proof that KVM
- * works: where it does not come up, twice, this fails (accel_refute). */
+ * works: where it is not seen to run within five seconds this fails (accel_refute), and once more is tried
+ * while nobody waits. */
 void template_get(struct engine *e, const char *accel, engine_done_fn done, void *userdata);
 /* A machine could not be restored from it: from now on they boot. */
 void template_distrust(struct engine *e, const char *why);

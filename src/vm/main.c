@@ -68,7 +68,7 @@ static bool size_of(const char *text, uint64_t *ret)
 static int make_template(int argc, char **argv)
 {
 	_cleanup_free_ char *dir = NULL, *kernel = NULL, *initrd = NULL, *accel = NULL, *memory = NULL;
-	_cleanup_free_ char *region = NULL, *vcpus = NULL, *patience = NULL,
+	_cleanup_free_ char *region = NULL, *vcpus = NULL, *patience = NULL, *proof = NULL,
 			    *error = NULL;
 	_cleanup_free_ char **rest = NULL;
 	_cleanup_err_ struct err e = ERR_INIT;
@@ -81,13 +81,15 @@ static int make_template(int argc, char **argv)
 		{ 0, "region", OPT_STR, &region, "bytes", "Memory that may be added" },
 		{ 0, "cpus", OPT_STR, &vcpus, "number", "Processors at most" },
 		{ 0, "patience", OPT_STR, &patience, "seconds", "Until its agent must have come up" },
+		{ 0, "proof", OPT_STR, &proof, "seconds", "Until its kernel must be seen to run" },
 		OPT_END
 	};
-	struct template_config c;
+	struct template_config c = {0};
 
 	if (opt_parse(opts, argc, argv, false, &rest, &error) < 0 || rest[0] || !dir || !kernel || !initrd ||
 	    !accel || !size_of(memory, &c.memory) || !size_of(region, &c.region) ||
-	    !size_of(vcpus, &c.vcpus_max) || !size_of(patience, &c.patience_s)) {
+	    !size_of(vcpus, &c.vcpus_max) || !size_of(patience, &c.patience_s) ||
+	    (proof && !size_of(proof, &c.proof_s))) {
 		fprintf(stderr, "vmwp --template: %s\n", error ? error : "missing or unexpected argument");
 		return 2;
 	}

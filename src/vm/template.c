@@ -205,7 +205,9 @@ struct builder {
 	struct vmm *vmm;
 	struct conn *conn;
 	int state_fd;
-	uint64_t patience_s;
+	uint64_t patience_s, proof_s;
+	int memfd;
+	uint64_t unpacked;	/* bytes of its memory that are touched once its kernel runs */
 	bool saved;
 	struct err *err;
 	int r;
@@ -285,6 +287,19 @@ static void on_deadline(struct loop_source *s, void *ud)
 	fail(b, -EIO, text);
 }
 
+/* A kernel that runs has unpacked itself: more of the memory is touched than by what was loaded. One that a
+ * broken KVM does not run, or runs by interpreting each instruction, has not come so far. */
+static void on_proof(struct loop_source *s, void *ud)
+{
+	struct builder *b = ud;
+	_cleanup_free_ char *text =
+	    xasprintf("its kernel does not run after %llu s", (unsigned long long)b->proof_s);
+	struct stat st;
+
+	if (fstat(b->memfd, &st) == 0 && (uint64_t)st.st_blocks * 512 < b->unpacked)
+		fail(b, -EIO, text);
+}
+
 static void on_frame(struct conn *c, const struct frame *f, int *fds, size_t n_fds, void *ud)
 {
 }
@@ -317,6 +332,8 @@ static int boot(struct builder *b, const struct template_config *c, int memfd, i
 		r = qemu_new(b->loop, &b->vmm);
 	if (r == 0)
 		r = loop_add_timer(b->loop, b->patience_s * 1000000, 0, on_deadline, b, NULL);
+	if (r == 0 && b->proof_s)
+		r = loop_add_timer(b->loop, b->proof_s * 1000000, 0, on_proof, b, NULL);
 	if (r < 0)
 		return r;
 	b->vmm->events = &events;
@@ -331,9 +348,14 @@ static int build(const struct template_config *c, int memfd, struct err *e)
 {
 	_cleanup_loop_ struct loop *loop = NULL;
 	_cleanup_close_ int state = -EBADF;
-	struct builder b = {.patience_s = c->patience_s, .err = e};
+	struct builder b = {.patience_s = c->patience_s, .proof_s = c->proof_s, .memfd = memfd, .err = e};
 	int pair[2] = {-EBADF, -EBADF}, r;
+	struct stat kernel, initrd;
 
+	if (stat(c->kernel, &kernel) < 0 || stat(c->initrd, &initrd) < 0)
+		return err_set(e, ERR_SYSTEM, -errno, "look at the guest's kernel");
+	/* Unpacked, it is larger than packed. */
+	b.unpacked = (uint64_t)initrd.st_size + 2 * (uint64_t)kernel.st_size;
 	if (ftruncate(memfd, (off_t)c->memory) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "set the size of the template");
 	state = b.state_fd = open(fd_proc_path(memfd).s, O_RDWR | O_CLOEXEC);

@@ -15,6 +15,7 @@ struct template_config {
 	const char *kernel, *initrd, *accel;
 	uint64_t memory, region, vcpus_max;	/* as vmm_config's */
 	uint64_t patience_s;		/* until its agent must have come up */
+	uint64_t proof_s;		/* until its kernel must be seen to run; 0 = nobody looks */
 };
 
 /* Fills and seals the memfd: from dir, if what lies there was made from the same kernel, initramfs, QEMU,
