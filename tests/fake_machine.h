@@ -15,6 +15,7 @@ static struct {
 	struct vmm v;
 	int link;			/* the guest's end */
 	char disks[256];		/* serials: "+" behind what is writable, "-" before what went */
+	uint64_t memory, touched;
 	bool killed, told, freed, fail_disks;
 } machine;
 
@@ -48,6 +49,16 @@ static void fake_go(struct vmm *v, vmm_done_fn done, void *ud)
 	done(ud, 0, NULL);
 }
 
+static void fake_set_memory(struct vmm *v, uint64_t bytes)
+{
+	machine.memory = bytes;
+}
+
+static uint64_t fake_memory_touched(struct vmm *v)
+{
+	return machine.touched;
+}
+
 static void fake_kill(struct vmm *v)
 {
 	machine.killed = true;
@@ -66,6 +77,7 @@ static void fake_free(struct vmm *v)
 
 static const struct vmm_ops fake = {
 	.start = fake_start, .add_disk = fake_add_disk, .remove_disk = fake_remove_disk, .go = fake_go,
+	.set_memory = fake_set_memory, .memory_touched = fake_memory_touched,
 	.kill = fake_kill, .console = fake_console, .free = fake_free,
 };
 

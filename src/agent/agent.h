@@ -50,6 +50,7 @@ struct agent {
 	struct hmap fifos;		/* tag -> struct fifo: the host's FIFOs (fifos.c) */
 	int inotify_fd;			/* tells when they are opened and closed; -EBADF = not needed yet */
 	struct loop_source *fifos_again;	/* a second look at who has them open */
+	struct memory *memory;		/* memory.c */
 	struct hmap shares;		/* virtiofs tag -> itself: mounted shares */
 };
 
@@ -90,7 +91,9 @@ void guest_request(struct agent *a, uint32_t seq, const struct frame *f);
 /* Binds the disks that are there at boot, place holders too: once they are other disks, nothing is left to
  * do. */
 void guest_bind_disks(void);
-/* Virtio devices came: binds added memory, and what a waiting GUEST needs. */
+/* The device through which memory comes gets its driver. */
+void guest_bind_memory(void);
+/* Virtio devices came: binds what a waiting GUEST needs. */
 void guest_poke(struct agent *a);
 
 /* net.c */
@@ -157,6 +160,12 @@ int files_request(struct agent *a, const struct frame *f);
 int transfer_open(struct agent *a, uint32_t stream, int fd, void (*gone)(struct agent *a));
 /* The session ended: what is under way has nobody to talk to. */
 void files_unlink(struct agent *a);
+
+/* memory.c */
+/* Before there is any container. */
+int memory_init(struct agent *a);
+/* How much may come beside the base, and whether some of it comes at once. Again: nothing. */
+void memory_expect(struct agent *a, uint64_t most, bool now);
 
 /* power.c */
 void power_request(struct agent *a, uint32_t seq);

@@ -27,7 +27,6 @@
 #include <unistd.h>
 
 #define DEVICE_DEADLINE_US (10 * 1000000ull)
-#define MEMORY_DELAY_US 200000
 #define ENTROPY_MAX 4096
 #define VIRTIO_DEVICES "/sys/bus/virtio/devices"
 
@@ -177,9 +176,8 @@ static bool bind_missing(struct agent *a, const struct msg_guest *m)
 	}
 }
 
-static void on_memory(struct loop_source *s, void *userdata)
+void guest_bind_memory(void)
 {
-	loop_source_free(s);
 	(void)bind_devices(VIRTIO_ID_MEM, SIZE_MAX);
 }
 
@@ -188,9 +186,7 @@ static void wait_end(struct agent *a, int r, struct err *e)
 	struct guest_wait *w = TAKE_PTR(a->wait);
 
 	loop_source_free(w->deadline);
-	/* Not before the container has started: it takes the processor for a while. */
-	if (w->m.memory)
-		(void)loop_add_timer(a->loop, MEMORY_DELAY_US, 0, on_memory, a, NULL);
+	memory_expect(a, w->m.memory_most, w->m.memory);
 	pending_reply(w->p, r, e, NULL, 0);
 	msg_guest_done(&w->m);
 	free(w);

@@ -108,6 +108,9 @@ static int agent_init(struct agent *a)
 	r = loop_add_io(a->loop, a->uevent_fd, EPOLLIN, on_uevent, a, &a->uevent);
 	if (r < 0)
 		return r;
+	r = memory_init(a);
+	if (r < 0)
+		return r;
 	r = link_open(a);
 	return r < 0 ? r : link_listen(a);
 }

@@ -268,7 +268,8 @@ static int step_spawn(struct start *s, struct err *err)
 }
 
 /* Every machine has the same memory to begin with, which makes it a clone of the template. What the limit of
- * its container asks beyond that, with room for the guest's own needs, is added as it starts to run. */
+ * its container asks beyond that, with room for the guest's own needs, is added as it starts to run; without
+ * a limit there is more as needed, up to what the host has. */
 static void vm_size(const struct container *c, struct msg_sandbox *m)
 {
 	const struct engine_config *cfg = &c->engine->cfg;
@@ -284,6 +285,7 @@ static void vm_size(const struct container *c, struct msg_sandbox *m)
 	if (limit && want > m->memory)
 		m->memory_extra = (want - m->memory + VM_MEMORY_STEP - 1) / VM_MEMORY_STEP * VM_MEMORY_STEP;
 	m->memory_extra = MIN(m->memory_extra, m->memory_region);
+	m->memory_most = limit ? m->memory_extra : m->memory_region;
 	m->vcpus_max = template_vcpus();
 	m->vcpus = nano > 0 ? (uint32_t)((nano + 999999999) / 1000000000) : cfg->vm_vcpus;
 	m->vcpus = MIN(m->vcpus, m->vcpus_max);
@@ -314,7 +316,7 @@ static int step_sandbox(struct start *s, struct err *err)
 		if (c->isolation == ISOLATION_HYPERV) {
 			m->accel = xstrdup(s->accel);
 			vm_size(c, m);
-			c->machine_memory = m->memory + m->memory_extra;
+			c->machine_memory = m->memory + m->memory_most;
 			c->machine_cpus = m->vcpus;
 			m->shares = spec_shares(c);
 		}

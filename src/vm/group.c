@@ -14,10 +14,13 @@
 #define QEMU_OVERHEAD (256ull << 20)	/* QEMU itself, its translation buffer, page tables, file servers */
 #define PERIOD_US 100000
 
-/* A host that cannot set them does without: the guest's groups hold the container all the same. */
-static void bound(struct guest *g, const struct msg_sandbox *m)
+/* A host that cannot set them does without: the guest's groups hold the container all the same. The first
+ * clone that touches a page which the template has not is charged for it twice: for its own copy, and for the
+ * page of zeros that the kernel makes in the template to copy from. */
+static void bound(struct guest *g, const struct msg_sandbox *m, bool clone)
 {
-	int64_t memory = (int64_t)(m->memory + m->memory_extra + QEMU_OVERHEAD);
+	uint64_t base = clone ? 2 * m->memory : m->memory;
+	int64_t memory = (int64_t)(base + MAX(m->memory_extra, m->memory_most) + QEMU_OVERHEAD);
 	/* The processors of the machine, and half a one for QEMU itself. */
 	int64_t quota = (int64_t)m->vcpus * PERIOD_US + PERIOD_US / 2;
 	const struct oci_resources limits[] = { { .memory.limit = &memory }, { .cpu.quota = &quota } };
@@ -30,7 +33,7 @@ static void bound(struct guest *g, const struct msg_sandbox *m)
 	}
 }
 
-int group_make(struct guest *g, const struct msg_sandbox *m, struct err *e)
+int group_make(struct guest *g, const struct msg_sandbox *m, bool clone, struct err *e)
 {
 	const struct oci_resources none = { 0 };
 	int r = *m->cgroup ? cgroup_new(m->cgroup, NULL, &g->cg, e) : 0;
@@ -40,8 +43,13 @@ int group_make(struct guest *g, const struct msg_sandbox *m, struct err *e)
 	/* Whatever an earlier machine of this sandbox has left there is on its way out. */
 	r = cgroup_create(g->cg, &none, true, e);
 	if (r == 0)
-		bound(g, m);
+		bound(g, m, clone);
 	return r;
+}
+
+bool group_out_of_memory(const struct guest *g)
+{
+	return g->cg && cgroup_oom_kills(g->cg) > 0;
 }
 
 int group_limits(struct guest *g, struct json *resources, struct err *e)

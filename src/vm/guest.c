@@ -413,6 +413,7 @@ static void op_free(struct backend *b)
 		forward_free(f);
 	loop_source_free(g->deadline);
 	loop_source_free(g->held_timer);
+	loop_source_free(g->memory_timer);
 	loop_source_free(g->ticks);
 	free(g->why);
 	free(g->words);

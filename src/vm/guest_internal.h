@@ -73,6 +73,7 @@ struct guest {
 	bool hung_up;			/* the link is closed, what came over it has been read */
 	char *why;			/* why we ended the machine */
 	char *words;			/* why it ended, as the monitor knows it: set when it has */
+	bool oom;			/* the host killed it for want of memory */
 	struct loop_source *deadline;	/* of the boot, later of the shutdown */
 	struct list tasks, disks;
 	struct list transfers;		/* data of FILES requests (files.c) */
@@ -85,6 +86,9 @@ struct guest {
 	struct loop_source *ticks;	/* while such an answer is due */
 	struct list held;		/* creations that wait until the leaving disks are gone (create.c) */
 	struct loop_source *held_timer;
+	uint64_t memory_requested;	/* beside the base (memory.c) */
+	struct msg_memory memory;	/* the last report */
+	struct loop_source *memory_timer;	/* some lies idle */
 	unsigned next_layer, next_scratch, next_device;
 	uint32_t next_stream;
 	backend_done_fn shutdown_done;
@@ -149,9 +153,15 @@ void link_ready(struct guest *g, backend_done_fn done, void *ud);
 void link_refuse(struct guest *g, const struct err *e);
 int gtask_open_streams(struct gtask *t, uint32_t base);
 
+/* memory.c */
+/* The agent's report. */
+void guest_memory(struct guest *g, const struct msg_memory *m);
+
 /* group.c */
 /* Makes the groups of the machine's processes and sets what bounds them. */
-int group_make(struct guest *g, const struct msg_sandbox *m, struct err *e);
+int group_make(struct guest *g, const struct msg_sandbox *m, bool clone, struct err *e);
+/* Whether the host has killed one of them for want of memory. */
+bool group_out_of_memory(const struct guest *g);
 /* Takes out of an OCI linux.resources object what is the host's to do, and does it. NULL: nothing. */
 int group_limits(struct guest *g, struct json *resources, struct err *e);
 void group_remove(struct guest *g);

@@ -104,6 +104,16 @@ static int on_task_state(struct guest *g, const struct frame *f)
 	return 0;
 }
 
+static int on_memory(struct guest *g, const struct frame *f)
+{
+	struct msg_memory m;
+	int r = msg_memory_decode(f->payload, f->len, &m);
+
+	if (r == 0)
+		guest_memory(g, &m);
+	return r;
+}
+
 static void on_frame(struct conn *c, const struct frame *f, int *fds, size_t n_fds, void *ud)
 {
 	struct guest *g = ud;
@@ -118,6 +128,8 @@ static void on_frame(struct conn *c, const struct frame *f, int *fds, size_t n_f
 		r = streams_frame(g->streams, f);
 	else if (f->type == MSG_PIPE_OPEN)
 		r = pipe_open(g, f);
+	else if (f->type == MSG_MEMORY)
+		r = on_memory(g, f);
 	if (r == 0 && conn_queued(c) > QUEUE_MAX)
 		r = -ENOBUFS;
 	if (r < 0) {
@@ -265,6 +277,7 @@ static void send_guest(struct guest *g)
 		}
 	struct msg_guest m = {
 	    .memory = first && s->memory_extra > 0,
+	    .memory_most = first ? s->memory_most : 0,
 	    .sandbox = g->sandbox,
 	    .entropy = {entropy, sizeof entropy},
 	    .time_ns = first ? now_real_ns() : 0,

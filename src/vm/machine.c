@@ -133,7 +133,8 @@ static void on_gone(void *ud, const char *words)
 {
 	struct guest *g = ud;
 
-	g->words = xstrdup(words);
+	g->oom = !g->why && group_out_of_memory(g);
+	g->words = g->oom ? xasprintf("%s: the host had no more memory for it", words) : xstrdup(words);
 	link_hang_up(g);
 }
 
@@ -151,7 +152,7 @@ static void end_task(struct guest *g, struct gtask *t, const char *reason)
 	if (t->exited)
 		return;
 	t->exited = true;
-	g->b.events->exited(g->b.userdata, t->ctr, t->exec, 128 + SIGKILL, now_real_ns(), false, reason);
+	g->b.events->exited(g->b.userdata, t->ctr, t->exec, 128 + SIGKILL, now_real_ns(), g->oom, reason);
 }
 
 void machine_ended(struct guest *g)
@@ -221,9 +222,9 @@ static int open_link(struct guest *g, int *ret_theirs)
 }
 
 /* Everything the machine is connected to. */
-static int prepare(struct guest *g, int *ret_link, struct err *e)
+static int prepare(struct guest *g, bool clone, int *ret_link, struct err *e)
 {
-	int r = group_make(g, &g->conf, e);
+	int r = group_make(g, &g->conf, clone, e);
 
 	if (r == 0)
 		r = plug(g, e);
@@ -247,6 +248,7 @@ static void copy_conf(struct guest *g, const struct msg_sandbox *m)
 		g->conf.vcpus = 1;
 	if (g->conf.vcpus_max < g->conf.vcpus)
 		g->conf.vcpus_max = g->conf.vcpus;
+	g->memory_requested = g->conf.memory_extra;
 }
 
 static void start(struct guest *g, int link, int ram, int state, struct starting *s)
@@ -300,7 +302,7 @@ void machine_start(struct guest *g, const struct msg_sandbox *m, int template, b
 
 	if (r == 0) {
 		copy_conf(g, m);
-		r = prepare(g, &link, &e);
+		r = prepare(g, template >= 0, &link, &e);
 		if (r == 0 && template >= 0) {
 			r = template_open(template, m->memory, g->n_shares > 0, &ram, &state);
 			if (r < 0)

@@ -69,6 +69,10 @@ struct vmm_ops {
 	/* While it runs: the guest sees it after a bus rescan, and has let go of one that is removed. */
 	void (*add_nic)(struct vmm *v, const struct vmm_nic *nic, vmm_done_fn done, void *ud);
 	void (*remove_nic)(struct vmm *v, const char *mac, vmm_done_fn done, void *ud);
+	/* Of the region, how much the guest may use while it runs. It is told, and takes its time. */
+	void (*set_memory)(struct vmm *v, uint64_t bytes);
+	/* Bytes of the host that lie behind the region. */
+	uint64_t (*memory_touched)(struct vmm *v);
 	void (*go)(struct vmm *v, vmm_done_fn done, void *ud);
 	/* Stops the machine and writes its state, all but the memory in ram_fd, to fd, which is borrowed. */
 	void (*save)(struct vmm *v, int fd, vmm_done_fn done, void *ud);

@@ -1,5 +1,5 @@
 /* needs: src/vm/guest.c src/vm/create.c src/vm/link.c src/vm/machine.c src/vm/files.c src/vm/pipes.c
- * src/vm/output.c src/proto/msg.c src/proto/frame.c src/proto/conn.c src/proto/stream.c
+ * src/vm/memory.c src/vm/output.c src/proto/msg.c src/proto/frame.c src/proto/conn.c src/proto/stream.c
  * src/proto/relay.c src/lib/json.c src/lib/netlink.c src/lib/nl_sock.c src/lib/seccomp.c src/lib/digest.c
  * src/base/alloc.c src/base/sbuf.c src/base/strv.c src/base/err.c src/base/fd.c src/base/fs.c
  * src/base/hash.c src/base/id.c src/base/log.c src/base/loop.c src/base/proc.c src/base/sock.c
@@ -25,6 +25,7 @@
 
 #define CTR "c"
 #define REQUESTS 16
+#define MEMORY_MOST (1 << 30)
 
 /* --- what else of vmwp is not of interest --- */
 
@@ -40,9 +41,14 @@ void share_stop(struct share *s)
 {
 }
 
-int group_make(struct guest *g, const struct msg_sandbox *m, struct err *e)
+int group_make(struct guest *g, const struct msg_sandbox *m, bool clone, struct err *e)
 {
 	return 0;
+}
+
+bool group_out_of_memory(const struct guest *g)
+{
+	return false;
 }
 
 int group_limits(struct guest *g, struct json *resources, struct err *e)
@@ -167,6 +173,8 @@ static void spin(struct loop *l)
 	}
 	while ((peer = accept4(server, NULL, NULL, SOCK_CLOEXEC)) >= 0)
 		close(peer);
+	if (machine.memory > MEMORY_MOST || machine.memory % (128 << 20))
+		abort();
 }
 
 static void says(uint16_t type, uint32_t seq, uint32_t stream, const void *p, size_t n)
@@ -219,6 +227,7 @@ static void begin(struct loop *l, struct backend *b)
 	char *shares[] = { (char *)"v0", server_path, (char *)"socket", NULL }, *lower[] = { disk, NULL };
 	struct msg_sandbox box = { .net = (char *)"own", .shares = shares, .accel = (char *)"tcg",
 				   .kernel = disk, .initrd = disk, .memory = 128 << 20,
+				   .memory_region = MEMORY_MOST, .memory_most = MEMORY_MOST,
 				   .cgroup = (char *)"" };
 	struct msg_create m = { .ctr = (char *)CTR, .exec = (char *)"", .lower = lower, .upper = (char *)"",
 				.spec = { (uint8_t *)"{}", 2 } };
@@ -227,6 +236,7 @@ static void begin(struct loop *l, struct backend *b)
 	uint32_t pid = 7;
 
 	b->ops->sandbox(b, &box, -EBADF, answered, next());
+	machine.touched = MEMORY_MOST;
 	b->ops->create(b, &m, answered, next());
 	msg_hello_encode(&h, &hello);
 	agrees(l, 1, hello.buf, hello.len);

@@ -1,5 +1,6 @@
 """Volumes, alike in both modes: -v, --mount in every form, --volumes-from, options of the local driver, prune."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -383,5 +384,8 @@ def test_jail_of_the_file_server(engine, leaks, tmp_path):
         for ns in ("mnt", "pid", "net"):
             assert os.readlink(f"/proc/{servers[0]}/ns/{ns}") != os.readlink(f"/proc/self/ns/{ns}")
         assert os.listdir(f"/proc/{servers[0]}/root") == ["f"]
+        # QEMU, the guest's memory, its log, what it serves and its own threads
+        opened = {os.readlink(f"/proc/{servers[0]}/fd/{fd}") for fd in os.listdir(f"/proc/{servers[0]}/fd")}
+        assert all(re.fullmatch(r"/|/\d+/task|/\d+/fd|/dev/null|anon_inode:.*|socket:.*|pipe:.*|/memfd:.*", x) for x in opened), opened
     finally:
         h.cleanup()

@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 
 #define CTR "0123456789abcdef"
+#define MB (1ull << 20)
+#define GB (1ull << 30)
 
 /* --- the owner of the backend --- */
 
@@ -217,6 +219,8 @@ static int setup(void **state)
 				.kernel = kernel,
 				.initrd = kernel,
 				.memory = 128 << 20,
+				.memory_region = 2 * GB,
+				.memory_most = 2 * GB,
 				.cgroup = (char *)""};
 
 	f->b->ops->sandbox(f->b, &m, -EBADF, done, f);

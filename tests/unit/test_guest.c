@@ -1,4 +1,4 @@
-/* The life of a machine and of what is in it, as vmwp tells it: boot, disks, ends. */
+/* The life of a machine and of what is in it, as vmwp tells it: boot, disks, memory, ends. */
 #include "tests/unit/guest_fixture.h"
 
 static void the_order_of_a_boot(void **state)
@@ -183,6 +183,54 @@ static void what_is_discarded_goes_with_the_machine(void **state)
 	machine_dies(f);
 }
 
+static void guest_tells_memory(struct fixture *f, uint64_t come, uint64_t used, uint64_t spare, bool wanted)
+{
+	struct msg_memory m = { .come = come, .used = used, .spare = spare, .wanted = wanted };
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+
+	msg_memory_encode(&m, &b);
+	guest_says(f, MSG_MEMORY, 0, 0, b.buf, b.len);
+}
+
+static void memory_comes_when_it_is_wanted(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f);
+	guest_tells_memory(f, 0, 0, 0, true);
+	assert_int_equal(machine.memory, 512 * MB);
+	/* While it is on its way, it is not asked for again. */
+	guest_tells_memory(f, 128 * MB, 100 * MB, 0, true);
+	assert_int_equal(machine.memory, 512 * MB);
+	for (uint64_t had = 0; had != machine.memory;) {
+		had = machine.memory;
+		guest_tells_memory(f, had, had, 0, true);
+	}
+	assert_int_equal(machine.memory, 2 * GB);
+}
+
+static void idle_memory_goes_back(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f);
+	machine.touched = 512 * MB;
+	guest_tells_memory(f, 0, 0, 0, true);
+	guest_tells_memory(f, 512 * MB, 500 * MB, 600 * MB, false);
+	for (int i = 0; i < 150; i++)
+		(void)loop_run_once(f->loop, 10);
+	assert_int_equal(machine.memory, 512 * MB);	/* what is used is not idle */
+	guest_tells_memory(f, 512 * MB, 100 * MB, 300 * MB, false);
+	assert_int_equal(machine.memory, 512 * MB);	/* not at once */
+	for (int i = 0; i < 300 && machine.memory == 512 * MB; i++)
+		(void)loop_run_once(f->loop, 10);
+	assert_int_equal(machine.memory, 256 * MB);	/* whole blocks, and no more than can be spared */
+	/* More than it has, of what it does not have. */
+	guest_tells_memory(f, UINT64_MAX, 0, UINT64_MAX, false);
+	guest_tells_memory(f, UINT64_MAX, UINT64_MAX, 0, true);
+	assert_true(machine.memory <= 2 * GB);
+}
+
 /* Whether it is ended once its patience, a tick, is over. */
 static bool is_given_up(struct fixture *f)
 {
@@ -256,6 +304,8 @@ int main(void)
 	    T(an_agent_that_stands_still),
 	    T(an_agent_that_prepares_for_ever),
 	    T(an_agent_that_works),
+	    T(memory_comes_when_it_is_wanted),
+	    T(idle_memory_goes_back),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

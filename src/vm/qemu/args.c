@@ -58,8 +58,8 @@ static void add_region(char ***v, const struct vmm_config *c)
 	if (!c->memory_region)
 		return;
 	strv_add(v, "-object");
-	strv_addf(v, "memory-backend-memfd,id=extra,size=%llu,share=on,reserve=off",
-		  (unsigned long long)c->memory_region);
+	strv_addf(v, "memory-backend-file,id=extra,size=%llu,mem-path=/proc/self/fd/%d,share=on,reserve=off",
+		  (unsigned long long)c->memory_region, FD_REGION);
 	strv_add(v, "-device");
 	strv_addf(v, "virtio-mem-pci,id=memory,memdev=extra,requested-size=0,block-size=2M,addr=0x%x",
 		  SLOT_MEMORY);

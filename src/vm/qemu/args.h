@@ -3,7 +3,7 @@
 
 #include "vm/vmm.h"
 
-enum { FD_QMP = 10, FD_LINK, FD_CONSOLE, FD_RAM, FD_SHARES = 20, FD_TAPS = 30 };
+enum { FD_QMP = 10, FD_LINK, FD_CONSOLE, FD_RAM, FD_REGION, FD_SHARES = 20, FD_TAPS = 30 };
 #define SHARES_MAX 8
 
 /* What the jail calls them: QEMU opens these by name. */

@@ -52,16 +52,13 @@ void slot_give(struct qemu *q, unsigned slot)
 	q->slots &= ~(1u << slot);
 }
 
-void devices_set_memory(struct batch *b)
+void devices_set_memory(struct batch *b, uint64_t bytes)
 {
-	struct json *a;
+	struct json *a = json_object();
 
-	if (!b->q->extra)
-		return;
-	a = json_object();
 	json_set_str(a, "path", "/machine/peripheral/memory");
 	json_set_str(a, "property", "requested-size");
-	json_set_int(a, "value", (int64_t)b->q->extra);
+	json_set_int(a, "value", (int64_t)bytes);
 	batch_command(b, "qom-set", a, -EBADF);
 }
 

@@ -16,6 +16,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #define UID_BASE 0x70000000u		/* uids of machines: far from those people have */
 
@@ -171,6 +173,15 @@ static int open_channels(struct qemu *q, const struct vmm_config *c, int *ret_qm
 	return r;
 }
 
+/* Ours, so that we can see how much of it is there. */
+static int open_region(struct qemu *q, const struct vmm_config *c)
+{
+	if (!c->memory_region)
+		return 0;
+	q->region_fd = memfd_create("insula-memory", MFD_CLOEXEC);
+	return q->region_fd < 0 || ftruncate(q->region_fd, (off_t)c->memory_region) < 0 ? -errno : 0;
+}
+
 static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 {
 	const struct jail_bind files[] = { { c->kernel, JAIL_KERNEL }, { c->initrd, JAIL_INITRD } };
@@ -183,6 +194,9 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "open the channels to QEMU");
+	r = open_region(q, c);
+	if (r < 0)
+		return err_set(e, ERR_SYSTEM, r, "make the memory of a virtual machine");
 	map[n++] = (struct fd_map){ errors, STDERR_FILENO };
 	map[n++] = (struct fd_map){ qmp, FD_QMP };
 	map[n++] = (struct fd_map){ console, FD_CONSOLE };
@@ -191,12 +205,14 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 		map[n++] = (struct fd_map){ c->nics[i].tap_fd, FD_TAPS + (int)i };
 	if (c->ram_fd >= 0)
 		map[n++] = (struct fd_map){ c->ram_fd, FD_RAM };
+	if (q->region_fd >= 0)
+		map[n++] = (struct fd_map){ q->region_fd, FD_REGION };
 	for (size_t i = 0; i < c->n_shares; i++)
 		map[n++] = (struct fd_map){ c->share_fds[i], FD_SHARES + (int)i };
 	struct jail_args a = {
 		.argv = argv, .fds = map, .n_fds = n, .uid = machine_uid(), .cgroup = c->cgroup,
 		.kvm = streq(c->accel, "kvm"), .binds = files, .n_binds = boots ? ARRAY_SIZE(files) : 0,
-		.proc = c->ram_fd >= 0,
+		.proc = c->ram_fd >= 0 || q->region_fd >= 0,
 	};
 
 	r = jail_spawn(&a, &q->proc);
@@ -266,7 +282,8 @@ static void loaded(void *ud, int r, const struct err *e)
 		q->ran = true;
 		devices_add_nics(b);
 		devices_add_shares(b);
-		devices_set_memory(b);
+		if (q->extra)
+			devices_set_memory(b, q->extra);
 		devices_add_processors(b);
 		batch_command(b, "cont", NULL, -EBADF);
 		q->come_up = true;
@@ -297,6 +314,21 @@ static void op_save(struct vmm *v, int fd, vmm_done_fn done, void *ud)
 	batch_end(b);
 }
 
+static void op_set_memory(struct vmm *v, uint64_t bytes)
+{
+	struct batch *b = batch_begin(qemu_of(v), NULL, NULL);
+
+	devices_set_memory(b, bytes);
+	batch_end(b);
+}
+
+static uint64_t op_memory_touched(struct vmm *v)
+{
+	struct stat st;
+
+	return fstat(qemu_of(v)->region_fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
 static void op_kill(struct vmm *v)
 {
 	(void)proc_kill(&qemu_of(v)->proc, SIGKILL);
@@ -325,6 +357,7 @@ static void op_free(struct vmm *v)
 		batch_free(b);
 	disks_forget(q, NULL);
 	fd_close(&q->state_fd);
+	fd_close(&q->region_fd);
 	strv_free(q->share_tags);
 	for (size_t i = 0; i < ARRAY_SIZE(q->nics); i++)
 		free(q->nics[i].mac);
@@ -337,6 +370,8 @@ static const struct vmm_ops qemu_ops = {
 	.remove_disk = devices_remove_disk,
 	.add_nic = devices_add_nic,
 	.remove_nic = devices_remove_nic,
+	.set_memory = op_set_memory,
+	.memory_touched = op_memory_touched,
 	.go = op_go,
 	.save = op_save,
 	.kill = op_kill,
@@ -349,7 +384,8 @@ int qemu_new(struct loop *l, struct vmm **ret)
 	struct qemu *q = new0(struct qemu);
 
 	*q = (struct qemu){ .v = { .ops = &qemu_ops }, .loop = l, .proc = PROC_INIT,
-			    .state_fd = -EBADF, .console = OUTPUT_INIT, .errors = OUTPUT_INIT };
+			    .state_fd = -EBADF, .region_fd = -EBADF, .console = OUTPUT_INIT,
+			    .errors = OUTPUT_INIT };
 	list_init(&q->batches);
 	list_init(&q->disks);
 	*ret = &q->v;

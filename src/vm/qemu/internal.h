@@ -38,7 +38,8 @@ struct qemu {
 	int state_fd;			/* to be loaded before the processors run */
 	char **share_tags;
 	size_t n_shares;
-	uint64_t extra;			/* bytes of memory beside the base */
+	uint64_t extra;			/* bytes of memory beside the base, as it begins to run */
+	int region_fd;			/* the file behind what may come beside it; -EBADF = nothing */
 	const char *cpu_type;
 	unsigned vcpus;
 	struct list batches;
@@ -97,7 +98,7 @@ void devices_add_placeholders(struct batch *b);
 /* The processors beside the first. */
 void devices_add_processors(struct batch *b);
 /* Tells the guest how much of the memory region it may use. */
-void devices_set_memory(struct batch *b);
+void devices_set_memory(struct batch *b, uint64_t bytes);
 
 /* watch.c */
 /* From now on it must answer, or it is ended. */
