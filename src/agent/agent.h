@@ -33,6 +33,7 @@ struct agent {
 	bool stopping;
 	char *sandbox;
 
+	int errors_fd;			/* tells of file systems that fail; -EBADF = nobody does */
 	int uevent_fd;
 	struct loop_source *uevent;
 	struct guest_wait *wait;	/* the GUEST request that waits for devices */
@@ -119,6 +120,8 @@ int rootfs_umount(void *userdata, const char *ctr, struct err *e);
 int rootfs_lower_mount(void *userdata, const char *ctr, const char *target, struct err *e);
 char *rootfs_upper(void *userdata, const char *ctr);
 char *rootfs_bundle(void *userdata, const struct msg_create *m);
+/* The file system with this id (fsid_t) has met an error. */
+void rootfs_failed(struct agent *a, const void *fsid);
 /* Unmounts all root file systems, scratch disks and shares, for the end of the machine. */
 void rootfs_umount_all(struct agent *a);
 
@@ -160,6 +163,13 @@ int files_request(struct agent *a, const struct frame *f);
 int transfer_open(struct agent *a, uint32_t stream, int fd, void (*gone)(struct agent *a));
 /* The session ended: what is under way has nobody to talk to. */
 void files_unlink(struct agent *a);
+
+/* failing.c */
+int failing_init(struct agent *a);
+/* Errors of the file system mounted at dir are ours to see to. */
+void failing_watch(struct agent *a, const char *dir);
+/* Whether it is the one with this id: then it is shut down. */
+bool failing_check(const char *dir, const void *fsid);
 
 /* memory.c */
 /* Before there is any container. */

@@ -109,6 +109,8 @@ static int agent_init(struct agent *a)
 	if (r < 0)
 		return r;
 	r = memory_init(a);
+	if (r == 0)
+		r = failing_init(a);
 	if (r < 0)
 		return r;
 	r = link_open(a);
@@ -117,7 +119,9 @@ static int agent_init(struct agent *a)
 
 int main(void)
 {
-	static struct agent agent = {.port_fd = -EBADF, .uevent_fd = -EBADF, .inotify_fd = -EBADF};
+	static struct agent agent = {
+		.port_fd = -EBADF, .errors_fd = -EBADF, .uevent_fd = -EBADF, .inotify_fd = -EBADF,
+	};
 	int r;
 
 	if (getpid() != 1) {

@@ -29,6 +29,7 @@ struct layer { unsigned refs; };
 struct root {
 	char **layers;		/* references held, top first */
 	bool scratch, overlay;	/* mounted */
+	bool failed;
 };
 
 static char *layer_dir(const char *serial)
@@ -181,6 +182,7 @@ static int root_assemble(struct agent *a, const struct msg_create *m, struct roo
 		if (r < 0)
 			return r;
 		root->scratch = true;
+		failing_watch(a, scratch);
 		r = mkdir_scratch(scratch);
 		if (r < 0)
 			return err_set(e, ERR_SYSTEM, r, "prepare scratch disk '%s'", m->upper);
@@ -250,6 +252,19 @@ char *rootfs_bundle(void *userdata, const struct msg_create *m)
 	if (rt_id_valid(m->ctr))
 		(void)fs_mkdir_p(dir, 0711);
 	return dir;
+}
+
+void rootfs_failed(struct agent *a, const void *fsid)
+{
+	struct hmap_iter it = {0};
+
+	while (hmap_next(&a->roots, &it)) {
+		_cleanup_free_ char *scratch = ctr_path(it.entry->key, "scratch");
+		struct root *root = it.entry->value;
+
+		if (root->scratch && !root->failed)
+			root->failed = failing_check(scratch, fsid);
+	}
 }
 
 void rootfs_umount_all(struct agent *a)

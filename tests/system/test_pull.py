@@ -621,11 +621,12 @@ def test_a_mirror_that_fails_half_way(registry, base):
 
 def test_disk_full(registry):
     base = tempfile.mkdtemp(prefix="insula-full-")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", base], check=True)
+    # Too little for the archive and what is in it; room for another image beside what has come of the archive.
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=18m", "none", base], check=True)
     e = Engine(base)
     try:
         e.start()
-        big = docker_archive([layer("big", 6 << 20)])
+        big = docker_archive([layer("big", 10 << 20)])
         (pathlib.Path(registry.base) / "big.tar").write_bytes(big)
         registry.put(registry.base / "big.tar", "big:1")
         r = e.cli("insula", "pull", f"{registry.host}/big:1")

@@ -1,5 +1,6 @@
 """The store of images when the disk is full, and when what works on it is killed: it is as before or as it was to be,
 nothing is left over, and the next try succeeds."""
+import contextlib
 import hashlib
 import json
 import os
@@ -178,6 +179,26 @@ def test_disk_full_at_any_moment(small, registry, what):
     for i in check(e) - {sha(config([BUSYBOX]))}:
         e.cli("insula", "rmi", "-f", i).ok()
     check(e)
+
+
+def test_what_makes_room_works_on_a_full_disk(small, isolation):
+    """Not a byte is left: a running container is stopped and removed, which needs a place to be recorded."""
+    e = small.engine
+    run = ["run", "-d", f"--isolation={isolation}", "--network", "none", "busybox:1", "/bin/busybox", "sleep", "1000"]
+    ids = [e.cli("insula", *run).ok() for _ in range(3)]
+    e.stop()            # what its log has had of the disk goes with it
+    e.start()
+    small.leave(0)
+    try:
+        with open(small.base / "rest", "wb", buffering=0) as f, contextlib.suppress(OSError):
+            while f.write(b"x" * 4096):
+                pass
+        e.cli("insula", "stop", "-t", "0", ids[0]).ok()
+        assert e.cli("insula", "rm", "-f", *ids).ok().split() == ids
+        assert e.cli("insula", "ps", "-aq").ok() == ""
+    finally:
+        (small.base / "rest").unlink()
+        small.all()
 
 
 # --- kill -9 ---

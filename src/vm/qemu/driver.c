@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#define DISK_WORDS_MAX 128
 #define UID_BASE 0x70000000u		/* uids of machines: far from those people have */
 
 const char *qemu_program(void)
@@ -133,6 +134,17 @@ static void on_child(struct loop_source *s, const siginfo_t *si, void *ud)
 	q->v.events->gone(q->v.userdata, words);
 }
 
+/* The guest has been told, as of any disk that fails. */
+static void disk_failed(struct qemu *q, const struct json *data)
+{
+	_cleanup_free_ char *why = text_clean(json_get_str(data, "reason") ?: "", DISK_WORDS_MAX);
+
+	if (!q->disk_failed)
+		log_warn("the host's disk fails the virtual machine: %s: %s",
+			 json_get_str(data, "operation") ?: "?", why);
+	q->disk_failed = true;
+}
+
 static void on_qmp_event(void *ud, const char *event, const struct json *data)
 {
 	struct qemu *q = ud;
@@ -140,6 +152,8 @@ static void on_qmp_event(void *ud, const char *event, const struct json *data)
 	if (streq(event, "GUEST_PANICKED") ||
 	    (streq(event, "SHUTDOWN") && json_get_bool(data, "guest", false)))
 		q->stopped_itself = true;
+	if (streq(event, "BLOCK_IO_ERROR"))
+		disk_failed(q, data);
 	if (streq(event, "MIGRATION"))
 		state_event(q, data);
 	if (streq(event, "DEVICE_DELETED") && json_get_str(data, "device"))

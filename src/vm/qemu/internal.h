@@ -28,7 +28,7 @@ struct qemu {
 	struct loop_source *child;
 	struct qmp *qmp;
 	struct output console, errors;
-	bool gone, stopped_itself, ran;
+	bool gone, stopped_itself, ran, disk_failed;
 	unsigned next_disk;
 	uint32_t slots;			/* taken, bit n = slot n of the bus */
 	unsigned last_slot;		/* the last that was taken while it runs */
