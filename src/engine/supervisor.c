@@ -28,7 +28,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define ZOMBIE_US (10u * 1000000)	/* then it is killed */
+#define ZOMBIE_US (60u * 1000000)	/* for its disks to be written; then it is killed */
 
 struct sup {
 	struct engine *engine;

@@ -18,6 +18,7 @@ struct super {
 	uint64_t peers_seen;
 	bool had_container;		/* a container was made here once */
 	bool stopping, stopped;		/* the backend's shutdown was asked for, has been done */
+	bool urgent;			/* clients have to be quick then */
 	bool check_due;
 };
 

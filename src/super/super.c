@@ -149,20 +149,6 @@ static const struct backend_events backend_events = {
 
 struct stop { struct super *super; backend_done_fn done; void *userdata; };
 
-static void on_stopped(void *ud, int r, const struct err *e, const void *p, size_t n)
-{
-	struct stop *st = ud;
-
-	if (r < 0)
-		log_error("end sandbox '%s': %s", st->super->args->sandbox,
-			  e && e->kind ? err_text(e) : strerror(-r));
-	st->super->stopped = true;
-	super_check(st->super);
-	if (st->done)
-		st->done(st->userdata, r, e, NULL, 0);
-	free(st);
-}
-
 static void leave(struct super *s)
 {
 	list_for_each(p, &s->peers, struct peer, link)
@@ -175,12 +161,34 @@ static void on_deadline(struct loop_source *src, void *ud)
 	leave(ud);
 }
 
+/* The backend has its own patience: here it is about clients only. */
+static void hurry(struct super *s)
+{
+	if (s->urgent && s->stopped && !s->deadline)
+		(void)loop_add_timer(s->loop, STOP_US, 0, on_deadline, s, &s->deadline);
+}
+
+static void on_stopped(void *ud, int r, const struct err *e, const void *p, size_t n)
+{
+	struct stop *st = ud;
+
+	if (r < 0)
+		log_error("end sandbox '%s': %s", st->super->args->sandbox,
+			  e && e->kind ? err_text(e) : strerror(-r));
+	st->super->stopped = true;
+	hurry(st->super);
+	super_check(st->super);
+	if (st->done)
+		st->done(st->userdata, r, e, NULL, 0);
+	free(st);
+}
+
 void super_stop(struct super *s, bool urgent, backend_done_fn done, void *userdata)
 {
 	struct stop *st;
 
-	if (urgent && !s->deadline)
-		(void)loop_add_timer(s->loop, STOP_US, 0, on_deadline, s, &s->deadline);
+	s->urgent |= urgent;
+	hurry(s);
 	if (s->stopping) {
 		if (done)
 			done(userdata, 0, NULL, NULL, 0);

@@ -345,6 +345,16 @@ static void on_shut_down(void *ud, int r, const struct err *e, const void *p, si
 	machine_kill(ud, NULL);
 }
 
+/* A file system on a device of the host outlives the machine. It may have been mounted until its container
+ * ended, and the kernel writes it a moment later. */
+static bool has_device(const struct guest *g)
+{
+	list_for_each(d, &g->disks, struct disk, link)
+		if (d->device && d->here)
+			return true;
+	return false;
+}
+
 static void op_shutdown(struct backend *b, backend_done_fn done, void *ud)
 {
 	struct guest *g = guest_of(b);
@@ -359,7 +369,7 @@ static void op_shutdown(struct backend *b, backend_done_fn done, void *ud)
 	loop_source_free(g->deadline);
 	g->deadline = NULL;
 	/* With the last container its scratch disk was written and unmounted: nothing is left to lose. */
-	if (g->phase != GUEST_UP || list_empty(&g->tasks)) {
+	if (g->phase != GUEST_UP || (list_empty(&g->tasks) && !has_device(g))) {
 		machine_kill(g, NULL);
 		return;
 	}

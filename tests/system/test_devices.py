@@ -53,12 +53,13 @@ def test_a_block_device(c, loop):
     wait_for(lambda: is_free(dev, f))
 
 
-def test_a_file_system_on_it(c, loop):
-    """What a container with the right to mount does with a disk, twice."""
+@pytest.mark.parametrize("end", ["umount /m", "true"], ids=["unmounted", "left mounted"])
+def test_a_file_system_on_it(c, loop, end):
+    """What a container with the right to mount does with a disk, twice; what it leaves mounted is written too."""
     dev, f = loop(megabytes=16)
     subprocess.run(["mkfs.ext4", "-q", dev], check=True)
     m = ["--privileged", "--device", f"{dev}:/dev/data", "busybox"]
-    assert c("run", "--rm", *m, "sh", "-c", "mkdir /m && mount -t ext4 /dev/data /m && echo kept > /m/f && umount /m").ok() == ""
+    assert c("run", "--rm", *m, "sh", "-c", f"mkdir /m && mount -t ext4 /dev/data /m && echo kept > /m/f && {end}").ok() == ""
     assert c("run", "--rm", *m, "sh", "-c", "mkdir /m && mount -t ext4 /dev/data /m && cat /m/f").ok() == "kept"
 
 
