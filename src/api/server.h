@@ -26,7 +26,7 @@ struct route {
 /* Each routes_*.c exports one table ended by a NULL method. */
 extern const struct route routes_system[], routes_containers[], routes_exec[], routes_images[],
     routes_registry[], routes_save[], routes_disks[],
-    routes_networks[], routes_volumes[], routes_files[], routes_prune[];
+    routes_networks[], routes_volumes[], routes_vm[], routes_files[], routes_prune[];
 
 struct request {
 	struct http_head head;

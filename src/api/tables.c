@@ -5,6 +5,6 @@
 
 const struct route *const route_tables[] = {
     routes_containers, routes_files, routes_prune, routes_exec, routes_registry,
-    routes_save, routes_disks, routes_images, routes_networks, routes_volumes, routes_system,
+    routes_save, routes_disks, routes_images, routes_networks, routes_volumes, routes_vm, routes_system,
     routes_later, NULL,
 };

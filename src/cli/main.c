@@ -104,6 +104,8 @@ const struct verb verbs[] = {
      "Proxy the standard streams to the daemon: what ssh:// contexts run"},
     {"vm prepare", cmd_vm_prepare, "[OPTIONS]",
      "Fetch the guest kernel and make what hyperv containers boot"},
+    {"vm ls|vm list", cmd_vm_ls, "[OPTIONS]", "List the templates that virtual machines start from"},
+    {"vm rm|vm remove", cmd_vm_rm, "TEMPLATE [TEMPLATE...]", "Remove one or more templates"},
     {"vm status", cmd_vm_status, "", "Show whether and how hyperv isolation works here"},
     {NULL},
 };

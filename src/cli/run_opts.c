@@ -152,6 +152,8 @@ static const struct row {
     {'u', "user", OPT_STR, AT(user), "string", "Username or UID (format: <name|uid>[:<group|gid>])"},
     {0, "userns", OPT_STR, AT(userns_mode), "string", "User namespace to use"},
     {0, "uts", OPT_STR, AT(uts_mode), "string", "UTS namespace to use"},
+    {0, "vm-template", OPT_STR, AT(vm_template), "string",
+     "Start the virtual machine from the template (on|off)"},
     {'v', "volume", OPT_STRV, AT(volumes), "list", "Bind mount a volume"},
     {0, "volume-driver", OPT_STR, AT(volume_driver), "string", "Optional volume driver for the container"},
     {0, "volumes-from", OPT_STRV, AT(volumes_from), "list", "Mount volumes from the specified container(s)"},
@@ -461,6 +463,8 @@ static int set_devices(const struct run_opts *o, struct json *host, struct err *
 		json_add_str(json_get(host, "SecurityOpt") ?: json_set(host, "SecurityOpt", json_array()),
 			     opt);
 	}
+	if (o->vm_template)
+		json_set_str(parse_sub(host, "Annotations"), "insula.vm-template", o->vm_template);
 	if (o->gpus) {
 		struct json *r = json_add(json_set(host, "DeviceRequests", json_array()), json_object());
 		int64_t n = -1;

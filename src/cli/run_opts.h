@@ -12,7 +12,7 @@ struct run_opts {
 
 	/* strings */
 	char *hostname, *domainname, *user, *workdir, *entrypoint, *stop_signal, *isolation, *runtime,
-	    *restart;
+	    *restart, *vm_template;
 	char *pid_mode, *ipc_mode, *uts_mode, *userns_mode, *cgroupns_mode, *cgroup_parent, *cpuset_cpus,
 	    *cpuset_mems;
 	char *log_driver, *volume_driver, *ip, *ip6, *mac, *health_cmd, *gpus;

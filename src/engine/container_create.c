@@ -7,6 +7,7 @@
 #include "base/strv.h"
 #include "base/timefmt.h"
 #include "engine/accel.h"
+#include "engine/template.h"
 #include "engine/db.h"
 #include "engine/guest_kernel.h"
 #include "engine/image.h"
@@ -247,14 +248,13 @@ void container_create(struct engine *e, const char *name, const struct json *bod
 {
 	struct creating *k = new0(struct creating);
 	_cleanup_err_ struct err err = ERR_INIT;
-	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz");
 	int r;
 
 	*k = (struct creating){
 	    .engine = e, .name = xstrdup(name), .body = json_copy(body), .done = done, .userdata = ud};
 	r = isolation_parse(e, json_get_str(json_get(body, "HostConfig"), "Isolation"), &k->isolation, &err);
-	if (r >= 0 && k->isolation == ISOLATION_HYPERV && !fs_exists(kernel))
-		r = no_guest_kernel(e, &err);
+	if (r >= 0 && k->isolation == ISOLATION_HYPERV)
+		r = guest_kernel_check(e, &err);
 	if (r >= 0 && k->isolation == ISOLATION_HYPERV)
 		accel_get(e, accel_known, k);
 	else

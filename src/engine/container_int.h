@@ -155,8 +155,6 @@ int config_build(struct create_ctx *x, struct json **ret_doc, struct err *err);
 int host_config_check(const struct create_ctx *x, const struct json *hc, struct err *err);
 int config_check(const struct create_ctx *x, const struct json *config, struct err *err);
 int networking_check(const struct create_ctx *x, const struct json *nc, struct err *err);
-/* The guest kernel is missing: says what to do. */
-int no_guest_kernel(const struct engine *e, struct err *err);
 int isolation_parse(struct engine *e, const char *s, enum isolation *ret, struct err *err);
 /* container_network.c: what a container asks of its networks, from NetworkingConfig and mode. */
 int attachments_build(const struct create_ctx *x, const char *mode, struct json **ret, struct err *err);

@@ -106,28 +106,39 @@ static int step_accel(struct start *s, struct err *err)
 	struct engine *e = s->c->engine;
 	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz"),
 			    *initrd = path_join(e->cfg.vm_dir, "initramfs.img");
+	int r;
 
 	if (s->c->isolation != ISOLATION_HYPERV || joins(s))
 		return 1;
-	if (!fs_exists(kernel) || !fs_exists(initrd))
-		return no_guest_kernel(e, err);
+	r = guest_kernel_check(e, err);
+	if (r < 0)
+		return r;
 	s->sandbox.kernel = TAKE_PTR(kernel);
 	s->sandbox.initrd = TAKE_PTR(initrd);
 	accel_get(e, accel_known, s);
 	return 0;
 }
 
+/* --vm-template=off */
+static bool boots(const struct container *c)
+{
+	return streq(json_get_str(json_get(ctr_host(c), "Annotations"), TEMPLATE_ANNOTATION), "off");
+}
+
 static void template_known(void *ud, int r, const struct err *e, void *result)
 {
 	struct start *s = ud;
 
-	s->template = result;
+	s->template = boots(s->c) ? NULL : result;
 	start_next(s, r, e);
 }
 
 static int step_template(struct start *s, struct err *err)
 {
 	if (s->c->isolation != ISOLATION_HYPERV || joins(s))
+		return 1;
+	/* On KVM it is the proof that machines run, for those that boot too. */
+	if (boots(s->c) && !streq(s->accel, "kvm"))
 		return 1;
 	template_get(s->c->engine, s->accel, template_known, s);
 	return 0;

@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/strv.h"
 #include "engine/health.h"
+#include "engine/template.h"
 #include "oci/defaults.h"
 #include <sched.h>
 #include <string.h>
@@ -153,14 +154,6 @@ int isolation_parse(struct engine *e, const char *s, enum isolation *ret, struct
 	return 0;
 }
 
-int no_guest_kernel(const struct engine *e, struct err *err)
-{
-	return err_msg(err, ERR_INVALID, 0,
-		       "hyperv isolation needs a guest kernel, and there is none in '%s': make it with "
-		       "'insula vm prepare', or use --isolation=process",
-		       e->cfg.vm_dir);
-}
-
 /* ---- network ---- */
 
 static int check_network(const struct create_ctx *x, const struct json *hc, struct err *err)
@@ -172,6 +165,39 @@ static int check_network(const struct create_ctx *x, const struct json *hc, stru
 			       "--network=host: a virtual machine has a network stack of its own and cannot "
 			       "share that of the host; use --network=bridge, or --isolation=process");
 	return str_starts(mode ?: "", "container:") ? join_check(x, hc, err) : 0;
+}
+
+/* Of annotations those that begin with "insula." are ours. */
+static int check_annotations(const struct create_ctx *x, const struct json *hc, struct err *err)
+{
+	const struct json *all = json_get(hc, "Annotations");
+	struct json_iter it = {0};
+
+	if (all && json_type(all) != JSON_OBJECT && json_type(all) != JSON_NULL)
+		return err_msg(err, ERR_INVALID, 0, "Annotations must be an object of strings");
+	while (all && json_next(all, &it)) {
+		const char *value = json_str(it.value);
+
+		if (!value)
+			return err_msg(err, ERR_INVALID, 0, "annotation %s is not a string", it.key);
+		if (!str_starts(it.key, "insula."))
+			continue;
+		if (!streq(it.key, TEMPLATE_ANNOTATION))
+			return err_msg(err, ERR_INVALID, 0, "annotation %s is unknown: there is "
+				       TEMPLATE_ANNOTATION, it.key);
+		if (!streq(value, "on") && !streq(value, "off"))
+			return err_msg(err, ERR_INVALID, 0, "invalid value \"%s\" of %s: use on or off",
+				       value, it.key);
+		if (x->isolation != ISOLATION_HYPERV)
+			return err_msg(err, ERR_INVALID, 0,
+				       "%s: there is no virtual machine under process isolation: use "
+				       "--isolation=hyperv, or leave it out", it.key);
+		if (str_starts(json_get_str(hc, "NetworkMode") ?: "", "container:"))
+			return err_msg(err, ERR_INVALID, 0,
+				       "%s: a container that joins a virtual machine is not what that is "
+				       "started for: leave it out", it.key);
+	}
+	return 0;
 }
 
 /* ---- resources ---- */
@@ -438,6 +464,7 @@ int host_config_check(const struct create_ctx *x, const struct json *hc, struct 
 
 	if (r == 0) r = only_known(hc, host_supported, "HostConfig", err);
 	if (r == 0) r = ns_modes_check(x, hc, err);
+	if (r == 0) r = check_annotations(x, hc, err);
 	if (r == 0) r = check_cpu(x, hc, err);
 	if (r == 0) r = check_memory(hc, err);
 	if (r == 0) r = check_blkio(hc, err);

@@ -12,8 +12,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -32,6 +34,7 @@ struct template_state {
 	struct engine *engine;
 	int fd;				/* being filled, then sealed */
 	bool ready, failed, busy, kvm, again;
+	char *name;			/* of the file it is kept as */
 	char *program, **argv;
 	struct list waiters;
 };
@@ -81,7 +84,7 @@ static void tell(struct template_state *t)
 	}
 }
 
-/* What goes before it is the log. */
+/* The template's name, or what failed. What goes before it is the log. */
 static const char *last_line(char *text)
 {
 	size_t n = strlen(text);
@@ -106,7 +109,7 @@ static int fill(void *arg, struct sbuf *out, struct err *e)
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "pipe");
 	read_end = pipe[0];
-	struct fd_map fds[] = {{t->fd, TEMPLATE_FD}, {pipe[1], 2}};
+	struct fd_map fds[] = {{t->fd, TEMPLATE_FD}, {pipe[1], 1}, {pipe[1], 2}};
 	strv_addf(&argv, "--patience=%u", PATIENCE_S);
 	if (t->kvm && !t->again)
 		strv_addf(&argv, "--proof=%u", PROOF_KVM_S);
@@ -121,7 +124,10 @@ static int fill(void *arg, struct sbuf *out, struct err *e)
 	r = proc_wait(&p, &code);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "wait for %s", t->program);
-	return code ? err_msg(e, ERR_SYSTEM, -EIO, "%s", last_line(text)) : 0;
+	if (code)
+		return err_msg(e, ERR_SYSTEM, -EIO, "%s", last_line(text));
+	sbuf_puts(out, last_line(text));
+	return 0;
 }
 
 /* What is kept on disk may be what is wrong: the next daemon makes it anew. */
@@ -138,12 +144,20 @@ static void remove_kept(struct engine *e)
 		(void)closedir(d);
 }
 
+/* Machines that run have it still. */
+static void forget(struct template_state *t)
+{
+	t->ready = false;
+	free(t->name);
+	t->name = NULL;
+	fd_close(&t->fd);
+}
+
 static void give_up(struct template_state *t)
 {
 	remove_kept(t->engine);
-	t->ready = false;
+	forget(t);
 	t->failed = true;
-	fd_close(&t->fd);
 }
 
 void template_distrust(struct engine *e, const char *why)
@@ -178,6 +192,7 @@ static void filled(void *ud, int r, const struct err *e, const struct sbuf *out)
 	if (r == 0) {
 		t->ready = true;
 		t->failed = false;
+		t->name = xstrdup(sbuf_str(out));
 		if (t->again)
 			accel_confirm(t->engine);
 	} else if (t->kvm) {
@@ -247,7 +262,7 @@ void template_close(struct engine *e)
 
 	if (!t)
 		return;
-	fd_close(&t->fd);
+	forget(t);
 	list_for_each(w, &t->waiters, struct template_waiter, link) {
 		list_remove(&w->link);
 		free(w);
@@ -256,4 +271,77 @@ void template_close(struct engine *e)
 	free(t->program);
 	free(t);
 	e->template = NULL;
+}
+
+int guest_kernel_check(const struct engine *e, struct err *err)
+{
+	_cleanup_free_ char *kernel = path_join(e->cfg.vm_dir, "vmlinuz"),
+			    *initrd = path_join(e->cfg.vm_dir, "initramfs.img");
+
+	if (fs_exists(kernel) && fs_exists(initrd))
+		return 0;
+	return err_msg(err, ERR_INVALID, 0,
+		       "hyperv isolation needs a guest kernel, and there is none in '%s': make it with "
+		       "'insula vm prepare', or use --isolation=process",
+		       e->cfg.vm_dir);
+}
+
+/* ---- those that are kept ---- */
+
+static const char *kept_name(const char *name)
+{
+	return str_starts(name, "template-") && !strchr(name, '/') && !strchr(name, '.') ? name : NULL;
+}
+
+/* True if it is the one in use. */
+static bool add_row(struct template_state *t, struct json *list, const char *name, const struct stat *st,
+		    int64_t size)
+{
+	struct json *o = json_add(list, json_object());
+	bool in_use = t->ready && streq(t->name, name);
+
+	json_set_str(o, "Name", name);
+	json_set_int(o, "Created", st->st_mtim.tv_sec);
+	json_set_int(o, "Size", size);
+	json_set_bool(o, "InUse", in_use);
+	return in_use;
+}
+
+struct json *template_list(struct engine *e)
+{
+	_cleanup_free_ char *dir = path_join(e->cfg.data_root, "vm");
+	struct template_state *t = state_of(e);
+	struct json *list = json_array();
+	DIR *d = opendir(dir);
+	struct dirent *de;
+	bool seen = false;
+	struct stat st;
+
+	while (d && (de = readdir(d)))
+		if (kept_name(de->d_name) && fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			seen |= add_row(t, list, de->d_name, &st, (int64_t)st.st_blocks * 512);
+	if (d)
+		(void)closedir(d);
+	/* One that there was no room for is there until the daemon ends. */
+	if (t->ready && !seen && fstat(t->fd, &st) == 0)
+		(void)add_row(t, list, t->name, &st, 0);
+	return list;
+}
+
+int template_remove(struct engine *e, const char *name, struct err *err)
+{
+	_cleanup_free_ char *path = xasprintf("%s/vm/%s", e->cfg.data_root, name);
+	struct template_state *t = state_of(e);
+	bool ours = t->ready && streq(t->name, name), kept;
+
+	if (t->busy)
+		return err_msg(err, ERR_CONFLICT, 0, "a template is being made: try again when it is there");
+	kept = kept_name(name) && unlink(path) == 0;
+	if (!kept && errno != ENOENT && kept_name(name))
+		return err_set(err, ERR_SYSTEM, -errno, "remove '%s'", path);
+	if (!kept && !ours)
+		return err_msg(err, ERR_NOT_FOUND, 0, "No such template: %s", name);
+	if (ours)
+		forget(t);
+	return 0;
 }

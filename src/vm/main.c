@@ -64,12 +64,12 @@ static bool size_of(const char *text, uint64_t *ret)
 	return text && *text && !*end && errno == 0;
 }
 
-/* For insulad: fills the memfd it was given as descriptor 3. A failure is said in one line. */
+/* For insulad: fills the memfd it was given as descriptor 3, and says its name. A failure is one line. */
 static int make_template(int argc, char **argv)
 {
 	_cleanup_free_ char *dir = NULL, *kernel = NULL, *initrd = NULL, *accel = NULL, *memory = NULL;
 	_cleanup_free_ char *region = NULL, *vcpus = NULL, *patience = NULL, *proof = NULL,
-			    *error = NULL;
+			    *name = NULL, *error = NULL;
 	_cleanup_free_ char **rest = NULL;
 	_cleanup_err_ struct err e = ERR_INIT;
 	const struct opt opts[] = {
@@ -97,8 +97,8 @@ static int make_template(int argc, char **argv)
 	c.kernel = kernel;
 	c.initrd = initrd;
 	c.accel = accel;
-	if (template_fill(&c, TEMPLATE_FD, &e) == 0)
-		return 0;
+	if (template_fill(&c, TEMPLATE_FD, &name, &e) == 0)
+		return puts(name) < 0;
 	fprintf(stderr, "%s\n", err_text(&e));
 	return 1;
 }

@@ -419,7 +419,7 @@ static int keep(int dir, const char *key, int memfd)
 	return r;
 }
 
-int template_fill(const struct template_config *c, int memfd, struct err *e)
+int template_fill(const struct template_config *c, int memfd, char **ret_name, struct err *e)
 {
 	_cleanup_close_ int dir = -EBADF;
 	_cleanup_free_ char *key = NULL;
@@ -444,5 +444,6 @@ int template_fill(const struct template_config *c, int memfd, struct err *e)
 	}
 	if (fcntl(memfd, F_ADD_SEALS, SEALS) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "seal the template of virtual machines");
+	*ret_name = TAKE_PTR(key);
 	return 0;
 }

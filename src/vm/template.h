@@ -19,8 +19,9 @@ struct template_config {
 };
 
 /* Fills and seals the memfd: from dir, if what lies there was made from the same kernel, initramfs, QEMU,
- * processor and sizes, else by booting a machine, which is then kept in dir in place of any other. */
-int template_fill(const struct template_config *c, int memfd, struct err *e);
+ * processor and sizes, else by booting a machine, which is then kept in dir in place of any other.
+ * *ret_name: what it is called there (heap). */
+int template_fill(const struct template_config *c, int memfd, char **ret_name, struct err *e);
 /* The two parts of a sealed template of a machine with that much memory. *ret_ram: the template itself, or,
  * if shared, a copy that may be written to (file servers of shares insist on memory they can share).
  * *ret_state: a descriptor of its own, positioned at the device state. */

@@ -172,6 +172,67 @@ def test_cold_boots_where_asked_for(own):
     assert template(e) == []
 
 
+@pytest.mark.parametrize("cli", ["insula", "docker"])
+def test_a_container_that_boots(engine, leaks, cli):
+    """--vm-template=off, which docker's CLI says by an annotation."""
+    c = Cli(engine, cli, "hyperv")
+    word = "--vm-template=" if cli == "insula" else "--annotation=insula.vm-template="
+    for how, cloned in (("off", False), ("on", True)):
+        cid = c.rund(word + how, "busybox", "sleep", "1000")
+        assert was_cloned(cid) is cloned
+        vm = json.loads(c("inspect", cid).ok())[0]
+        assert vm["VirtualMachine"]["Start"] == ("template" if cloned else "boot")
+        assert vm["HostConfig"]["Annotations"] == {"insula.vm-template": how}
+        c("rm", "-f", cid).ok()
+
+
+def test_where_a_template_means_nothing(engine, leaks):
+    def refused(*args):
+        r = engine.cli("insula", "create", *args, "busybox", "true")
+        assert r.code == 1, r
+        return r.err
+    assert "use --isolation=hyperv, or leave it out" in refused("--isolation=process", "--vm-template=off")
+    assert 'invalid value "maybe" of insula.vm-template: use on or off' in refused("--isolation=hyperv", "--vm-template=maybe")
+    assert "annotation insula.vm is unknown" in refused("--isolation=hyperv", "--annotation", "insula.vm=off")
+    assert "leave it out" in refused("--isolation=hyperv", "--network=container:x", "--vm-template=off")
+
+
+def test_they_are_made_listed_and_removed(own):
+    e = own()
+    c = Cli(e, "insula", "hyperv")
+
+    def post():
+        return subprocess.run(["curl", "-s", "-X", "POST", "--unix-socket", str(e.sock), "-w", "%{http_code}",
+                               "http://x/vm/templates"], capture_output=True, text=True).stdout
+    assert c("vm", "ls", "-q").ok() == "" and template(e) == []
+    # as `vm prepare` has it made
+    assert post() == "204"
+    [t] = template(e)
+    assert c("vm", "ls", "-q").ok() == t.name
+    [row] = [json.loads(x) for x in c("vm", "ls", "--format", "json").ok().splitlines()]
+    assert row["Name"] == t.name and row["InUse"] == "true" and row["Size"].endswith("MB")
+    assert c("vm", "ls").ok().splitlines()[0].split() == ["TEMPLATE", "CREATED", "SIZE", "IN", "USE"]
+    cid = c.rund("busybox", "sleep", "1000")
+    assert was_cloned(cid)
+    assert c("vm", "rm", t.name).ok() == t.name
+    assert c("vm", "ls", "-q").ok() == "" and template(e) == []
+    assert c("exec", cid, "echo", "on").ok() == "on"
+    for name in (t.name, "vmlinuz", "template-.", ".."):
+        r = c("vm", "rm", name)
+        assert r.code == 1 and f"No such template: {name}" in r.err, r
+    r = c("vm", "rm", "template-x/../../insula.db")
+    assert r.code == 1 and (e.data / "insula.db").exists()
+    other = c.rund("busybox", "sleep", "1000")
+    assert was_cloned(other) and template(e) == [t]
+
+
+def test_none_is_made_where_machines_boot(own):
+    e = own("--vm-cold-boot")
+    p = subprocess.run(["curl", "-s", "-X", "POST", "--unix-socket", str(e.sock), "http://x/vm/templates"],
+                       capture_output=True, text=True)
+    assert "templates are switched off" in json.loads(p.stdout)["message"] and template(e) == []
+
+
 def test_no_room_for_it_on_disk(own):
     """It is used, and made again by the next daemon."""
     e = own()
