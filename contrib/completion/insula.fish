@@ -8,6 +8,8 @@ function __insula_objects
 	switch $argv[1]
 		case image
 			env INSULA_HOST=$host insula images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep -v '<none>'
+		case context
+			insula context ls -q 2>/dev/null
 		case network
 			env INSULA_HOST=$host insula network ls --format '{{.Name}}' 2>/dev/null
 		case volume
@@ -27,7 +29,7 @@ function __insula_complete
 		return
 	end
 	set -l verb $words[2]
-	if contains -- "$verb" container image network system vm volume
+	if contains -- "$verb" container context image network system vm volume
 		set verb "$verb $words[3]"
 	end
 	switch "$verb"
@@ -42,6 +44,8 @@ function __insula_complete
 			__insula_objects image
 		case 'network*'
 			__insula_objects network
+		case 'context*'
+			__insula_objects context
 		case 'volume*'
 			__insula_objects volume
 		case '*'

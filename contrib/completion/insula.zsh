@@ -6,6 +6,7 @@ _insula_objects() {
 	local host=${INSULA_HOST:-${DOCKER_HOST:-unix:///run/insula/insula.sock}}
 	case $1 in
 	image) INSULA_HOST=$host insula images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep -v '<none>' ;;
+	context) insula context ls -q 2>/dev/null ;;
 	network) INSULA_HOST=$host insula network ls --format '{{.Name}}' 2>/dev/null ;;
 	volume) INSULA_HOST=$host insula volume ls -q 2>/dev/null ;;
 	running) INSULA_HOST=$host insula ps --format '{{.Names}}' 2>/dev/null ;;
@@ -20,6 +21,7 @@ _insula() {
 	case $prev in
 	--isolation) compadd process hyperv default; return ;;
 	--network | --net) compadd -- ${(f)"$(_insula_objects network)"}; return ;;
+	--context) compadd -- ${(f)"$(_insula_objects context)"}; return ;;
 	--pull) compadd always missing never; return ;;
 	--log-driver) compadd json-file local journald none; return ;;
 	--env-file | --label-file | --cidfile | -i | --input | -v | --volume) _files; return ;;
@@ -27,7 +29,7 @@ _insula() {
 	names=(${(f)"$(insula __complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
 	if (( ! $#names )); then
 		case $verb in
-		container | image | network | system | vm | volume) verb="$verb ${words[3]}" ;;
+		container | context | image | network | system | vm | volume) verb="$verb ${words[3]}" ;;
 		esac
 		case $verb in
 		load | import) _files; return ;;
@@ -38,6 +40,7 @@ _insula() {
 		inspect) names=(${(f)"$(_insula_objects container)"} ${(f)"$(_insula_objects image)"}) ;;
 		network*) names=(${(f)"$(_insula_objects network)"}) ;;
 		volume*) names=(${(f)"$(_insula_objects volume)"}) ;;
+		context*) names=(${(f)"$(_insula_objects context)"}) ;;
 		*) names=(${(f)"$(_insula_objects container)"}) ;;
 		esac
 	fi

@@ -18,6 +18,7 @@ struct cli {
 	bool debug;
 	int exit_code;			/* for when cli_parse says no */
 
+	const char *given_host, *given_context;	/* of the command line */
 	char *host;			/* "unix:///run/insula/insula.sock" */
 	char *socket;			/* its path */
 	char *context;			/* "default" or the name of a docker context */
@@ -34,6 +35,7 @@ struct verb {
 	const char *usage;		/* behind the path: "[OPTIONS] IMAGE [COMMAND] [ARG...]" */
 	const char *help;
 	bool common;			/* listed among the common commands */
+	bool offline;			/* it speaks to no daemon: which one is not asked */
 };
 extern const struct verb verbs[];	/* ends with paths == NULL */
 
@@ -65,7 +67,9 @@ int cli_fail(const struct err *e);
 
 /* client.c */
 /* Decides host, socket and context from -H, --context, the environment and docker's configuration. */
-int cli_resolve_host(struct cli *c, const char *host, const char *context, struct err *e);
+int cli_resolve_host(struct cli *c, struct err *e);
+/* Where the daemon is if nobody says otherwise; heap. */
+char *cli_default_host(void);
 /* Where ~/.docker is. Heap, NULL without a home. */
 char *cli_config_dir(void);
 /* Connects, starting the daemon where that is ours to do: the descriptor, or < 0 and e. */

@@ -4,10 +4,9 @@
 #include "base/fs.h"
 #include "base/sock.h"
 #include "base/strv.h"
+#include "cli/contexts.h"
 #include "lib/json_scan.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <errno.h>
 #include <string.h>
 
@@ -22,55 +21,17 @@ char *cli_config_dir(void)
 	return str_empty(home) ? NULL : xasprintf("%s/.docker", home);
 }
 
-static struct json *read_json(const char *path)
-{
-	_cleanup_free_ char *text = NULL;
-	struct json *j = NULL;
-	size_t n;
-
-	if (fs_read(AT_FDCWD, path, 1u << 20, &text, &n) < 0 || json_parse(text, n, &j, NULL) < 0)
-		return NULL;
-	return j;
-}
-
-/* The context that `docker context use` chose. */
-static char *current_context(const char *config_dir)
-{
-	_cleanup_free_ char *path = path_join(config_dir, "config.json");
-	_cleanup_json_ struct json *j = read_json(path);
-
-	return xstrdup(json_get_str(j, "currentContext"));
-}
-
-/* The endpoint in contexts/meta/SHA256(name)/meta.json, found by the name inside. */
-static char *context_host(const char *config_dir, const char *name)
-{
-	_cleanup_free_ char *dir = path_join(config_dir, "contexts/meta");
-	DIR *d = opendir(dir);
-	char *host = NULL;
-
-	for (struct dirent *de; d && !host && (de = readdir(d));) {
-		_cleanup_free_ char *path = xasprintf("%s/%s/meta.json", dir, de->d_name);
-		_cleanup_json_ struct json *j = de->d_name[0] == '.' ? NULL : read_json(path);
-
-		if (j && streq(json_get_str(j, "Name"), name))
-			host = xstrdup(json_get_str(json_get(json_get(j, "Endpoints"), "docker"), "Host"));
-	}
-	if (d)
-		closedir(d);
-	return host;
-}
-
-static char *default_host(void)
+char *cli_default_host(void)
 {
 	const char *root = getenv("INSULA_EXEC_ROOT");
 
 	return xasprintf("unix://%s/insula.sock", str_empty(root) ? "/run/insula" : root);
 }
 
-int cli_resolve_host(struct cli *c, const char *host, const char *context, struct err *e)
+int cli_resolve_host(struct cli *c, struct err *e)
 {
-	_cleanup_free_ char *dir = cli_config_dir(), *name = NULL;
+	const char *host = c->given_host, *context = c->given_context;
+	_cleanup_free_ char *name = NULL;
 	const char *env = getenv("INSULA_HOST");
 
 	if (str_empty(env))
@@ -86,14 +47,14 @@ int cli_resolve_host(struct cli *c, const char *host, const char *context, struc
 			name = xstrdup(context);
 		else if (!str_empty(env))
 			c->host = xstrdup(env);
-		else if (!str_empty(getenv("DOCKER_CONTEXT")))
-			name = xstrdup(getenv("DOCKER_CONTEXT"));
-		else if (dir)
-			name = current_context(dir);
+		else
+			name = context_current();
 	}
 	if (name && !str_empty(name) && !streq(name, "default")) {
+		_cleanup_json_ struct json *chosen = context_load(name);
+
 		str_replace(&c->context, name);
-		c->host = dir ? context_host(dir, name) : NULL;
+		c->host = xstrdup(context_host(chosen));
 		if (!c->host)
 			return err_msg(e, ERR_INVALID, 0,
 				       "Failed to initialize: unable to resolve docker endpoint: "
@@ -101,7 +62,7 @@ int cli_resolve_host(struct cli *c, const char *host, const char *context, struc
 				       name);
 	}
 	if (!c->host) {
-		c->host = default_host();
+		c->host = cli_default_host();
 		c->default_host = true;
 	}
 	if (!str_starts(c->host, "unix://") || !c->host[7]) {

@@ -4,6 +4,15 @@
 #include "cli/cli.h"
 
 int cmd_attach(struct cli *c, int argc, char **argv);
+int cmd_context_create(struct cli *c, int argc, char **argv);
+int cmd_context_export(struct cli *c, int argc, char **argv);
+int cmd_context_import(struct cli *c, int argc, char **argv);
+int cmd_context_inspect(struct cli *c, int argc, char **argv);
+int cmd_context_ls(struct cli *c, int argc, char **argv);
+int cmd_context_rm(struct cli *c, int argc, char **argv);
+int cmd_context_show(struct cli *c, int argc, char **argv);
+int cmd_context_update(struct cli *c, int argc, char **argv);
+int cmd_context_use(struct cli *c, int argc, char **argv);
 int cmd_container_prune(struct cli *c, int argc, char **argv);
 int cmd_commit(struct cli *c, int argc, char **argv);
 int cmd_cp(struct cli *c, int argc, char **argv);

@@ -2,12 +2,12 @@
 
 #include "base/alloc.h"
 #include "base/base64.h"
-#include "base/fd.h"
 #include "base/fs.h"
-#include "base/proc.h"
 #include "base/sbuf.h"
 #include "base/strv.h"
 #include "cli/cli.h"
+#include "cli/contexts.h"
+#include "cli/program.h"
 #include "cli/reference.h"
 
 #include <errno.h>
@@ -38,38 +38,6 @@ char *creds_server_of_image(const char *image)
 }
 
 /* --- the file --- */
-
-static char *config_path(void)
-{
-	_cleanup_free_ char *dir = cli_config_dir();
-
-	return dir ? path_join(dir, "config.json") : NULL;
-}
-
-static struct json *read_config(void)
-{
-	_cleanup_free_ char *path = config_path(), *text = NULL;
-	struct json *j = NULL;
-	size_t n;
-
-	if (!path || fs_read(AT_FDCWD, path, ANSWER_MAX, &text, &n) < 0 ||
-	    json_parse(text, n, &j, NULL) < 0 || json_type(j) != JSON_OBJECT) {
-		json_free(j);
-		return json_object();
-	}
-	return j;
-}
-
-static int write_config(const struct json *config, struct err *e)
-{
-	_cleanup_free_ char *path = config_path(), *dir = cli_config_dir(),
-			    *text = json_dump_pretty(config, "\t");
-	int r = path ? fs_mkdir_p(dir, 0700) : -ENOENT;
-
-	if (r == 0)
-		r = fs_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, true);
-	return r < 0 ? err_set(e, ERR_SYSTEM, r, "save the credentials in '%s'", path ?: "$HOME/.docker") : 0;
-}
 
 /* The helper for a server: its own, else the one for all. NULL = the file. */
 static const char *helper_of(const struct json *config, const char *server)
@@ -117,12 +85,8 @@ static char *find_helper(const char *name)
 static int run_helper(const char *name, const char *verb, const char *input, struct sbuf *out, struct err *e)
 {
 	_cleanup_free_ char *path = find_helper(name);
-	_cleanup_close_ int in = fd_from_bytes("credentials", input, strlen(input)), rd = -EBADF;
 	char *argv[] = { path, (char *)verb, NULL };
-	_cleanup_proc_ struct proc p = PROC_INIT;
-	char buf[4096];
-	int pipe[2], code, r;
-	ssize_t n;
+	int code, r;
 
 	if (!path)
 		return err_msg(
@@ -130,25 +94,11 @@ static int run_helper(const char *name, const char *verb, const char *input, str
 		    "error getting credentials - err: exec: \"docker-credential-%s\": executable file not "
 		    "found in $PATH",
 		    name);
-	r = fd_pipe(pipe, 0);
-	if (r < 0 || in < 0)
-		return err_set(e, ERR_SYSTEM, r < 0 ? r : in, "start %s", path);
-	rd = pipe[0];
-	const struct fd_map map[] = { { in, 0 }, { pipe[1], 1 } };
-	const struct spawn_args a = {
-	    .path = path, .argv = argv, .envp = environ, .fds = map, .n_fds = 2, .keep_stderr = true};
-
-	r = proc_spawn(&a, &p);
-	close(pipe[1]);
-	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "start %s", path);
-	while ((n = RETRY(read(rd, buf, sizeof buf))) > 0)
-		sbuf_add(out, buf, (size_t)n);
-	r = proc_wait(&p, &code);
-	if (r < 0 || code != 0)
-		return err_msg(e, ERR_SYSTEM, -EIO, "error %s credentials - err: exit status %d, out: `%s`",
-			       streq(verb, "store") ? "storing" : "getting", code, sbuf_str(out));
-	return 0;
+	r = program_run(path, argv, input, out, &code, e);
+	if (r < 0 || code == 0)
+		return r;
+	return err_msg(e, ERR_SYSTEM, -EIO, "error %s credentials - err: exit status %d, out: `%s`",
+		       streq(verb, "store") ? "storing" : "getting", code, sbuf_str(out));
 }
 
 static struct json *from_helper(const char *helper, const char *server, struct err *e)
@@ -183,7 +133,7 @@ static struct json *from_helper(const char *helper, const char *server, struct e
 
 struct json *creds_get(const char *server, struct err *e)
 {
-	_cleanup_json_ struct json *config = read_config();
+	_cleanup_json_ struct json *config = config_read();
 	const char *helper = helper_of(config, server);
 
 	return helper ? from_helper(helper, server, e) : from_file(config, server);
@@ -203,7 +153,7 @@ char *creds_header(const char *image)
 
 bool creds_plain(const char *server, char **ret_path)
 {
-	_cleanup_json_ struct json *config = read_config();
+	_cleanup_json_ struct json *config = config_read();
 
 	*ret_path = config_path();
 	return !helper_of(config, server);
@@ -211,7 +161,7 @@ bool creds_plain(const char *server, char **ret_path)
 
 int creds_store(const struct json *auth, struct err *e)
 {
-	_cleanup_json_ struct json *config = read_config();
+	_cleanup_json_ struct json *config = config_read();
 	const char *server = json_get_str(auth, "serveraddress"),
 		   *token = json_get_str(auth, "identitytoken"), *user = json_get_str(auth, "username"),
 		   *password = json_get_str(auth, "password"), *helper = helper_of(config, server);
@@ -242,12 +192,12 @@ int creds_store(const struct json *auth, struct err *e)
 		if (token)
 			json_set_str(entry, "identitytoken", token);
 	}
-	return write_config(config, e);
+	return config_write(config, e);
 }
 
 int creds_erase(const char *server, struct err *e)
 {
-	_cleanup_json_ struct json *config = read_config();
+	_cleanup_json_ struct json *config = config_read();
 	_cleanup_sbuf_ struct sbuf out = SBUF_INIT_MAX(ANSWER_MAX);
 	const char *helper = helper_of(config, server);
 	struct json *auths = json_get(config, "auths");
@@ -259,6 +209,6 @@ int creds_erase(const char *server, struct err *e)
 		r = run_helper(helper, "erase", server, &out, e);
 	json_del(auths, server);
 	if (r == 0)
-		r = write_config(config, e);
+		r = config_write(config, e);
 	return r < 0 ? r : 1;
 }

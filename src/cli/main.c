@@ -102,6 +102,19 @@ const struct verb verbs[] = {
     {"system prune", cmd_system_prune, "[OPTIONS]", "Remove unused data"},
     {"system dial-stdio", cmd_system_dial_stdio, "",
      "Proxy the standard streams to the daemon: what ssh:// contexts run"},
+    {"context create", cmd_context_create, "[OPTIONS] CONTEXT", "Create a context", .offline = true},
+    {"context export", cmd_context_export, "CONTEXT [FILE|-]",
+     "Export a context to a tar archive FILE or a tar stream on STDOUT", .offline = true},
+    {"context import", cmd_context_import, "CONTEXT FILE|-", "Import a context from a tar file",
+     .offline = true},
+    {"context inspect", cmd_context_inspect, "[OPTIONS] [CONTEXT] [CONTEXT...]",
+     "Display detailed information on one or more contexts", .offline = true},
+    {"context ls|context list", cmd_context_ls, "[OPTIONS]", "List contexts", .offline = true},
+    {"context rm|context remove", cmd_context_rm, "[OPTIONS] CONTEXT [CONTEXT...]",
+     "Remove one or more contexts", .offline = true},
+    {"context show", cmd_context_show, "", "Print the name of the current context", .offline = true},
+    {"context update", cmd_context_update, "[OPTIONS] CONTEXT", "Update a context", .offline = true},
+    {"context use", cmd_context_use, "CONTEXT", "Set the current docker context", .offline = true},
     {"vm prepare", cmd_vm_prepare, "[OPTIONS]",
      "Fetch the guest kernel and make what hyperv containers boot"},
     {"vm ls|vm list", cmd_vm_ls, "[OPTIONS]", "List the templates that virtual machines start from"},
@@ -117,7 +130,6 @@ static const char *const later[] = {"build",
 				    "checkpoint",
 				    "compose",
 				    "config",
-				    "context",
 				    "manifest",
 				    "node",
 				    "plugin",
@@ -150,8 +162,12 @@ static int unknown(const char *path)
 
 static int run_verb(struct cli *c, const char *path, int argc, char **argv)
 {
+	_cleanup_err_ struct err e = ERR_INIT;
+
 	c->path = path;
 	c->verb = verb_find(path);
+	if (!c->verb->offline && !c->complete && cli_resolve_host(c, &e) < 0)
+		return cli_fail(&e);
 	return c->verb->fn(c, argc, argv);
 }
 
@@ -223,7 +239,6 @@ struct globals {
 
 static int run(struct cli *c, const struct globals *g, char **args)
 {
-	_cleanup_err_ struct err e = ERR_INIT;
 	int argc = strv_len(args);
 
 	if (g->version) {
@@ -241,8 +256,8 @@ static int run(struct cli *c, const struct globals *g, char **args)
 		return complete(c, argc - 1, args + 1);
 	if (streq(args[0], "help"))
 		return help(c, argc, args);
-	if (cli_resolve_host(c, g->host, g->context, &e) < 0)
-		return cli_fail(&e);
+	c->given_host = g->host;
+	c->given_context = g->context;
 	return cli_dispatch(c, argc, args);
 }
 

@@ -10,6 +10,7 @@
 /* The groups, for the lists and for `insula GROUP`. */
 static const struct { const char *name, *help; } groups[] = {
 	{ "container", "Manage containers" },
+	{ "context", "Manage contexts: which daemon is spoken to" },
 	{ "image", "Manage images" },
 	{ "network", "Manage networks" },
 	{ "system", "Manage insula" },

@@ -103,17 +103,24 @@ static bool sum_ok(const unsigned char *b)
 	return number(b + 148, 8, &want) == 0 && want == sum;
 }
 
+/* An archive may end with its last byte of data, as Go's reader takes it: those of `docker context export`
+ * do. */
 static int skip(struct ustar_reader *r)
 {
 	char buf[32 << 10];
+	unsigned pad = r->pad;
 
 	r->left += r->pad;
 	r->pad = 0;
 	while (r->left) {
 		ssize_t n = fd_read_full(r->fd, buf, MIN(r->left, (uint64_t)sizeof buf));
 
-		if (n <= 0)
+		if (n == 0 && r->left <= pad) {
+			r->end = true;
+			r->left = 0;
+		} else if (n <= 0) {
 			return n < 0 ? (int)n : -EBADMSG;
+		}
 		r->left -= (uint64_t)n;
 	}
 	return 0;
