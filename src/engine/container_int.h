@@ -219,6 +219,11 @@ int devices_apply(const struct container *c, struct json *spec, char ***ret_disk
 int spec_limits(const struct json *hc, struct json *res, struct err *err);
 /* container_blkio.c: those of block devices, which are looked at. */
 int blkio_limits(const struct json *hc, struct json *res, struct err *err);
+
+/* container_cpuset.c: refuses lists that are none, or name what the host does not have; and how many
+ * processors CpusetCpus names, 0 = it is not given. */
+int cpuset_check(const struct json *hc, struct err *err);
+unsigned cpuset_count(const struct json *hc);
 bool blkio_asked(const struct json *hc);
 /* The control group of c below each hierarchy; that of its machine has "-vm" appended. Heap. */
 char *ctr_cgroup(const struct container *c);

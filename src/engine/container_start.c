@@ -288,6 +288,7 @@ static void vm_size(const struct container *c, struct msg_sandbox *m)
 	int64_t nano = json_get_int(ctr_host(c), "NanoCpus", 0),
 		quota = json_get_int(ctr_host(c), "CpuQuota", 0);
 	int64_t period = json_get_int(ctr_host(c), "CpuPeriod", 0);
+	unsigned set = cpuset_count(ctr_host(c));
 
 	if (nano <= 0 && quota > 0)
 		nano = quota * 1000000000 / (period > 0 ? period : 100000);
@@ -299,6 +300,8 @@ static void vm_size(const struct container *c, struct msg_sandbox *m)
 	m->memory_most = limit ? m->memory_extra : m->memory_region;
 	m->vcpus_max = template_vcpus();
 	m->vcpus = nano > 0 ? (uint32_t)((nano + 999999999) / 1000000000) : cfg->vm_vcpus;
+	if (set)
+		m->vcpus = nano > 0 ? MIN(m->vcpus, set) : set;
 	m->vcpus = MIN(m->vcpus, m->vcpus_max);
 }
 

@@ -238,13 +238,7 @@ static int check_cpu(const struct create_ctx *x, const struct json *hc, struct e
 			       "(i.e. 1000000)");
 	if (quota > 0 && quota < 1000)
 		return err_msg(err, ERR_INVALID, 0, "CPU cfs quota can not be less than 1ms (i.e. 1000)");
-	if (x->isolation == ISOLATION_HYPERV &&
-	    (!str_empty(json_get_str(hc, "CpusetCpus")) || !str_empty(json_get_str(hc, "CpusetMems"))))
-		return err_msg(
-		    err, ERR_INVALID, 0,
-		    "--cpuset-cpus and --cpuset-mems: processors of a virtual machine are not those of "
-		    "the host; use --cpus, or --isolation=process");
-	return 0;
+	return cpuset_check(hc, err);
 }
 
 static int check_memory(const struct json *hc, struct err *err)

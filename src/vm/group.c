@@ -1,6 +1,6 @@
 /* The control groups that hold a machine's processes on the host: QEMU and its file servers. What is asked of
- * memory, processors and processes is the guest's own affair, whose groups hold the container; what is asked
- * of block devices names those of the host, and only these groups can do it. */
+ * memory, processor time and processes is the guest's own affair, whose groups hold the container; what names
+ * block devices, processors and memory nodes means those of the host, and only these groups can do it. */
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/strv.h"
@@ -52,27 +52,37 @@ bool group_out_of_memory(const struct guest *g)
 	return g->cg && cgroup_oom_kills(g->cg) > 0;
 }
 
+/* Moves a member to the same place in own. */
+static bool take(struct json *from, const char *key, struct json *own)
+{
+	struct json *v = json_get(from, key);
+
+	if (!v)
+		return false;
+	json_set(own, key, json_ref(v));
+	json_del(from, key);
+	return true;
+}
+
 int group_limits(struct guest *g, struct json *resources, struct err *e)
 {
 	_cleanup_oci_resources_ struct oci_resources res = { 0 };
-	_cleanup_json_ struct json *own = NULL;
+	_cleanup_json_ struct json *own = json_object();
+	struct json *cpu = json_set(own, "cpu", json_object()), *all = json_get(resources, "cpu");
 	_cleanup_free_ char *text = NULL;
-	struct json *io = json_get(resources, "blockIO");
+	const char *last = take(resources, "blockIO", own) ? "blockIO" : NULL;
 	int r;
 
-	if (!io)
+	last = take(all, "cpus", cpu) ? "cpu.cpus" : last;
+	last = take(all, "mems", cpu) ? "cpu.mems" : last;
+	if (!last)
 		return 0;
 	if (!g->cg)
 		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
-			       "linux.resources.blockIO: the virtual machine has no cgroup on the host");
-	own = json_object();
-	json_set(own, "blockIO", json_ref(io));
+			       "linux.resources.%s: the virtual machine has no cgroup on the host", last);
 	text = json_dump(own);
 	r = oci_resources_parse(text, strlen(text), &res, e);
-	if (r == 0)
-		r = cgroup_apply(g->cg, &res, e);
-	json_del(resources, "blockIO");
-	return r;
+	return r == 0 ? cgroup_apply(g->cg, &res, e) : r;
 }
 
 void group_remove(struct guest *g)

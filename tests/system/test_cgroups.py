@@ -155,6 +155,40 @@ def test_block_limits_that_cannot_be(both, engine):
         assert r.code != 0 and words in r.err, (flags, r)
 
 
+def cpuset(directory):
+    return [(directory / f"cpuset.{kind}").read_text().strip() for kind in ("cpus", "mems")]
+
+
+def test_cpuset(both, leaks):
+    """One processor of the host's: the last, so that it is not what everybody gets first."""
+    last = str(max(os.sched_getaffinity(0)))
+    cid = both.rund("--cpuset-cpus", last, "--cpuset-mems", "0", "busybox", "sleep", "1000")
+    where = group(both, cid, controller="cpuset")
+    assert cpuset(where) == [last, "0"]
+    allowed = {(pathlib.Path("/proc") / pid / "status").read_text().split("Cpus_allowed_list:")[1].split()[0]
+               for pid in (where / "cgroup.procs").read_text().split()}
+    assert allowed == {last}
+    assert both("exec", cid, "nproc").ok() == "1"
+    assert both("inspect", "-f", "{{.HostConfig.CpusetCpus}} {{.HostConfig.CpusetMems}}", cid).ok() == f"{last} 0"
+    both("update", "--cpuset-cpus", "0", cid).ok()
+    assert cpuset(where) == ["0", "0"]
+
+
+def test_a_machine_has_the_processors_of_its_cpuset(c):
+    n = os.cpu_count()
+    assert c("run", "--rm", "--cpuset-cpus", f"0-{n - 1}", "busybox", "nproc").ok() == str(n)
+    if c.isolation == "hyperv":
+        assert c("run", "--rm", "--cpuset-cpus", f"0-{n - 1}", "--cpus", "0.5", "busybox", "nproc").ok() == "1"
+
+
+def test_cpusets_that_cannot_be(both):
+    for flags, words in ((["--cpuset-cpus", "0-x"], "Invalid value 0-x for cpuset cpus"),
+                         (["--cpuset-cpus", "0,1000"], "Requested CPUs are not available - requested 0,1000, available: 0"),
+                         (["--cpuset-mems", "1000"], "Requested memory nodes are not available - requested 1000, available: 0")):
+        r = both("create", *flags, "busybox", "true")
+        assert r.code != 0 and words in r.err, (flags, r)
+
+
 def test_weights(c, leaks):
     """Set where an I/O scheduler of the host has weights, else an error that says so."""
     cid = c("create", "--blkio-weight", "300", "busybox", "sleep", "1000").ok()

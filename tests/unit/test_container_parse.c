@@ -1,6 +1,7 @@
 /* What create makes of a request: no engine runs here. */
 #include "tests/unit/test.h"
 
+#include "base/alloc.h"
 #include "base/strv.h"
 #include "engine/container_int.h"
 #include <signal.h>
@@ -158,7 +159,27 @@ static void test_refused_hyperv(void **state)
 	bad(ISOLATION_HYPERV, HC("\"DeviceCgroupRules\":[\"c 1:3 r\"]"), "--device-cgroup-rule");
 	bad(ISOLATION_PROCESS, HC("\"DeviceCgroupRules\":[\"c 1:3 q\"]"),
 	    "invalid device cgroup rule format");
-	bad(ISOLATION_HYPERV, HC("\"CpusetCpus\":\"0\""), "--cpuset-cpus");
+}
+
+static void test_cpusets(void **state)
+{
+	static const char *const none[] = {
+		"x", "1-", "-1", "1-0", ",", "0-99999999999999999999", "0-1024",
+	};
+	_cleanup_json_ struct json *one = good(HC("\"CpusetCpus\":\"0\"")), *off = good("{}");
+
+	assert_int_equal(cpuset_count(json_get(one, "HostConfig")), 1);
+	assert_int_equal(cpuset_count(json_get(off, "HostConfig")), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
+		_cleanup_free_ char *cpus = xasprintf(HC("\"CpusetCpus\":\"%s\""), none[i]),
+				    *mems = xasprintf(HC("\"CpusetMems\":\"%s\""), none[i]);
+
+		bad(ISOLATION_PROCESS, cpus, "for cpuset cpus");
+		bad(ISOLATION_HYPERV, mems, "for cpuset mems");
+	}
+	bad(ISOLATION_HYPERV, HC("\"CpusetCpus\":\"0,1023\""),
+	    "Requested CPUs are not available - requested 0,1023");
+	bad(ISOLATION_PROCESS, HC("\"CpusetMems\":\"1023\""), "Requested memory nodes are not available");
 }
 
 /* The empty values that every client sends are nothing to refuse. */
@@ -198,7 +219,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_signals),        cmocka_unit_test(test_isolation),
 	    cmocka_unit_test(test_merge),          cmocka_unit_test(test_refused),
-	    cmocka_unit_test(test_refused_hyperv), cmocka_unit_test(test_defaults_pass),
+	    cmocka_unit_test(test_refused_hyperv), cmocka_unit_test(test_cpusets),
+	    cmocka_unit_test(test_defaults_pass),
 	    cmocka_unit_test(test_mounts),
 	};
 
