@@ -161,11 +161,13 @@ static int check_machine(const struct container *c, const struct json *hc, struc
 	if (memory > 0 && (uint64_t)memory > c->machine_memory)
 		return err_msg(err, ERR_CONFLICT, 0,
 			       "Cannot update container %s: its virtual machine was started with %s of "
-			       "memory: stop the container first", c->id, size);
+			       "memory, and gets no more while it runs: stop the container, update it, and "
+			       "start it again", c->id, size);
 	if (cpus > c->machine_cpus * 1000000000)
 		return err_msg(err, ERR_CONFLICT, 0,
-			       "Cannot update container %s: its virtual machine was started with fewer "
-			       "processors: stop the container first", c->id);
+			       "Cannot update container %s: its virtual machine was started with %lld "
+			       "processors, and gets no more while it runs: stop the container, update it, "
+			       "and start it again", c->id, (long long)c->machine_cpus);
 	return 0;
 }
 

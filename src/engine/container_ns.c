@@ -17,7 +17,7 @@ enum { NS_PID, NS_IPC, NS_UTS, NS_CGROUP, NS_USER, _NS_MAX };
 
 static const struct mode_rule {
 	const char *field, *flag, *what;
-	const char *process[5], *hyperv[3];	/* beside "" */
+	const char *process[5], *hyperv[4];	/* beside "" */
 	bool other;				/* "container:ID" too */
 	const char *hyperv_reason;
 } rules[_NS_MAX] = {
@@ -25,7 +25,7 @@ static const struct mode_rule {
 		"a virtual machine has processes of its own: the pid namespace of the host or of another "
 		"container cannot be shared; use --isolation=process"},
     [NS_IPC] = {"IpcMode", "--ipc", "IPC", {"private", "shareable", "host", "none"},
-		{"private", "shareable"}, true,
+		{"private", "shareable", "none"}, true,
 		"a virtual machine has memory of its own: the ipc namespace of the host or of another "
 		"container cannot be shared; use --isolation=process"},
     [NS_UTS] = {"UTSMode", "--uts", "UTS", {"private", "host"}, {"private"}, false,

@@ -10,9 +10,11 @@
 #include "oci/defaults.h"
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define INIT_TARGET "/sbin/docker-init"
+#define GUEST_NR_OPEN (1u << 20)	/* what a kernel starts with */
 #define GUEST_INIT "/lib/insula/insula-init"	/* in the guest's own file system */
 
 static bool host_bool(const struct container *c, const char *key)
@@ -69,14 +71,45 @@ static char **build_env(const struct container *c, bool tty, char *const *more)
 	return env;
 }
 
+static bool has_ulimit(const struct json *v, const char *name)
+{
+	for (size_t i = 0; i < json_len(v); i++)
+		if (streq(json_get_str(json_at(v, i), "Name"), name))
+			return true;
+	return false;
+}
+
+/* The processes of a machine do not inherit what the daemon's own have, and shall have the same. Limits of
+ * processes and signals go by the memory of the machine. */
+static void add_inherited(const struct json *v, struct json *list)
+{
+	static const struct { const char *name, *type; int resource; rlim_t max; } inherited[] = {
+	    {"core", "RLIMIT_CORE", RLIMIT_CORE, RLIM_INFINITY},
+	    {"memlock", "RLIMIT_MEMLOCK", RLIMIT_MEMLOCK, RLIM_INFINITY},
+	    {"nofile", "RLIMIT_NOFILE", RLIMIT_NOFILE, GUEST_NR_OPEN},
+	    {"stack", "RLIMIT_STACK", RLIMIT_STACK, RLIM_INFINITY},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(inherited); i++) {
+		struct rlimit l;
+		struct json *o;
+
+		if (has_ulimit(v, inherited[i].name) || getrlimit(inherited[i].resource, &l) < 0)
+			continue;
+		o = json_add(list, json_object());
+		json_set_str(o, "type", inherited[i].type);
+		json_set(o, "hard", json_new_uint(MIN(l.rlim_max, inherited[i].max)));
+		json_set(o, "soft", json_new_uint(MIN(l.rlim_cur, inherited[i].max)));
+	}
+}
+
 static void add_rlimits(const struct container *c, struct json *p)
 {
 	const struct json *v = json_get(ctr_host(c), "Ulimits");
-	struct json *list;
+	struct json *list = json_set(p, "rlimits", json_array());
 
-	if (!json_len(v))
-		return;
-	list = json_set(p, "rlimits", json_array());
+	if (c->isolation == ISOLATION_HYPERV)
+		add_inherited(v, list);
 	for (size_t i = 0; i < json_len(v); i++) {
 		struct json *o = json_add(list, json_object());
 		const char *name = json_get_str(json_at(v, i), "Name");

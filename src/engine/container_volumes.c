@@ -110,6 +110,7 @@ static void add_volume(const struct container *c, struct json *list, const struc
 	if (!streq(access_of(m), "rw") && (!hyperv || !json_get_bool(m, "ReadOnlyTop", false)))
 		strv_add(&options, access_of(m));
 	o = spec_mount(list, "bind", source, json_get_str(m, "Destination"), options);
+	json_set_str(o, "insulaSource", json_get_str(m, "Source"));
 	if (!hyperv && !str_empty(sub))
 		json_set_str(o, "insulaSubpath", sub);
 }

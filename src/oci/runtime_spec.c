@@ -185,6 +185,7 @@ static const struct json_field mount_fields[] = {
 	{ "source", JK_STR, offsetof(struct oci_mount, source) },
 	{ "options", JK_STRV, offsetof(struct oci_mount, options) },
 	{ "insulaSubpath", JK_STR, offsetof(struct oci_mount, subpath) },
+	{ "insulaSource", JK_STR, offsetof(struct oci_mount, shown) },
 	{ "uidMappings", JK_CALL, offsetof(struct oci_mount, uids), .call = field_id_maps },
 	{ "gidMappings", JK_CALL, offsetof(struct oci_mount, gids), .call = field_id_maps },
 	JSON_FIELD_END,
@@ -396,6 +397,7 @@ void oci_spec_free(struct oci_spec *s)
 		free(s->mounts.v[i].type);
 		free(s->mounts.v[i].source);
 		free(s->mounts.v[i].subpath);
+		free(s->mounts.v[i].shown);
 		strv_free(s->mounts.v[i].options);
 		free(s->mounts.v[i].uids.v);
 		free(s->mounts.v[i].gids.v);

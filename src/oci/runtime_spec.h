@@ -60,6 +60,7 @@ struct oci_id_maps { struct oci_id_map *v; size_t n; };
 struct oci_mount {
 	char *destination, *type, *source;
 	char *subpath;		/* of the engine: below source, resolved inside it: containers wrote there */
+	char *shown;		/* of the engine: what errors call the source, where that is not its path */
 	char **options;
 	struct oci_id_maps uids, gids;
 };

@@ -329,10 +329,7 @@ bool mount_is_bind(const struct oci_mount *m, const struct mount_opts *o)
 int mount_failed(const struct oci_mount *m, int r, const struct err *why, struct err *e)
 {
 	return err_msg(e, why->kind, r, "error mounting \"%s\" to rootfs at \"%s\": %s",
-		       m->source ? m->source
-		       : m->type ? m->type
-				 : "",
-		       m->destination, err_text(why));
+		       m->shown ?: m->source ?: m->type ?: "", m->destination, err_text(why));
 }
 
 int mounts_apply(const struct oci_spec *s, const char *bundle, const int *sources, const struct cgroup *cg,

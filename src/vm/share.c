@@ -305,6 +305,9 @@ int share_start(struct share *s, struct loop *l, const char *path, const char *w
 	free(serve.view.idmap);
 	if (r < 0) {
 		share_stop(s);
+		if (r == -ENOENT && serve.view.sub)	/* as the runtime says it of a process */
+			return err_set(e, ERR_SYSTEM, r, "cannot access path '%s' in '%s'", serve.view.sub,
+				       path);
 		return err_set(e, ERR_SYSTEM, r, "share '%s%s%s' with the virtual machine", path,
 			       serve.view.sub ? "/" : "", serve.view.sub ?: "");
 	}

@@ -1,5 +1,6 @@
 """Running containers as a whole, alike in both modes: pause, update, stats; and commit."""
 import json
+import os
 import re
 import time
 
@@ -97,7 +98,18 @@ def test_update_refused(engine, both):
     assert r.code == 1 and "Restart policy cannot be updated because AutoRemove is enabled" in r.err
     if both.isolation == "hyperv":
         r = both("update", "-m", "64g", "--memory-swap", "-1", cid)
-        assert r.code == 1 and "its virtual machine was started with" in r.err
+        assert r.code == 1 and "of memory, and gets no more while it runs: stop the container, update it, and start it again" in r.err
+        r = both("update", "--cpus", str(os.cpu_count()), cid)
+        n = int(field(both, cid, "{{.VirtualMachine.Cpus}}"))
+        assert r.code == (0 if n == os.cpu_count() else 1)
+        assert r.code == 0 or f"was started with {n} processors, and gets no more while it runs" in r.err
+    # what is named as the way out is one
+    cid = both.rund("-m", "64m", "busybox", "sleep", "1000")
+    both("stop", "-t", "0", cid).ok()
+    both("update", "-m", "1g", "--memory-swap", "2g", "--cpus", str(os.cpu_count()), cid).ok()
+    both("start", cid).ok()
+    limit = both("exec", cid, "sh", "-c", "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes")
+    assert limit.ok() == str(1 << 30)
 
 
 def test_stats(both):

@@ -1,6 +1,7 @@
 """What each container has of its own, and what it may not do, in both modes."""
 import json
 import os
+import pathlib
 import subprocess
 
 import pytest
@@ -75,6 +76,23 @@ def test_limits_are_set(c):
     assert "67108864" in out.split()
     out = sh(c, "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null; true", "--cpus", "0.5").ok()
     assert out.split()[0] == "50000"
+
+
+def test_limits_are_the_daemons_own(engine, c):
+    """But for what is asked for; those of processes and signals go by the memory that there is."""
+    def limits(text):
+        return {line[:26].strip(): line[26:68].split() for line in text.strip().splitlines()[1:]}
+    daemon = limits(pathlib.Path(f"/proc/{engine.proc.pid}/limits").read_text())
+    args = ("--network", "none", "--ulimit", "nofile=100:200", "busybox", "cat", "/proc/self/limits")
+    mine = limits(c("run", "--rm", *args).ok())
+    assert mine.pop("Max open files") == ["100", "200"] and daemon.pop("Max open files")
+    for name in ("Max processes", "Max pending signals"):
+        mine.pop(name), daemon.pop(name)
+    assert mine == daemon
+    cid = c.rund("--network", "none", "busybox", "sleep", "1000")
+    want = pathlib.Path(f"/proc/{engine.proc.pid}/limits").read_text().split("Max open files")[1].split()[:2]
+    for get in (("exec", cid, "cat", "/proc/self/limits"), ("exec", cid, "cat", "/proc/1/limits")):
+        assert limits(c(*get).ok())["Max open files"] == [str(min(int(w), 1 << 20)) for w in want]
 
 
 def test_pids_limit(c):
