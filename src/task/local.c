@@ -97,7 +97,9 @@ static int resolve_user(int rootfd, struct oci_process *p, struct err *e)
 		return r;
 	p->user.uid = u.uid;
 	p->user.gid = u.gid;
-	g->v = xrealloc(g->v, g->n + u.n_gids + strv_len(p->user.groups) + 1, sizeof *g->v);
+	g->v = xrealloc(g->v, g->n + u.n_gids + strv_len(p->user.groups) + 2, sizeof *g->v);
+	/* his own too, or a set-group-ID program loses what is denied to that group (CVE-2022-36109) */
+	g->v[g->n++] = u.gid;
 	for (size_t i = 0; i < u.n_gids; i++)
 		g->v[g->n++] = u.gids[i];
 	for (char **name = p->user.groups; r == 0 && name && *name; name++) {

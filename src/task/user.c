@@ -21,6 +21,17 @@ static int parse_id(const char *s, uint32_t *ret)
 	return 0;
 }
 
+/* Neither a name of the file nor a number that can be an id. */
+static int not_found(const char *spec, const char *what, const char *file, struct err *e)
+{
+	const char *digits = spec + (*spec == '-');
+
+	if (*digits && !digits[strspn(digits, "0123456789")])
+		return err_msg(e, ERR_INVALID, 0, "uids and gids must be in range 0-%u", ID_MAX);
+	return err_msg(e, ERR_INVALID, 0, "unable to find %s %s: no matching entries in %s file", what, spec,
+		       file);
+}
+
 /* The lines of a file inside the root; none if it is missing or no regular file. */
 static char **read_lines(int rootfd, const char *path)
 {
@@ -90,7 +101,7 @@ static int lookup_group(int rootfd, const char *spec, uint32_t *ret, struct err 
 	}
 	if (parse_id(spec, ret) == 0)
 		return 0;
-	return err_msg(e, ERR_INVALID, 0, "unable to find group %s: no matching entries in group file", spec);
+	return not_found(spec, "group", "group", e);
 }
 
 int group_resolve(int rootfd, const char *spec, uint32_t *ret, struct err *e)
@@ -132,8 +143,7 @@ int user_resolve(int rootfd, const char *spec, struct user *ret, struct err *e)
 	if (!lookup_user(lines, *user ? user : "0", numeric, &u, &name)) {
 		if (!numeric) {
 			user_done(&u);
-			return err_msg(e, ERR_INVALID, 0,
-				       "unable to find user %s: no matching entries in passwd file", user);
+			return not_found(user, "user", "passwd", e);
 		}
 		u.uid = uid;
 	}

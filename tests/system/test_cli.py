@@ -53,9 +53,15 @@ def test_environment_workdir_user_entrypoint_hostname(c):
 
 def test_user_by_name(c):
     assert c("run", "--rm", "-u", "root", "busybox", "sh", "-c", "id -un; echo $HOME").ok() == "root\n/root"
+    # the groups that name him, what is asked for, and his own (CVE-2022-36109)
+    for user, more, want in (("root", (), "0 10"), ("1000:1001", ("--group-add", "5"), "5 1001")):
+        assert c("run", "--rm", "-u", user, *more, "busybox", "sed", "-n", "s/^Groups:[ \t]*//p", "/proc/self/status").ok() == want
     r = c("run", "--rm", "-u", "nobodyhere", "busybox", "true")
     assert r.code == 125 or r.code == 126
     assert "unable to find user nobodyhere: no matching entries in passwd file" in r.err
+    for bad in ("3000000000", "0:99999999999", "4294967296"):
+        r = c("run", "--rm", "-u", bad, "busybox", "true")
+        assert r.code in (125, 126) and "uids and gids must be in range 0-2147483647" in r.err, (bad, r)
 
 
 def test_env_file_label_cidfile(c, tmp_path):

@@ -323,7 +323,7 @@ def test_execs_end_with_their_container(sup, d):
 
 def test_users_by_name_come_from_the_image(sup, d):
     c = run(sup, d, "c1", sh("id; echo $HOME"), user="web")
-    assert demux(c.read_all())[0] == b"uid=33(web) gid=34(web) groups=8(mail)\n/srv\n"
+    assert demux(c.read_all())[0] == b"uid=33(web) gid=34(web) groups=8(mail),34(web)\n/srv\n"
     with pytest.raises(Refused) as e:
         sup.create(d, "c2", ["/bin/true"], user="nobody-here")
     assert str(e.value) == "unable to find user nobody-here: no matching entries in passwd file"
