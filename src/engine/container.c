@@ -224,7 +224,7 @@ struct container_wait *container_wait_add(struct container *c, enum wait_conditi
 {
 	struct container_wait *w;
 
-	if (cond == WAIT_NOT_RUNNING && c->status != CTR_RUNNING && c->status != CTR_RESTARTING) {
+	if (cond == WAIT_NOT_RUNNING && c->status != CTR_RUNNING && ctr_shown(c) != CTR_RESTARTING) {
 		fn(ud, c->exit_code);
 		return NULL;
 	}

@@ -149,10 +149,13 @@ static void restart_done(void *ud, int r, const struct err *e, void *result)
 {
 	struct container *c = ud;
 
+	c->returning = false;
 	if (r < 0 && !c->gone && !c->stopped_by_user && join_target_awaited(c))
 		restart_later(c);
 	else if (r < 0 && e && e->kind != ERR_NOT_MODIFIED && !c->gone)
 		log_warn("restart container %s: %s", c->id, err_text(e));
+	if (c->status == CTR_EXITED)
+		container_tell_waiters(c, false);
 	container_unref(c);
 }
 
@@ -164,6 +167,7 @@ static void restart_now(struct loop_source *s, void *ud)
 	if (c->status == CTR_RESTARTING)
 		c->status = CTR_EXITED;
 	c->restart_count++;
+	c->returning = true;
 	container_start(c, restart_done, container_ref(c));
 }
 

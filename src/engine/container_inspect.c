@@ -23,7 +23,7 @@ static const char *const status_names[] = {
 
 static const char *container_status(const struct container *c)
 {
-	return c->paused ? "paused" : status_names[c->status];
+	return c->paused ? "paused" : status_names[ctr_shown(c)];
 }
 
 /* ---- inspect ---- */
@@ -39,9 +39,9 @@ static struct json *state_json(const struct container *c)
 						 : c->finished_ns);
 
 	json_set_str(j, "Status", container_status(c));
-	json_set_bool(j, "Running", c->status == CTR_RUNNING || c->status == CTR_RESTARTING);
+	json_set_bool(j, "Running", c->status == CTR_RUNNING || ctr_shown(c) == CTR_RESTARTING);
 	json_set_bool(j, "Paused", c->paused);
-	json_set_bool(j, "Restarting", c->status == CTR_RESTARTING);
+	json_set_bool(j, "Restarting", ctr_shown(c) == CTR_RESTARTING);
 	json_set_bool(j, "OOMKilled", c->oom);
 	json_set_bool(j, "Dead", c->status == CTR_DEAD);
 	json_set_int(j, "Pid", c->pid);
@@ -218,7 +218,7 @@ static char *status_text(const struct container *c)
 	uint64_t since = c->status == CTR_RUNNING ? c->started_ns : c->finished_ns;
 	_cleanup_free_ char *ago = time_human_duration(now > since ? (now - since) / 1000000000 : 0);
 
-	switch (c->status) {
+	switch (ctr_shown(c)) {
 	case CTR_RUNNING:	return xasprintf("Up %s%s", ago, running_note(c));
 	case CTR_RESTARTING:	return xasprintf("Restarting (%d) %s ago", c->exit_code, ago);
 	case CTR_REMOVING:	return xstrdup("Removal In Progress");
@@ -417,7 +417,7 @@ static bool matches(const struct container *c, const struct filters *f, const st
 	if (!f->keys)
 		return true;
 	code = xasprintf("%d", c->exit_code);
-	if (filters_has(f, "exited") && (c->status != CTR_EXITED || !filters_match(f, "exited", code)))
+	if (filters_has(f, "exited") && (ctr_shown(c) != CTR_EXITED || !filters_match(f, "exited", code)))
 		return false;
 	if (b->before && c->created_ns >= b->before->created_ns)
 		return false;
@@ -501,7 +501,7 @@ int containers_list(struct engine *e, const struct list_args *a, struct json_wri
 	for (struct list *l = e->containers->all.prev; l != &e->containers->all && left > 0; l = l->prev) {
 		const struct container *c = container_of(l, struct container, link);
 
-		if (is_task || (!all && c->status != CTR_RUNNING && c->status != CTR_RESTARTING) ||
+		if (is_task || (!all && c->status != CTR_RUNNING && ctr_shown(c) != CTR_RESTARTING) ||
 		    !matches(c, f, &b))
 			continue;
 		summary(w, c);

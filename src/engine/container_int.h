@@ -47,6 +47,7 @@ struct container {
 	bool exit_pending;		/* what follows an exit (rm, restart) is still due */
 	uint64_t restart_delay_us;
 	struct loop_source *restart_timer;
+	bool returning;			/* by its restart policy, and not there yet */
 
 	char **volumes;			/* that it holds mounted; volume_hold() */
 	struct health *health;		/* its check, once it was started; health.h */
@@ -68,6 +69,12 @@ struct container {
 	struct op *resume;		/* the current one, if it is container_resume() */
 	struct list ops, waiters, held;	/* held: attached clients of a container that has not started */
 };
+
+/* What is told of it: the start that a restart policy brings is part of the restart. */
+static inline enum ctr_status ctr_shown(const struct container *c)
+{
+	return c->status == CTR_EXITED && c->returning ? CTR_RESTARTING : c->status;
+}
 
 /* ---- container.c ---- */
 

@@ -209,8 +209,10 @@ static int req_start(struct peer *p, const struct frame *f, int *fds, size_t n_f
 		return r;
 	t = find_or_refuse(p, f->seq, m.ctr, m.exec);
 	if (t && t->phase != PHASE_CREATED) {
-		refuse(p, f->seq, ERR_CONFLICT, -EALREADY, "start '%s': it was started before",
-		       *m.exec ? m.exec : m.ctr);
+		bool began = t->phase != PHASE_EXITED || t->started_ns;
+
+		refuse(p, f->seq, ERR_CONFLICT, -EALREADY, "start '%s': it %s",
+		       *m.exec ? m.exec : m.ctr, began ? "was started before" : "has ended already");
 	} else if (t) {
 		task_event(t, EVENT_START);
 		s->backend->ops->start(s->backend, m.ctr, m.exec, on_started,

@@ -143,6 +143,20 @@ def test_supervisors_live_in_a_cgroup_of_their_own(own):
                if x.startswith(("process insula-shim", "process vmwp")))
     daemon = groups(own.engine.proc.pid)
     assert groups(pid) == {h: path if path == "/" else "/insula/supervisors" for h, path in daemon.items()}
+
+
+def test_on_its_way_back_is_not_exited(c):
+    """What a restart policy starts again is restarting until it runs, however long its start takes."""
+    cid = c.rund("--restart", "always", "busybox", "sh", "-c", "sleep 0.2; exit 1")
+    seen = set()
+    for _ in range(150):
+        seen.add(c.state(cid, "Status") + " " + c.state(cid, "Running"))
+        assert c("ps", "-q").ok() == cid[:12]
+    assert seen <= {"running true", "restarting true"}, seen
+    c("update", "--restart", "no", cid).ok()
+    assert c("wait", cid).ok() == "1"
+
+
 @pytest.mark.parametrize("isolation", ["hyperv"])
 def test_a_process_that_cannot_be_killed_takes_its_machine_along(c, tmp_path):
     """It waits for a file server that has come to a stand: SIGKILL does not reach it, and after half a minute nobody waits."""
