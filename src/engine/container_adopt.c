@@ -2,8 +2,10 @@
  *
  * For each container that is recorded as running, or as being started (container_resume.c): its supervisor
  * answers on its socket and tells the states of its tasks; or it is gone and has left an exit record; or it
- * is gone without one, and the container with it. A changed boot id means that all have exited. A supervisor
- * in which no container is recorded (the daemon died in the middle of a removal) is ended. */
+ * is gone without one, and the container with it. What those have left in control groups is killed before
+ * anything is decided about them: a group has the name of its container, which may be started again at once.
+ * A changed boot id means that all have exited. A supervisor in which no container is recorded (the daemon
+ * died in the middle of a removal) is ended. */
 #include "engine/container_int.h"
 
 #include "base/alloc.h"
@@ -21,8 +23,13 @@
 #include <string.h>
 
 #define ADOPT_WAIT_US 2000000	/* for all supervisors together; a slower one is adopted when it answers */
+#define REAP_WAIT_US 20000000	/* for all control groups; only what the kernel does not let die takes long */
 
-struct adoption { unsigned waiting; };
+struct adoption {
+	unsigned waiting;
+	bool reaping;
+	char **lost;		/* ids of containers whose supervisor is gone */
+};
 
 static void on_hello(void *ud, int r)
 {
@@ -49,7 +56,7 @@ static bool sandbox_in_use(const struct engine *e, const char *id)
 static void adopt(struct container *c, struct adoption *a)
 {
 	struct engine *e = c->engine;
-	_cleanup_free_ char *dir = sandbox_dir(e, recorded(c) ? c->sandbox : c->id);
+	_cleanup_free_ char *dir = sandbox_dir(e, c->id);
 	int r;
 
 	if (!recorded(c) && (!fs_exists(dir) || sandbox_in_use(e, c->id)))
@@ -59,14 +66,52 @@ static void adopt(struct container *c, struct adoption *a)
 	if (c->status != CTR_RUNNING)
 		container_resume(c);
 	r = sup_adopt(c, on_hello, a);
-	container_ref(c);		/* with --rm its exit is its end */
 	if (r >= 0) {
 		a->waiting += (unsigned)r;
 		resume_found(c);
-	} else if (container_sup_lost(c, dir)) {
-		cgroup_reap(e, (char *[]){c->id, NULL}, NULL, NULL);
+	} else {
+		strv_add(&a->lost, c->id);
 	}
-	container_unref(c);
+}
+
+static void reaped(void *ud)
+{
+	struct adoption *a = ud;
+
+	a->reaping = false;
+}
+
+/* Their groups, and those of the machines that they were in. */
+static void reap_lost(struct engine *e, struct adoption *a)
+{
+	_cleanup_strv_ char **ids = strv_copy(a->lost);
+	uint64_t end = now_mono_us() + REAP_WAIT_US, now;
+
+	for (char **id = a->lost; *id; id++) {
+		const struct container *c = hmap_get(&e->containers->by_id, *id);
+
+		if (c && !strv_has(ids, c->sandbox))
+			strv_add(&ids, c->sandbox);
+	}
+	a->reaping = true;
+	cgroup_reap(e, ids, reaped, a);
+	while (a->reaping && (now = now_mono_us()) < end)
+		if (loop_run_once(e->loop, (int)((end - now) / 1000) + 1) < 0)
+			break;
+}
+
+static void decide_lost(struct engine *e, struct adoption *a)
+{
+	if (a->lost)
+		reap_lost(e, a);
+	for (char **id = a->lost; id && *id; id++) {
+		struct container *c = hmap_get(&e->containers->by_id, *id);
+		_cleanup_free_ char *dir = c ? sandbox_dir(e, c->sandbox) : NULL;
+
+		if (c)
+			(void)container_sup_lost(c, dir);
+	}
+	strv_free(TAKE_PTR(a->lost));
 }
 
 static void end_all(struct engine *e)
@@ -113,7 +158,8 @@ static void end_stray(struct engine *e, const char *id)
 
 	if (fd < 0) {
 		sandbox_dir_remove(dir);
-		cgroup_reap(e, (char *[]){(char *)id, NULL}, NULL, NULL);
+		if (!hmap_get(&e->containers->by_id, id))	/* else reap_lost() was there */
+			cgroup_reap(e, (char *[]){(char *)id, NULL}, NULL, NULL);
 		return;
 	}
 	log_info("ending sandbox %s, which belongs to no container", id);
@@ -172,6 +218,7 @@ void containers_adopt(struct engine *e)
 	trash_strays(e);
 	list_for_each(c, &t->all, struct container, link)
 		adopt(c, a);
+	decide_lost(e, a);
 	end_strays(e);		/* and what is left of those that were gone */
 	while (a->waiting && (now = now_mono_us()) < end)
 		if (loop_run_once(e->loop, (int)((end - now) / 1000) + 1) < 0)
@@ -179,7 +226,7 @@ void containers_adopt(struct engine *e)
 	(void)loop_run_once(e->loop, 0);	/* the states come behind the greeting */
 	if (a->waiting)
 		log_warn("%u supervisors have not answered yet", a->waiting);
-	else
+	else if (!a->reaping)
 		free(a);
 	publish_adopt(e);
 	list_for_each(c, &t->all, struct container, link)

@@ -5,8 +5,8 @@
  * until the last member has left, whichever that is; a container whose sandbox lives on starts in it again.
  *
  * A supervisor outlives the daemon, so it need not be our child: one that was adopted is held by a pidfd that
- * is opened while the connection proves that it lives. It is gone when its connection is closed and, if it is
- * our child, when it has been reaped.
+ * is opened while the connection proves that it lives. It is gone when its connection is closed and its
+ * process has ended: in between it clears away what it had, under names that the next one has as well.
  *
  * A container that has ended leaves: it is forgotten by the supervisor, or, as the last one, waits for the
  * end of it. Until then the sandbox is the container's zombie: mounts, socket, directory and interface may
@@ -26,6 +26,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 
 #define ZOMBIE_US (60u * 1000000)	/* for its disks to be written; then it is killed */
@@ -36,7 +37,7 @@ struct sup {
 	enum isolation isolation;
 	struct conn *conn;		/* NULL once closed */
 	struct proc proc;
-	struct loop_source *child;	/* our child, not reaped yet */
+	struct loop_source *end;	/* of our child, or of one that has closed the connection: awaited */
 	struct loop_source *timer;
 	struct list members;		/* containers: c->sup, by sup_link, referenced */
 	struct list leaving;		/* containers: c->zombie, likewise */
@@ -153,7 +154,7 @@ static void sup_free(struct sup *s)
 	if (hmap_get(&t->sups, s->id) == s)
 		(void)hmap_remove(&t->sups, s->id);
 	conn_free(s->conn);
-	loop_source_free(s->child);
+	loop_source_free(s->end);
 	loop_source_free(s->timer);
 	proc_done(&s->proc);
 	free(s->dir);
@@ -229,7 +230,7 @@ static void maybe_gone(struct sup *s)
 	_cleanup_strv_ char **ids = NULL;
 	bool lost = s->killed;
 
-	if (s->conn || s->child)
+	if (s->conn || s->end)
 		return;
 	for (struct container *c; (c = list_first(&s->members, struct container, sup_link));) {
 		depart(c);
@@ -314,12 +315,23 @@ static void hello_over(struct sup *s, int r)
 		fn(s->hello_ud, r);
 }
 
+static void on_end(struct loop_source *src, int fd, uint32_t events, void *ud)
+{
+	struct sup *s = ud;
+
+	log_debug("supervisor of %s, which was adopted, ended", s->id);
+	loop_source_free(TAKE_PTR(s->end));
+	maybe_gone(s);
+}
+
 static void on_close(struct conn *conn, int r, void *ud)
 {
 	struct sup *s = ud;
 
 	log_debug("supervisor of %s: connection closed (%d)", s->id, r);
 	conn_free(TAKE_PTR(s->conn));
+	if (!s->end && s->proc.pidfd >= 0)
+		(void)loop_add_io(s->engine->loop, s->proc.pidfd, EPOLLIN, on_end, s, &s->end);
 	hello_over(s, -ECONNRESET);
 	/* one that closed the connection but does not end serves nobody */
 	if (!s->timer)
@@ -335,7 +347,7 @@ static void on_foreign(struct sup *s, const char *why)
 {
 	log_error("supervisor of container %s: %s", s->id, why);
 	s->engine->containers->foreign = list_first(&s->members, struct container, sup_link);
-	if (s->child)
+	if (s->end)
 		kill_it(s);
 	hello_over(s, -EPROTONOSUPPORT);
 }
@@ -422,7 +434,7 @@ static void on_child(struct loop_source *src, const siginfo_t *si, void *ud)
 	struct sup *s = ud;
 
 	log_debug("supervisor of %s ended: %d", s->id, proc_exit_code(si->si_code, si->si_status));
-	loop_source_free(TAKE_PTR(s->child));
+	loop_source_free(TAKE_PTR(s->end));
 	maybe_gone(s);
 }
 
@@ -456,7 +468,7 @@ static int spawn(struct sup *s, const char *ctr_name, struct err *err)
 
 	r = proc_spawn(&a, &s->proc);
 	if (r >= 0)
-		r = loop_add_child(e->loop, s->proc.pidfd, on_child, s, &s->child);
+		r = loop_add_child(e->loop, s->proc.pidfd, on_child, s, &s->end);
 	if (r >= 0)
 		r = sup_connect(s);
 	return r < 0 ? err_set(err, ERR_SYSTEM, r, "start '%s'", path) : 0;
@@ -494,7 +506,7 @@ static void zombie_timeout(struct loop_source *src, void *ud)
 
 	log_warn("supervisor of %s does not end: killed", s->id);
 	kill_it(s);
-	if (s->child)
+	if (s->end)
 		return;
 	/* an adopted one whose pid we never learned: the connection is all there is */
 	if (s->proc.pidfd < 0 && s->conn) {

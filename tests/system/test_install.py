@@ -63,6 +63,7 @@ def test_files(base):
 def test_unit_names_the_installed_daemon(base):
     unit = (base / "dest/usr/lib/systemd/system/insula.service").read_text()
     assert "ExecStart=/usr/sbin/insulad -H fd://" in unit and "@" not in unit
+    assert "\nType=notify\n" in unit       # READY=1: test_activation_and_notification
 
 
 def test_man_pages_and_completion_are_well_formed(base):

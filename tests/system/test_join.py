@@ -187,7 +187,8 @@ def test_several_at_once(c):
 
 def test_adoption(own):
     a = owner(own)
-    b = joined(own, "second", "sh", "-c", "sleep 2; exit 5")
+    # the first time it ends by itself
+    b = joined(own, "second", "sh", "-c", "[ -e /ran ] && exec sleep 1000; touch /ran; sleep 2; exit 5")
     third = joined(own, "third")
     address = link_address(own, third)
     own("stop", "-t", "0", a).ok()

@@ -1,5 +1,6 @@
 """Another version of the daemon takes over the containers that run, in both modes; one that cannot does not start, and
 says so."""
+import contextlib
 import os
 import socket
 import struct
@@ -34,7 +35,8 @@ def test_another_version_takes_over(own, another):
     wait_for(lambda: own("logs", cid).out == "begun\n")
     port = own("port", cid).ok()
     attached = own.popen("attach", "--no-stdin", cid)
-    running = own.popen("exec", cid, "sh", "-c", "sleep 3; echo of old; exit 5")
+    running = own.popen("exec", cid, "sh", "-c", "echo runs; sleep 3; echo of old; exit 5")
+    assert running.stdout.readline() == "runs\n"
     own("exec", "-d", cid, "touch", "/data/seen").ok()
     own.engine.stop()
     use()
@@ -68,6 +70,61 @@ class Stranger(threading.Thread):
         reply = encode("REPLY", {"kind": 2, "errnum": 93, "message": "it speaks version 2 of the protocol, the daemon version 1"})
         s.sendall(struct.pack("<IHHII", len(reply), 2, 0, seq, 0) + reply)
         s.recv(1)
+
+
+class Lingering(threading.Thread):
+    """Between the daemon and a supervisor. To the daemon the supervisor is the process pid, which lives on when the connection has
+    ended, as one does that clears away what it had."""
+
+    def __init__(self, path, real, pid):
+        super().__init__(daemon=True)
+        self.real, self.pid = real, pid
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(str(path))
+        self.listening.listen()
+
+    def run(self):
+        daemon, _ = self.listening.accept()
+        with socket.socket(socket.AF_UNIX) as sup, daemon:
+            sup.connect(self.real)
+            threading.Thread(target=self.pass_on, args=(daemon, sup), daemon=True).start()
+            n, kind, flags, seq, stream = struct.unpack("<IHHII", sup.recv(16, socket.MSG_WAITALL))
+            reply = decode("REPLY", sup.recv(n, socket.MSG_WAITALL))
+            reply["payload"] = encode("HELLO", dict(decode("HELLO", reply["payload"]), pid=self.pid))
+            reply = encode("REPLY", reply)
+            daemon.sendall(struct.pack("<IHHII", len(reply), kind, flags, seq, stream) + reply)
+            self.pass_on(sup, daemon)
+            daemon.shutdown(socket.SHUT_RDWR)       # the other thread reads from it still
+
+    def pass_on(self, source, to):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                to.sendall(data)
+
+
+def test_an_adopted_one_is_waited_for_until_it_has_ended(own):
+    """Its control group, its interface and its directory have the names that the next one uses: that came up beside it, and
+    was killed with what the old one left."""
+    cid = own.rund("busybox", "sleep", "1000")
+    folder = os.open(own.engine.run_dir / "sandboxes" / cid, os.O_PATH)
+    own.engine.stop()
+    os.rename("sup.sock", "hidden", src_dir_fd=folder, dst_dir_fd=folder)
+    lives = subprocess.Popen(["sleep", "1000"])
+    Lingering(f"/proc/self/fd/{folder}/sup.sock", f"/proc/self/fd/{folder}/hidden", lives.pid).start()
+    try:
+        own.engine.start()
+        own("kill", cid).ok()
+        own("wait", cid).ok()
+        again = own.popen("start", cid)
+        for _ in range(3):      # others come up and end meanwhile
+            assert own("run", "--rm", "busybox", "echo", "other").ok() == "other"
+        assert again.poll() is None and own.state(cid, "Status") == "exited"
+    finally:
+        lives.kill()
+        lives.wait()
+    assert again.communicate(timeout=60)[0].strip() == cid and again.returncode == 0
+    assert own("exec", cid, "echo", "again").ok() == "again"
+    os.close(folder)
 
 
 def test_another_protocol_is_refused(own):
