@@ -69,18 +69,17 @@ static char *hosts_text(const struct container *c, const struct msg_sandbox *sb,
 	return sbuf_steal(&b);
 }
 
-/* Names resolve there: its own servers are asked by insula-resolver (container_dns_servers). */
-static bool has_names(const struct container *c)
+/* A network of it on which names resolve: its own servers are asked by insula-resolver
+ * (container_dns_servers); NULL. Nobody answers on a network that has no bridge of ours. */
+static const char *network_with_names(const struct container *c)
 {
 	struct json_iter it = {0};
-
 	bool ipv6;
 
-	/* nobody answers on a network that has no bridge of ours */
 	while (json_next(ctr_attachments(c), &it))
 		if (!network_name_builtin(it.key) && network_bridge(c->engine, it.key, &ipv6))
-			return true;
-	return false;
+			return it.key;
+	return NULL;
 }
 
 /* The network's file, with the lines that --dns, --dns-search and --dns-option replace. */
@@ -89,10 +88,10 @@ static char *resolv_text(const struct container *c)
 	static const struct { const char *field, *word; } kinds[] = {
 		{"Dns", "nameserver"}, {"DnsSearch", "search"}, {"DnsOptions", "options"},
 	};
-	_cleanup_free_ char *network = ctr_main_network(c), *base = NULL;
-	size_t first = has_names(c);
-
-	base = network_resolv_conf(c->engine, network ?: "");
+	const char *names = network_with_names(c);
+	_cleanup_free_ char *network = names ? xstrdup(names) : ctr_main_network(c),
+			    *base = network_resolv_conf(c->engine, network ?: "");
+	size_t first = names != NULL;
 	_cleanup_strv_ char **lines = strv_split(base ? base : "", "\n");
 	struct sbuf b = SBUF_INIT;
 

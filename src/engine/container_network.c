@@ -241,15 +241,19 @@ static int open_tap(struct net_change *x, int *ret, struct err *err)
 }
 
 /* The supervisor is told what interfaces there are to be. */
-static void change_tell(struct net_change *x)
+static void change_tell(void *ud)
 {
+	struct net_change *x = ud;
 	struct container *c = x->op->c;
 	_cleanup_err_ struct err err = ERR_INIT;
 	_cleanup_free_ char *first = ctr_main_network(c);
 	_cleanup_close_ int tap = -EBADF;
 	int r = endpoints_take(c->engine, c->id, first ?: "", ctr_attachments(c), &x->nics, &err);
 
-	if (r == 0 && x->connect && c->isolation == ISOLATION_HYPERV)
+	if ((r == -EADDRINUSE || r == -EADDRNOTAVAIL) &&
+	    endpoints_await(c->engine, ctr_attachments(c), change_tell, x))
+		return;
+	if (r == 0 && x->connect && c->isolation == ISOLATION_HYPERV && !stands_alone(x->network))
 		r = open_tap(x, &tap, &err);
 	if (r == 0 && !sandbox_conn(c->engine, c->id))
 		r = err_msg(&err, ERR_SYSTEM, -ECONNRESET, "the supervisor ended");
@@ -274,6 +278,7 @@ static int check_change(struct container *c, const char *network, bool connect, 
 {
 	const char *mode = ctr_network(c);
 	bool has = json_get(ctr_attachments(c), network) != NULL;
+	bool others = json_len(ctr_attachments(c)) > 0;
 
 	if (str_starts(mode, "container:"))
 		return err_msg(err, ERR_INVALID, 0,
@@ -281,8 +286,14 @@ static int check_change(struct container *c, const char *network, bool connect, 
 			       "connected to any other network");
 	if (streq(network, "host") || streq(mode, "host"))
 		return one_network_only("host", err);
-	if (connect && (streq(network, "none") || streq(mode, "none")))
+	/* once disconnected from "none" it may have others, as Docker has it */
+	if (connect && (json_get(ctr_attachments(c), "none") || (streq(network, "none") && others)))
 		return one_network_only("none", err);
+	/* its resolv.conf is the host's, as nobody could have been asked */
+	if (connect && c->status == CTR_RUNNING && streq(mode, "none") && !stands_alone(network) && !others)
+		return err_msg(err, ERR_FORBIDDEN, 0,
+			       "container %s was started without a network: stop it to connect it to one",
+			       c->name);
 	if (connect && has && c->status == CTR_RUNNING)
 		return err_msg(err, ERR_FORBIDDEN, 0, "endpoint with name %s already exists in network %s",
 			       c->name, network);

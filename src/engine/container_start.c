@@ -249,16 +249,37 @@ static int step_networks(struct start *s, struct err *err)
 	return 0;
 }
 
-static int step_address(struct start *s, struct err *err)
+static void take_again(void *ud);
+
+static int take_addresses(struct start *s, struct err *err)
 {
 	struct container *c = s->c;
 	_cleanup_free_ char *first = ctr_main_network(c);
-	int r = 0;
+	int r = endpoints_take(c->engine, c->id, first ?: "", ctr_attachments(c), &s->sandbox.nics, err);
+
+	if (r >= 0)
+		return 1;
+	if ((r == -EADDRINUSE || r == -EADDRNOTAVAIL) &&
+	    endpoints_await(c->engine, ctr_attachments(c), take_again, s))
+		return 0;
+	return err_wrap(err, r, "failed to set up container networking");
+}
+
+static void take_again(void *ud)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	int r = take_addresses(ud, &err);
+
+	if (r != 0)
+		start_next(ud, MIN(r, 0), &err);
+}
+
+static int step_address(struct start *s, struct err *err)
+{
+	struct container *c = s->c;
 
 	s->sandbox.net = xstrdup(ctr_host_network(c) && !s->op->files ? "host" : "own");
-	if (!s->op->files || sandbox_lives(c->engine, c->id))
-		r = endpoints_take(c->engine, c->id, first ?: "", ctr_attachments(c), &s->sandbox.nics, err);
-	return r < 0 ? r : 1;
+	return !s->op->files || sandbox_lives(c->engine, c->id) ? take_addresses(s, err) : 1;
 }
 
 /* ---- the supervisor ---- */

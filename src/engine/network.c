@@ -456,6 +456,7 @@ void networks_close(struct engine *e)
 	if (!keep)
 		host_clean(n);
 	names_close(n, keep);
+	endpoints_await_end(n);
 	strv_free(n->commands);
 	list_for_each(w, &n->all, struct network, link) {
 		list_remove(&w->link);

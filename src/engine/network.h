@@ -57,6 +57,9 @@ int endpoint_check(struct engine *e, const char *network, const struct json *set
  * is held than before. */
 int endpoints_take(struct engine *e, const char *ctr, const char *first, const struct json *attachments,
 		   struct nics *ret, struct err *err);
+/* No address may be left because a container that has ended keeps its own until its interface is gone.
+ * fn runs once one has been given back; false: there is none to wait for. */
+bool endpoints_await(struct engine *e, const struct json *attachments, void (*fn)(void *ud), void *ud);
 /* Containers are called otherwise now. */
 void endpoints_renamed(struct engine *e);
 /* The host's name of the interface of an endpoint that has an address; heap. */

@@ -157,8 +157,7 @@ static int free_slot(struct networks *n, const char *ctr, unsigned *ret, struct 
 
 static int address_in_use(struct err *err)
 {
-	return err_msg(err, ERR_FORBIDDEN, -EADDRINUSE,
-		       "failed to set up container networking: Address already in use");
+	return err_msg(err, ERR_FORBIDDEN, -EADDRINUSE, "Address already in use");
 }
 
 static int choose_ip(struct networks *n, const struct network *w, const struct json *settings, uint32_t *ret,
@@ -368,6 +367,60 @@ int endpoints_take(struct engine *e, const char *ctr, const char *first, const s
 	return 0;
 }
 
+/* --- waiting for one --- */
+
+struct address_wait { struct address_wait *next; void (*fn)(void *ud); void *ud; };
+
+/* Whether a container that has ended still has an address in the network. */
+static bool awaits_one(struct networks *n, const struct network *w)
+{
+	_cleanup_stmt_ struct stmt *s = NULL;
+	int r = db_query(n->engine->db, &s, NULL, "SELECT ctr FROM endpoints WHERE network = ?", "s", w->id);
+
+	while (r == 0 && (r = stmt_step(s, NULL)) > 0) {
+		if (sandbox_lives(n->engine, stmt_str(s, 0)) && !sandbox_occupied(n->engine, stmt_str(s, 0)))
+			return true;
+		r = 0;
+	}
+	return false;
+}
+
+bool endpoints_await(struct engine *e, const struct json *attachments, void (*fn)(void *ud), void *ud)
+{
+	struct networks *n = e->networks;
+	struct json_iter it = { 0 };
+	struct address_wait *x;
+	struct network *w;
+	bool any = false;
+
+	while (!any && json_next(attachments, &it))
+		any = network_find(n, it.key, &w, NULL) == 0 && awaits_one(n, w);
+	if (!any)
+		return false;
+	x = new0(struct address_wait);
+	*x = (struct address_wait){n->awaiting, fn, ud};
+	n->awaiting = x;
+	return true;
+}
+
+void endpoints_await_end(struct networks *n)
+{
+	for (struct address_wait *x = TAKE_PTR(n->awaiting), *next; x; x = next) {
+		next = x->next;
+		free(x);
+	}
+}
+
+/* From the loop: who gives one back is in the middle of something. */
+static void wake(struct networks *n)
+{
+	for (struct address_wait *x = TAKE_PTR(n->awaiting), *next; x; x = next) {
+		next = x->next;
+		loop_defer(n->engine->loop, x->fn, x->ud);
+		free(x);
+	}
+}
+
 int endpoint_ifname(struct engine *e, const char *ctr, const char *network, char **ret, struct err *err)
 {
 	struct endpoint p;
@@ -422,6 +475,7 @@ void endpoints_release(struct engine *e, const char *ctr, const char *network)
 	}
 	if (any)
 		names_changed(n);
+	wake(n);
 }
 
 void endpoints_settle(struct engine *e)

@@ -44,6 +44,7 @@ struct networks {
 	bool tables;			/* ours are in the kernel */
 	char **commands;		/* for other firewalls, with the next run of nft */
 	struct network_wait *waiting;	/* callers of ensure while nft runs */
+	struct address_wait *awaiting;	/* callers of endpoints_await */
 	struct names *names;		/* network_names.c */
 };
 
@@ -118,6 +119,8 @@ void network_host_remove(struct networks *n, struct network *w);
 
 /* The veth or tap of an endpoint on the host; heap. */
 char *endpoint_host_ifname(const char *ctr, unsigned slot);
+/* The daemon ends: nobody is told any more. */
+void endpoints_await_end(struct networks *n);
 
 /* ---- network_guard.c: what a container may send ---- */
 
