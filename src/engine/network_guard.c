@@ -6,6 +6,14 @@
  * sets, one transaction for each endpoint that comes or goes. An interface that is in none of our networks
  * is none of our business.
  *
+ * It is asked for each frame, so what is neither a datagram nor about the network itself passes by the first
+ * rules, with one look-up; all that they do not know goes the long way.
+ *
+ * Our bridges take addresses of 127/8 (publish.c), so no frame may carry one to them, be it from a port that
+ * is not ours. None has a right to be on a wire (RFC 1122, 3.2.1.3), so the rule asks for no bridge: not
+ * every kernel has `meta ibrname`, and a chain of the host that knows the bridge would see each packet of it.
+ * ::1 comes in by lo alone: the kernel sees to that.
+ *
  * Fragments need no thought: the kernel takes no neighbour discovery from fragments (RFC 6980). A frame with
  * a VLAN tag has none of the three types. */
 #include "engine/network_int.h"
@@ -23,7 +31,7 @@
 #include <string.h>
 
 enum { SET_PORTS, SET_MACS, SET_IP, SET_IP6, SET_TARGETS, N_SETS };
-static const char *const set_names[N_SETS] = {"ports", "macs", "addrs4", "addrs6", "targets"};
+static const char *const set_names[N_SETS] = {"ports", "macs", "own4", "own6", "targets"};
 
 void guard_rules(const char *table, struct sbuf *out)
 {
@@ -31,8 +39,8 @@ void guard_rules(const char *table, struct sbuf *out)
 		"add table bridge @",
 		"add set bridge @ ports { type ifname; }",
 		"add set bridge @ macs { type ifname . ether_addr; }",
-		"add set bridge @ addrs4 { type ifname . ipv4_addr; }",
-		"add set bridge @ addrs6 { type ifname . ipv6_addr; }",
+		"add set bridge @ own4 { type ifname . ether_addr . ipv4_addr; }",
+		"add set bridge @ own6 { type ifname . ether_addr . ipv6_addr; }",
 		"add set bridge @ targets { typeof iifname . @th,64,128; }",
 		"add chain bridge @ prerouting { type filter hook prerouting priority -300; policy accept; }",
 		"add chain bridge @ sender", "add chain bridge @ from_arp", "add chain bridge @ from_ip4",
@@ -40,24 +48,29 @@ void guard_rules(const char *table, struct sbuf *out)
 		"flush chain bridge @ prerouting", "flush chain bridge @ sender",
 		"flush chain bridge @ from_arp", "flush chain bridge @ from_ip4",
 		"flush chain bridge @ from_ip6",
+		/* most of what there is, by one look-up: see above */
+		"add rule bridge @ prerouting ip daddr != 127.0.0.0/8 ip protocol != udp "
+		"iifname . ether saddr . ip saddr @own4 accept",
+		"add rule bridge @ prerouting ip6 nexthdr tcp iifname . ether saddr . ip6 saddr @own6 accept",
+		"add rule bridge @ prerouting ip daddr 127.0.0.0/8 drop",
 		"add rule bridge @ prerouting iifname @ports goto sender",
 		"add rule bridge @ sender iifname . ether saddr != @macs drop",
 		"add rule bridge @ sender ether type vmap "
 		"{ arp : goto from_arp, ip : goto from_ip4, ip6 : goto from_ip6 }",
 		"add rule bridge @ sender drop",
 		"add rule bridge @ from_arp iifname . arp saddr ether != @macs drop",
-		"add rule bridge @ from_arp iifname . arp saddr ip @addrs4 accept",
+		"add rule bridge @ from_arp iifname . arp saddr ether . arp saddr ip @own4 accept",
 		"add rule bridge @ from_arp arp operation request arp saddr ip 0.0.0.0 accept",
 		"add rule bridge @ from_arp drop",
 		"add rule bridge @ from_ip4 udp sport 67 drop",
-		"add rule bridge @ from_ip4 iifname . ip saddr @addrs4 accept",
+		"add rule bridge @ from_ip4 iifname . ether saddr . ip saddr @own4 accept",
 		"add rule bridge @ from_ip4 drop",
 		"add rule bridge @ from_ip6 icmpv6 type { nd-router-advert, nd-redirect } drop",
 		"add rule bridge @ from_ip6 udp sport 547 drop",
 		/* the address that a neighbour is told of; this nft has no name for it */
 		"add rule bridge @ from_ip6 icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets "
 		"drop",
-		"add rule bridge @ from_ip6 iifname . ip6 saddr @addrs6 accept",
+		"add rule bridge @ from_ip6 iifname . ether saddr . ip6 saddr @own6 accept",
 		"add rule bridge @ from_ip6 ip6 saddr :: icmpv6 type "
 		"{ nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept",
 		"add rule bridge @ from_ip6 drop",
@@ -80,12 +93,16 @@ static void guards_done(struct guards *g)
 		nft_elems_done(&g->sets[i]);
 }
 
-static void element(struct guards *g, size_t set, const char *ifname, const void *p, size_t n)
+/* mac and p may be NULL. */
+static void element(struct guards *g, size_t set, const char *ifname, const uint8_t mac[6], const void *p,
+		    size_t n)
 {
 	struct nft_elem e = {0};
 
 	nft_key_add_ifname(&e, ifname);
-	if (n)
+	if (mac)
+		nft_key_add(&e, mac, 6);
+	if (p)
 		nft_key_add(&e, p, n);
 	nft_elems_add(&g->sets[set], &e);
 }
@@ -106,15 +123,15 @@ static void guards_add(struct guards *g, const struct guard_port *p)
 
 	if (mac_parse(p->mac, mac) < 0)
 		return;
-	element(g, SET_PORTS, ifname, NULL, 0);
-	element(g, SET_MACS, ifname, mac, sizeof mac);
-	element(g, SET_IP, ifname, &ip, sizeof ip);
+	element(g, SET_PORTS, ifname, NULL, NULL, 0);
+	element(g, SET_MACS, ifname, mac, NULL, 0);
+	element(g, SET_IP, ifname, mac, &ip, sizeof ip);
 	if (ip6_parse(p->ip6, &own[0]) < 0)
 		return;
 	own[1] = link_local(mac);
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
-		element(g, SET_IP6, ifname, &own[i], sizeof own[i]);
-		element(g, SET_TARGETS, ifname, &own[i], sizeof own[i]);
+		element(g, SET_IP6, ifname, mac, &own[i], sizeof own[i]);
+		element(g, SET_TARGETS, ifname, NULL, &own[i], sizeof own[i]);
 	}
 }
 

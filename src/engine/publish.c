@@ -10,8 +10,9 @@
  *   output      packets of the host's own programs, 127/8 among them.
  *   postrouting what would be answered past us (from 127/8; from the same bridge) comes from the bridge's
  *               address.
- *   guard       127.0.0.1 works because the bridge takes such addresses (route_localnet). So that a container
- *               does not get at the host's own services by this, its packets to 127/8 end before routing.
+ *
+ * 127.0.0.1 works because the bridge takes such addresses (route_localnet). So that a container does not get
+ * at the host's own services by this, its packets to 127/8 end before the bridge (network_guard.c).
  *
  * Who may have a port is decided by the kernel: the supervisor binds it (super/ports.c) and tells which it
  * got. The elements are in the kernel and outlive the daemon; what they should be is recorded with the
@@ -37,6 +38,9 @@
 #include <linux/netfilter.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
+
+#define ON_THE_WAY_US 100000	/* longer than one is between the rules and being remembered */
 
 struct publishing {
 	struct nft *nft;
@@ -249,6 +253,10 @@ static int forget_run(void *arg, struct sbuf *out, struct err *err)
 	const struct forget *f = arg;
 	int r = conntrack_forget(IPPROTO_UDP, f->ports, f->n);
 
+	/* A datagram that was on its way past the rules when they changed is remembered only behind them. */
+	usleep(ON_THE_WAY_US);
+	if (r == 0)
+		r = conntrack_forget(IPPROTO_UDP, f->ports, f->n);
 	return r < 0 ? err_set(err, ERR_SYSTEM, r, "forget datagrams to published ports") : 0;
 }
 

@@ -102,6 +102,44 @@ def test_told_how_to_open(walled, isolation):
         c.cleanup()
 
 
+LISTENER = """import socket
+s = socket.create_server(("127.0.0.1", 7777))
+while True:
+    a = s.accept()[0]
+    a.sendall(b"in")
+    a.close()"""
+
+
+def test_the_guard_alone_closes_the_loopback(walled, isolation):
+    """A server at 127.0.0.1 of the host, where no other daemon has a guard: a container reaches it, by a bridge that takes
+    such addresses, as soon as our rules are gone, and not while they are there."""
+    walled.start()
+    c = Cli(walled.engine, "insula", isolation)
+    server = subprocess.Popen([*walled.engine.prefix, "/usr/bin/python3", "-c", LISTENER])
+    try:
+        cid = c.rund("--cap-add", "NET_ADMIN", "--sysctl", "net.ipv4.conf.all.route_localnet=1", "-p", "80", "busybox", "sleep", "1000")
+        gateway = c("inspect", "-f", "{{.NetworkSettings.Gateway}}", cid).ok()
+        c("exec", cid, "sh", "-c", f"ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.1 via {gateway}").ok()
+        bridge = walled.engine.cli("docker", "network", "inspect", "-f", BRIDGE, "bridge").ok()
+        assert walled.inside(f"cat /proc/sys/net/ipv4/conf/{bridge}/route_localnet") == "1\n"
+        wait_for(lambda: walled.inside("ss -Hltn sport = :7777"))
+        table, = re.findall(r"table bridge (\S+)", walled.inside("nft list tables"))
+
+        def comes_in():
+            return c("exec", cid, "sh", "-c", "nc -w 5 127.0.0.1 7777 </dev/null").out == "in"
+        assert not comes_in()
+        walled.inside(f"nft flush chain bridge {table} prerouting")
+        assert comes_in()
+        walled.engine.stop()
+        walled.engine.start()
+        wait_for(lambda: "127.0.0.0/8 drop" in walled.inside(f"nft list chain bridge {table} prerouting"))
+        assert not comes_in()
+    finally:
+        server.kill()
+        server.wait()
+        c.cleanup()
+
+
 def test_opened(walled, isolation):
     walled.inside(DOCKER)
     walled.start("--open-firewall")

@@ -47,6 +47,10 @@ def udp(sport, dport, body):
     return struct.pack("!HHHH", sport, dport, 8 + len(body), 0) + body
 
 
+def tcp(sport, dport, body):
+    return struct.pack("!HHIIBBHHH", sport, dport, 1, 0, 0x50, 2, 1024, 0, 0) + body
+
+
 def ip4(src, dst, body, proto=17):
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, proto, 0) + ip(src) + ip(dst)
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
@@ -114,6 +118,8 @@ def forged(me, you, gateway_mac):
         "a free address": eth(you.mac, me.mac, 0x800, ip4(free, you.ip, udp(7, 7, b"free"))),
         "the gateway's address": eth(you.mac, me.mac, 0x800, ip4(me.gateway, you.ip, udp(7, 7, b"gw"))),
         "an address out there": eth(you.mac, me.mac, 0x800, ip4("198.51.100.7", you.ip, udp(7, 7, b"out"))),
+        "TCP, another's MAC": eth(you.mac, you.mac[:-2] + "ee", 0x800, ip4(me.ip, you.ip, tcp(7, 7, b"mac"), 6)),
+        "TCP, a free address": eth(you.mac, me.mac, 0x800, ip4(free, you.ip, tcp(7, 7, b"free"), 6)),
         "no address": eth(you.mac, me.mac, 0x800, ip4("0.0.0.0", you.ip, udp(7, 7, b"none"))),
         "127.0.0.1": eth(you.mac, me.mac, 0x800, ip4("127.0.0.1", you.ip, udp(7, 7, b"lo"))),
         "ARP: I am the gateway": arp(ALL, me.mac, 2, me.mac, me.gateway, ALL, you.ip),
@@ -130,6 +136,8 @@ def forged(me, you, gateway_mac):
         "IPv6: no address": eth(you.mac, me.mac, 0x86dd, ip6("::", you.ip6, udp(7, 7, b"v6"))),
         "IPv6: DHCP server": eth("33:33:00:00:00:01", me.mac, 0x86dd, ip6(me.ip6, "ff02::1", udp(547, 546, b"\2"))),
         "IPv6: another's address": eth(you.mac, me.mac, 0x86dd, ip6("fd00:77::77", local(you.mac), udp(7, 7, b"v6"))),
+        "IPv6: TCP, your address": eth(you.mac, me.mac, 0x86dd, ip6(you.ip6, you.ip6, tcp(7, 7, b"v6"), 6)),
+        "IPv6: TCP, another's MAC": eth(you.mac, you.mac[:-2] + "ee", 0x86dd, ip6(me.ip6, you.ip6, tcp(7, 7, b"v6"), 6)),
         "a VLAN tag": eth(you.mac, me.mac, 0x8100, struct.pack("!HH", 5, 0x800) + ip4(me.gateway, you.ip, udp(7, 7, b"vlan"))),
         "a bridge": eth("01:80:c2:00:00:00", me.mac, 0x27, b"\x42\x42\x03" + b"\0" * 35),
     }
