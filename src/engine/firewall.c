@@ -1,5 +1,6 @@
 /* Other people's firewalls. An `accept` of ours does not undo a `drop` of theirs, and their rules are not
- * ours to change: what would stop a container's packets is named, with the command that opens it. Where the
+ * ours to change: what would stop a container's packets is named, with the command that opens it. Two ways
+ * may be closed: through the host, and to it, for the names that insula-resolver answers. Where the
  * administrator wants it (open-firewall) the daemon gives that command itself, for the firewalls that have
  * one meant for it, when a bridge comes, and its opposite when the bridge goes. */
 #include "engine/firewall.h"
@@ -19,22 +20,49 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Who made a table, by a chain that only they have; and how they want to be asked. @ is the bridge, ^ is
- * iptables of the table's family. */
+enum { THROUGH, NAMES, N_WAYS };
+
+/* How a way is opened and closed, and the chain in which that shows; NULL: any of the table.
+ * @ is the bridge, ^ is iptables of the table's family, $ is the port of insula-resolver. */
+struct opening { const char *open, *close, *shows; };
+
+#define UFW(v)											\
+	{											\
+		"ufw" v "-user-forward", "ufw", {						\
+			{"ufw route allow in on @; ufw route allow out on @",			\
+			 "ufw route delete allow in on @; ufw route delete allow out on @",	\
+			 "ufw" v "-user-forward"},						\
+			{"ufw allow in on @ to any port $",					\
+			 "ufw delete allow in on @ to any port $", "ufw" v "-user-input"},	\
+		}										\
+	}
+
+/* Who made a table, by a chain that only they have; and how they want to be asked. */
 static const struct maker {
-	const char *chain, *name, *open, *close;
+	const char *chain, *name;
+	struct opening ways[N_WAYS];
 } makers[] = {
-	{"DOCKER-USER", "Docker", "^ -I DOCKER-USER -i @ -j ACCEPT; ^ -I DOCKER-USER -o @ -j ACCEPT",
-	 "^ -D DOCKER-USER -i @ -j ACCEPT; ^ -D DOCKER-USER -o @ -j ACCEPT"},
-	{"ufw-user-forward", "ufw", "ufw route allow in on @; ufw route allow out on @",
-	 "ufw route delete allow in on @; ufw route delete allow out on @"},
-	{"ufw6-user-forward", "ufw", "ufw route allow in on @; ufw route allow out on @",
-	 "ufw route delete allow in on @; ufw route delete allow out on @"},
+	{"DOCKER-USER", "Docker",
+	 {{"^ -I DOCKER-USER -i @ -j ACCEPT; ^ -I DOCKER-USER -o @ -j ACCEPT",
+	   "^ -D DOCKER-USER -i @ -j ACCEPT; ^ -D DOCKER-USER -o @ -j ACCEPT", NULL}}},
+	UFW(""),
+	UFW("6"),
+	/* the zone is for both ways */
 	{"filter_FORWARD_POLICIES_pre", "firewalld",
-	 "firewall-cmd --permanent --zone=trusted --add-interface=@; "
-	 "firewall-cmd --zone=trusted --add-interface=@",
-	 "firewall-cmd --permanent --zone=trusted --remove-interface=@; "
-	 "firewall-cmd --zone=trusted --remove-interface=@"},
+	 {{"firewall-cmd --permanent --zone=trusted --add-interface=@; "
+	   "firewall-cmd --zone=trusted --add-interface=@",
+	   "firewall-cmd --permanent --zone=trusted --remove-interface=@; "
+	   "firewall-cmd --zone=trusted --remove-interface=@", NULL}}},
+};
+
+/* Where nobody has a way that is meant for it. % is family and table, # the chain. */
+static const char *const by_rules[N_WAYS] = {
+	"nft insert rule % # iifname @ accept; nft insert rule % # oifname @ accept",
+	"nft insert rule % # iifname @ udp dport $ accept; nft insert rule % # iifname @ tcp dport $ accept",
+};
+static const char *const what_is_dropped[N_WAYS] = {
+	"what is forwarded to and from bridge @",
+	"what containers on bridge @ ask for names",
 };
 
 static const struct family {
@@ -45,8 +73,8 @@ static const struct family {
 	{NFPROTO_IPV6, "ip6", "ip6tables"},
 };
 
-/* A table that drops what is forwarded, or whose maker is known. */
-struct table { char *name; const struct maker *maker; char *drops; };
+/* A table that drops by these chains, or whose maker is known. */
+struct table { char *name; const struct maker *maker; char *drops[N_WAYS]; };
 struct look { struct table v[32]; size_t n; };
 
 static struct table *table_of(struct look *l, const char *name)
@@ -69,19 +97,50 @@ static void on_chain(void *ud, const struct nft_chain *c)
 	for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
 		if (streq(c->name, makers[i].chain))
 			t->maker = &makers[i];
-	if (c->base && c->hook == NF_INET_FORWARD && c->policy == NF_DROP && !t->drops)
-		t->drops = xstrdup(c->name);
+	if (!c->base || (c->hook != NF_INET_FORWARD && c->hook != NF_INET_LOCAL_IN))
+		return;
+	char **drops = &t->drops[c->hook == NF_INET_FORWARD ? THROUGH : NAMES];
+
+	if (c->policy == NF_DROP && !*drops)
+		*drops = xstrdup(c->name);
 	/* firewalld accepts by policy and rejects by its last rule */
-	if (c->base && c->hook == NF_INET_FORWARD && streq(c->table, "firewalld") && !t->drops)
-		t->drops = xstrdup(c->name);
+	if (c->hook == NF_INET_FORWARD && streq(c->table, "firewalld") && !*drops)
+		*drops = xstrdup(c->name);
 }
 
-/* Calls fn for each table that drops; mentioned: one of its rules speaks of the bridge. */
-static void look_around(struct nft *nft, const char *bridge, bool ipv6,
-			void (*fn)(void *ud, const struct table *t, const struct family *f, bool mentioned),
-			void *ud)
+/* A way of a bridge that a table closes; opened: a rule speaks of the bridge. */
+struct closed {
+	const struct table *table;
+	const struct family *family;
+	int way;
+	const char *bridge;
+	unsigned port;
+	bool opened;
+};
+
+static void look_at(struct nft *nft, struct closed *c, void (*fn)(void *ud, const struct closed *c), void *ud)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+	const struct table *t = c->table;
+
+	for (c->way = 0; c->way < N_WAYS; c->way++) {
+		const char *shows = t->maker && t->maker->ways[c->way].open ? t->maker->ways[c->way].shows :
+				    c->way == NAMES			    ? t->drops[NAMES] : NULL;
+
+		/* the resolver has IPv4 alone, and no port before it has run */
+		if (!t->drops[c->way] || (c->way == NAMES && (c->family->number == NFPROTO_IPV6 || !c->port)))
+			continue;
+		c->opened = nft_rules_mention(nft, c->family->number, t->name, shows, c->bridge,
+					      strlen(c->bridge)) > 0;
+		fn(ud, c);
+	}
+}
+
+static void look_around(struct engine *e, const char *bridge, bool ipv6,
+			void (*fn)(void *ud, const struct closed *c), void *ud)
+{
+	struct nft *nft = publish_nft(e);
+
+	for (size_t i = 0; nft && i < ARRAY_SIZE(families); i++) {
 		const struct family *f = &families[i];
 		struct look l = {0};
 
@@ -91,83 +150,86 @@ static void look_around(struct nft *nft, const char *bridge, bool ipv6,
 		for (size_t k = 0; k < l.n; k++) {
 			struct table *t = &l.v[k];
 
-			if (t->drops)
-				fn(ud, t, f, nft_rules_mention(nft, f->number, t->name, NULL, bridge,
-							       strlen(bridge)) > 0);
+			look_at(nft, &(struct closed){.table = t, .family = f, .bridge = bridge,
+						      .port = network_names_port(e)}, fn, ud);
 			free(t->name);
-			free(t->drops);
+			free(t->drops[THROUGH]);
+			free(t->drops[NAMES]);
 		}
 	}
 }
 
-static void fill_in(const char *template, const char *bridge, const struct family *f, struct sbuf *out)
+static void fill_in(const char *template, const struct closed *c, struct sbuf *out)
 {
 	for (const char *p = template; *p; p++) {
-		if (*p == '@')
-			sbuf_puts(out, bridge);
-		else if (*p == '^')
-			sbuf_puts(out, f->iptables);
-		else
+		switch (*p) {
+		case '@':
+			sbuf_puts(out, c->bridge);
+			break;
+		case '^':
+			sbuf_puts(out, c->family->iptables);
+			break;
+		case '$':
+			sbuf_printf(out, "%u", c->port);
+			break;
+		case '%':
+			sbuf_printf(out, "%s %s", c->family->name, c->table->name);
+			break;
+		case '#':
+			sbuf_puts(out, c->table->drops[c->way]);
+			break;
+		default:
 			sbuf_add(out, p, 1);
+		}
 	}
 }
 
 /* --- warning --- */
 
-struct warning { const char *bridge; char ***warnings; };
-
-static void warn(void *ud, const struct table *t, const struct family *f, bool mentioned)
+static void warn(void *ud, const struct closed *c)
 {
-	const struct warning *w = ud;
-	_cleanup_sbuf_ struct sbuf command = SBUF_INIT;
+	const struct maker *m = c->table->maker;
+	_cleanup_sbuf_ struct sbuf what = SBUF_INIT, command = SBUF_INIT;
 
-	if (mentioned)		/* that is the opening */
+	if (c->opened)
 		return;
-	if (t->maker)
-		fill_in(t->maker->open, w->bridge, f, &command);
-	else
-		sbuf_printf(&command,
-			    "nft insert rule %s %s %s iifname %s accept; "
-			    "nft insert rule %s %s %s oifname %s accept",
-			    f->name, t->name, t->drops, w->bridge, f->name, t->name, t->drops, w->bridge);
-	strv_addf(w->warnings,
-		  "Chain %s of table %s %s%s%s%s drops what is forwarded to and from bridge %s. "
-		  "Open it by: %s",
-		  t->drops, f->name, t->name, t->maker ? " (" : "", t->maker ? t->maker->name : "",
-		  t->maker ? ")" : "", w->bridge, sbuf_str(&command));
+	fill_in(what_is_dropped[c->way], c, &what);
+	fill_in(m && m->ways[c->way].open ? m->ways[c->way].open : by_rules[c->way], c, &command);
+	strv_addf(ud, "Chain %s of table %s %s%s%s%s drops %s. Open it by: %s", c->table->drops[c->way],
+		  c->family->name, c->table->name, m ? " (" : "", m ? m->name : "", m ? ")" : "",
+		  sbuf_str(&what), sbuf_str(&command));
 }
 
 void firewall_warn(struct engine *e, const struct json *attachments, char ***warnings)
 {
-	struct nft *nft = publish_nft(e);
 	struct json_iter it = {0};
 
-	/* without nf_tables in the kernel there is nobody */
-	while (nft && json_next(attachments, &it)) {
+	while (json_next(attachments, &it)) {
 		bool ipv6;
 		const char *bridge = network_bridge(e, it.key, &ipv6);
 
 		if (bridge)
-			look_around(nft, bridge, ipv6, warn, &(struct warning){bridge, warnings});
+			look_around(e, bridge, ipv6, warn, warnings);
 	}
 }
 
 /* --- opening --- */
 
-struct wish { const char *bridge; bool open; char ***commands; };
+struct wish { bool open; char ***commands; };
 
-static void add_commands(void *ud, const struct table *t, const struct family *f, bool mentioned)
+static void add_commands(void *ud, const struct closed *c)
 {
 	const struct wish *w = ud;
+	const struct opening *o = c->table->maker ? &c->table->maker->ways[c->way] : NULL;
 	_cleanup_strv_ char **parts = NULL;
 
-	if (!t->maker || mentioned == w->open)
+	if (!o || !o->open || c->opened == w->open)
 		return;
-	parts = strv_split(w->open ? t->maker->open : t->maker->close, ";");
+	parts = strv_split(w->open ? o->open : o->close, ";");
 	for (char **p = parts; p && *p; p++) {
 		_cleanup_sbuf_ struct sbuf one = SBUF_INIT;
 
-		fill_in(*p + strspn(*p, " "), w->bridge, f, &one);
+		fill_in(*p + strspn(*p, " "), c, &one);
 		if (!strv_has(*w->commands, sbuf_str(&one)))
 			strv_add(w->commands, sbuf_str(&one));
 	}
@@ -175,10 +237,8 @@ static void add_commands(void *ud, const struct table *t, const struct family *f
 
 void firewall_commands(struct engine *e, const char *bridge, bool ipv6, bool open, char ***commands)
 {
-	struct nft *nft = publish_nft(e);
-
-	if (nft && e->cfg.open_firewall)
-		look_around(nft, bridge, ipv6, add_commands, &(struct wish){bridge, open, commands});
+	if (e->cfg.open_firewall)
+		look_around(e, bridge, ipv6, add_commands, &(struct wish){open, commands});
 }
 
 /* Where PATH of the daemon has it; heap, NULL. */

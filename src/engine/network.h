@@ -69,6 +69,8 @@ void endpoints_release(struct engine *e, const char *ctr, const char *network);
 /* After adoption: gives back what a daemon that died has left to containers that do not run. */
 void endpoints_settle(struct engine *e);
 
+/* Where insula-resolver listens on the host; 0 before it has ever run. */
+unsigned network_names_port(const struct engine *e);
 /* resolv.conf of a container whose first interface is in this network ("" = it has none): the host's search
  * list and options, and as server the gateway, where insula-resolver answers. Heap. */
 char *network_resolv_conf(struct engine *e, const char *network);

@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 
 #define RENEW_US 200000
+#define PORT_KEY "resolver.port"
 
 struct names {
 	struct networks *n;
@@ -42,6 +43,11 @@ struct names {
 unsigned names_port(const struct networks *n)
 {
 	return n->names->port;
+}
+
+unsigned network_names_port(const struct engine *e)
+{
+	return e->networks->names ? e->networks->names->port : 0;
 }
 
 /* --- what it knows --- */
@@ -162,9 +168,27 @@ static unsigned port_of(int fd)
 	return getsockname(fd, (struct sockaddr *)&sa, &len) < 0 ? 0 : ntohs(sa.sin_port);
 }
 
+/* The host's firewall may have a rule with it, which outlives a restart of the machine. */
+static void remember_port(struct names *m)
+{
+	_cleanup_free_ char *text = xasprintf("%u", m->port);
+
+	(void)db_meta_set(m->n->engine->db, PORT_KEY, text, NULL);
+}
+
+static unsigned remembered_port(struct names *m)
+{
+	_cleanup_free_ char *text = db_meta_get(m->n->engine->db, PORT_KEY);
+	uint64_t port;
+
+	return text && str_to_u64(text, &port) == 0 && port <= UINT16_MAX ? (unsigned)port : 0;
+}
+
 /* The same port for both, the former one if it is to be had. */
 static int open_sockets(struct names *m)
 {
+	unsigned former = m->port;
+
 	for (unsigned i = 0; m->udp < 0 && i < 50; i++) {
 		_cleanup_close_ int udp = bound(SOCK_DGRAM, i ? 0 : m->port), tcp = -EBADF;
 
@@ -177,6 +201,8 @@ static int open_sockets(struct names *m)
 		m->udp = TAKE_FD(udp);
 		m->tcp = TAKE_FD(tcp);
 	}
+	if (m->udp >= 0 && m->port != former)
+		remember_port(m);
 	return m->udp < 0 ? -EADDRINUSE : 0;
 }
 
@@ -266,7 +292,7 @@ static void adopt(struct names *m)
 
 	if (lock_open(m, &lock) < 0 || read(lock, text, sizeof text - 1) < 0 ||
 	    sscanf(text, "%d %u", &pid, &m->port) != 2 || m->port > 65535) {
-		m->port = 0;
+		m->port = remembered_port(m);
 		return;
 	}
 	if (flock(lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK || pid <= 1)

@@ -306,7 +306,7 @@ static int rule_answer(struct look *l, const struct rtattr *attrs, size_t n)
 		else if (NL_TYPE(a) == NFTA_RULE_CHAIN && l->in_chain)
 			ours &= t && !strcmp(t, l->in_chain);
 		else if (NL_TYPE(a) == NFTA_RULE_EXPRESSIONS)
-			bytes |= memmem(RTA_DATA(a), RTA_PAYLOAD(a), l->bytes, l->n_bytes) != NULL;
+			bytes = bytes || memmem(RTA_DATA(a), RTA_PAYLOAD(a), l->bytes, l->n_bytes);
 	}
 	l->found |= ours && bytes;
 	return 0;

@@ -1,8 +1,9 @@
 """Beside another program's table that drops what is forwarded: what is said at create, and the opening that the daemon
 makes where it is told to (--open-firewall). The daemon lives in a network namespace of its own, and with it Docker's
-rules as dockerd writes them; ufw and firewalld are known by their tables and stand in as scripts."""
+rules as dockerd writes them, or Debian's ufw or firewalld with settings of their own."""
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -13,16 +14,6 @@ from test_ports import FROM_THERE, SERVER, serve
 DOCKER = """iptables -P FORWARD DROP && iptables -N DOCKER-USER && iptables -A DOCKER-USER -j RETURN &&
     iptables -A FORWARD -j DOCKER-USER && ip6tables -P FORWARD DROP && ip6tables -N DOCKER-USER &&
     ip6tables -A DOCKER-USER -j RETURN && ip6tables -A FORWARD -j DOCKER-USER"""
-OTHERS = """
-table ip filter {
-    chain ufw-user-forward { }
-    chain FORWARD { type filter hook forward priority 0; policy drop; jump ufw-user-forward; }
-}
-table inet firewalld {
-    chain filter_FORWARD_POLICIES_pre { }
-    chain filter_FORWARD { type filter hook forward priority 10; policy accept; jump filter_FORWARD_POLICIES_pre; reject; }
-}
-"""
 BRIDGE = '{{index .Options "com.docker.network.bridge.name"}}'
 NEAR, FAR = "198.19.77.1", "198.19.77.2"
 
@@ -166,15 +157,141 @@ def test_opened(walled, isolation):
     assert "insula" not in walled.inside("nft list tables")
 
 
-def test_ufw_and_firewalld_are_asked_in_their_way(walled, tmp_path, monkeypatch):
-    for name in ("ufw", "firewall-cmd"):
-        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} \"$@\" >> {tmp_path}/asked\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    walled.inside(f"nft -f - <<'END'\n{OTHERS}\nEND\n")
+BUS = """<busconfig><listen>unix:path={0}/bus</listen><auth>EXTERNAL</auth><policy context="default">
+    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>"""
+
+
+class Ufw:
+    """Debian's, in the namespace, with a copy of its settings instead of the host's."""
+    name, table = "ufw", "FORWARD of table ip filter"
+
+    def __init__(self, walled, place):
+        self.walled, self.place = walled, place
+        shutil.copytree("/etc/ufw", place / "etc")
+        (place / "bin/ufw").write_text("#!/bin/sh\nexec unshare -m --propagation private sh -ec 'mount --bind "
+                                       f"{place}/etc /etc/ufw; exec /usr/sbin/ufw \"$@\"' ufw \"$@\"\n")
+        (place / "bin/ufw").chmod(0o755)
+        walled.inside("ufw --force enable")
+
+    def settings(self):
+        return (self.place / "etc/user.rules").read_text() + (self.place / "etc/user6.rules").read_text()
+
+    def stop(self):
+        pass
+
+
+class Firewalld:
+    """Debian's, in the namespace, with settings and a bus of its own."""
+    name, table = "firewalld", "filter_FORWARD of table inet firewalld"
+
+    def __init__(self, walled, place):
+        self.place, self.procs = place, []
+        shutil.copytree("/etc/firewalld", place / "etc")
+        (place / "bus.conf").write_text(BUS.format(place))
+        address = f"DBUS_SYSTEM_BUS_ADDRESS=unix:path={place}/bus"
+        (place / "bin/firewall-cmd").write_text(f"#!/bin/sh\n{address} exec /usr/bin/firewall-cmd \"$@\"\n")
+        (place / "bin/firewall-cmd").chmod(0o755)
+        log = open(place / "log", "wb")
+        self.procs.append(subprocess.Popen(["dbus-daemon", f"--config-file={place}/bus.conf", "--nofork", "--nopidfile"], stderr=log))
+        wait_for(lambda: (place / "bus").exists())
+        self.procs.append(subprocess.Popen(
+            [*walled.engine.prefix, "env", address, "/usr/sbin/firewalld", "--nofork", "--nopid", "--system-config", place / "etc",
+             "--log-file", place / "fw.log"], stdout=log, stderr=log))
+        wait_for(lambda: subprocess.run([place / "bin/firewall-cmd", "--state"], capture_output=True).returncode == 0)
+
+    def settings(self):
+        f = self.place / "etc/zones/trusted.xml"
+        return f.read_text() if f.exists() else ""
+
+    def stop(self):
+        for p in self.procs[::-1]:
+            p.terminate()
+            p.wait(30)
+
+
+@pytest.fixture(params=[Ufw, Firewalld], ids=["ufw", "firewalld"])
+def real(request, walled, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    fw = request.param(walled, tmp_path)
+    try:
+        yield fw
+    finally:
+        walled.engine.stop()
+        fw.stop()
+
+
+def goes_out(walled, c, cid):
+    """Whether it reaches another machine."""
+    far = ["nsenter", f"--net=/run/netns/{walled.there}", "/usr/bin/python3", "-c", LISTENER.replace("127.0.0.1", FAR)]
+    with subprocess.Popen(far) as p:
+        try:
+            wait_for(lambda: walled.run(f"ip netns exec {walled.there} ss -Hltn sport = :7777"))
+            return c("exec", cid, "sh", "-c", f"nc -w 4 {FAR} 7777 </dev/null").out == "in"
+        finally:
+            p.kill()
+
+
+def has_names(c, cid):
+    return c("exec", cid, "nslookup", "-type=a", "peer").code == 0
+
+
+def test_told_how_to_open_the_real_ones(walled, real, isolation):
+    walled.start()
+    c, port = Cli(walled.engine, "insula", isolation), free_port()
+    try:
+        bridge = f"in-{c('network', 'create', 'n').ok()[:12]}"
+        made = server(c, "n", port)
+        c("start", made.ok()).ok()
+        peer = c.rund("--network", "n", "--name", "peer", "busybox", "sleep", "1000")
+        assert f"Chain {real.table} ({real.name}) drops what is forwarded to and from bridge {bridge}" in made.err
+        assert ("drops what containers on bridge" in made.err) == (not has_names(c, peer)) == (real.name == "ufw")
+        assert not goes_out(walled, c, peer) and bridge not in real.settings()
+        for command in re.findall("Open it by: (.*)", made.err):
+            walled.inside(command)
+        assert bridge in real.settings() and goes_out(walled, c, peer) and has_names(c, peer)
+        wait_for(lambda: walled.ask(port), timeout=60)
+        assert "drops" not in server(c, "n", free_port()).err
+    finally:
+        c.cleanup()
+
+
+def test_the_real_ones_are_opened(walled, real, isolation):
     walled.start("--open-firewall")
-    bridge = "in-" + walled.engine.cli("insula", "network", "create", "n").ok()[:12]
-    zone = f"--zone=trusted --add-interface={bridge}"
-    assert (tmp_path / "asked").read_text().splitlines() == [
-        f"ufw route allow in on {bridge}", f"ufw route allow out on {bridge}",
-        f"firewall-cmd --permanent {zone}", f"firewall-cmd {zone}"]
+    c, port = Cli(walled.engine, "insula", isolation), free_port()
+    try:
+        bridge = f"in-{c('network', 'create', '--ipv6', 'n').ok()[:12]}"
+        made = server(c, "n", port)
+        assert "drops" not in made.err and bridge in real.settings()
+        c("start", made.ok()).ok()
+        peer = c.rund("--network", "n", "--name", "peer", "busybox", "sleep", "1000")
+        wait_for(lambda: walled.ask(port) and walled.ask(port, "fd77::1"), timeout=60)
+        assert goes_out(walled, c, peer) and has_names(c, peer)
+        c("rm", "-f", made.out.strip(), peer).ok()
+        c("network", "rm", "n").ok()
+        wait_for(lambda: bridge not in real.settings() + walled.inside("nft list ruleset"))
+    finally:
+        c.cleanup()
+
+
+def test_names_behind_a_wall_of_ones_own(walled, isolation):
+    """A chain that nobody has a command for: the rule that is told opens it, and its port outlives the machine's restart."""
+    walled.inside("nft 'add table inet own; add chain inet own i { type filter hook input priority 0; policy drop; }'")
+    walled.start()
+    c = Cli(walled.engine, "insula", isolation)
+    try:
+        c("network", "create", "n").ok()
+        peer = c("create", "--network", "n", "--name", "peer", "busybox", "sleep", "1000")
+        c("start", peer.ok()).ok()
+        assert "Chain i of table inet own drops what containers on bridge" in peer.err and not has_names(c, "peer")
+        walled.inside(re.search("Open it by: (.*)", peer.err)[1])
+        assert has_names(c, "peer")
+        assert "drops" not in c("create", "--network", "n", "busybox").err
+        c.cleanup()
+        walled.engine.stop()
+        shutil.rmtree(walled.engine.run_dir)
+        walled.engine.start()
+        c.rund("--network", "n", "--name", "peer", "busybox", "sleep", "1000")
+        assert has_names(c, "peer")
+    finally:
+        c.cleanup()
