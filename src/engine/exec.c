@@ -21,6 +21,7 @@ struct exec {
 	struct json *config;	/* ExecConfig */
 	enum exec_state state;
 	bool tty, detach;
+	bool forgotten;		/* the supervisor has been told to */
 	uint32_t pid;
 	int exit_code;
 	uint64_t over_us;
@@ -85,8 +86,10 @@ static void forget_task(struct exec *x)
 {
 	struct msg_delete m = {.sandbox = x->c->sandbox, .ctr = x->c->id, .exec = x->id};
 
-	if (x->state == EXEC_EXITED && ctr_conn(x->c))
-		CONN_REQUEST(ctr_conn(x->c), DELETE, delete, &m, -1, delete_reply, NULL);
+	if (x->state != EXEC_EXITED || x->forgotten || !ctr_conn(x->c))
+		return;
+	x->forgotten = true;
+	CONN_REQUEST(ctr_conn(x->c), DELETE, delete, &m, -1, delete_reply, NULL);
 }
 
 /* The one that finished first goes when there are many. */

@@ -24,6 +24,7 @@ struct health {
 	struct json *log;		/* the last results */
 	struct loop_source *timer;	/* of the next check */
 	struct probe *probe;		/* under way */
+	char *last;			/* the exec of the one before */
 };
 
 /* One check. It may outlive its container's run, and then leads to nothing. */
@@ -115,8 +116,13 @@ static void add_result(struct health *h, uint64_t start_ns, int code, const char
 
 static void schedule(struct health *h);
 
+/* What is well and stays so is not written down each time: of a daemon that dies the last results are lost,
+ * not what they amount to. */
 static void result(struct health *h, uint64_t start_ns, int code, const char *output)
 {
+	const char *before = h->status;
+	unsigned streak = h->streak;
+
 	add_result(h, start_ns, code, output);
 	if (code == 0) {
 		h->streak = 0;
@@ -125,7 +131,8 @@ static void result(struct health *h, uint64_t start_ns, int code, const char *ou
 		if (++h->streak >= (unsigned)setting(h, "Retries", 3))
 			set_status(h, "unhealthy");
 	}
-	container_save(h->c);
+	if (!streq(before, h->status) || streak != h->streak)
+		container_save(h->c);
 	schedule(h);
 }
 
@@ -307,13 +314,13 @@ static void check_now(struct loop_source *s, void *ud)
 	struct exec *x;
 	struct probe *p;
 
-	loop_source_free(TAKE_PTR(h->timer));
 	if (h->c->status != CTR_RUNNING || h->probe)
 		return;
 	if (h->c->paused) {
 		schedule(h);
 		return;
 	}
+	exec_forget(h->c->engine, h->last ?: "");
 	config = exec_config(h->c);
 	if (exec_create(h->c, config, &id, &err) < 0 || exec_find(h->c->engine, id, &x, &err) < 0) {
 		result(h, now_real_ns(), -1, err_text(&err));
@@ -323,6 +330,7 @@ static void check_now(struct loop_source *s, void *ud)
 	*p = (struct probe){.h = h, .engine = h->c->engine, .exec = xstrdup(id), .start_ns = now_real_ns(),
 			    .fd = -EBADF};
 	h->probe = p;
+	str_replace(&h->last, id);
 	p->preparing = true;
 	exec_on_exit(p->engine, p->exec, on_exited, p);
 	(void)loop_add_timer(p->engine->loop, (uint64_t)setting(h, "Timeout", 30 * SECOND) / 1000, 0,
@@ -337,9 +345,11 @@ static void schedule(struct health *h)
 
 	if (h->c->status != CTR_RUNNING)
 		return;
-	loop_source_free(TAKE_PTR(h->timer));
-	(void)loop_add_timer(h->c->engine->loop, MAX((uint64_t)ns / 1000, (uint64_t)1), 0, check_now, h,
-			     &h->timer);
+	if (h->timer)
+		(void)loop_timer_set(h->timer, MAX((uint64_t)ns / 1000, (uint64_t)1), 0);
+	else
+		(void)loop_add_timer(h->c->engine->loop, MAX((uint64_t)ns / 1000, (uint64_t)1), 0, check_now,
+				     h, &h->timer);
 }
 
 /* ---- life ---- */
@@ -365,6 +375,7 @@ void health_free(struct health *h)
 	if (h->probe)
 		h->probe->h = NULL;
 	json_free(h->log);
+	free(h->last);
 	free(h);
 }
 

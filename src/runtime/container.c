@@ -30,6 +30,8 @@ void rt_free(struct rt_container *c)
 	if (!c)
 		return;
 	proc_done(&c->init);
+	for (size_t i = 0; i < c->tasks.n; i++)
+		close(c->tasks.v[i]);
 	cgroup_free(c->cg);
 	rdt_free(c->rdt);
 	fd_close(&c->gate);
@@ -363,27 +365,41 @@ static int check_group(const struct rt_container *c, struct err *e)
 	return c->cg ? 0 : err_msg(e, ERR_INVALID, -EOPNOTSUPP, "container %s has no cgroup", c->id);
 }
 
-/* The group that an exec starts in: descriptors to join it by. */
-static int exec_group(const struct rt_container *c, const struct rt_exec_args *a, int *ret_v2, int *tasks,
-		      size_t *n_tasks, struct err *e)
+/* A group below the container's. The descriptors are the caller's to close. */
+static int exec_subgroup(const struct rt_container *c, const char *name, int *ret_v2, int *tasks,
+			 size_t *n_tasks, struct err *e)
 {
 	_cleanup_(cgroup_freep) struct cgroup *sub = NULL;
-	const struct cgroup *cg = c->cg;
+	int r = check_group(c, e);
+
+	if (r == 0)
+		r = cgroup_sub(c->cg, name, &sub, e);
+	if (r < 0)
+		return r;
+	if (sub->unified)
+		*ret_v2 = cgroup_open_v2(sub);
+	return cgroup_open_tasks(sub, tasks, n_tasks, e);
+}
+
+/* The group that an exec starts in: descriptors to join it by. Those of the container's own stay open for the
+ * next one: a check each second would open a file of each hierarchy every time. */
+static int exec_group(struct rt_container *c, int *ret_v2, int *tasks, size_t *n_tasks, struct err *e)
+{
 	int r;
 
-	if (a->cgroup && (r = check_group(c, e)) < 0)
-		return r;
-	if (!cg)
+	if (!c->cg)
 		return 0;
-	if (a->cgroup) {
-		r = cgroup_sub(cg, a->cgroup, &sub, e);
+	if (c->cg->unified)
+		*ret_v2 = cgroup_open_v2(c->cg);
+	if (!c->tasks.open) {
+		r = cgroup_open_tasks(c->cg, c->tasks.v, &c->tasks.n, e);
 		if (r < 0)
 			return r;
-		cg = sub;
+		c->tasks.open = true;
 	}
-	if (cg->unified)
-		*ret_v2 = cgroup_open_v2(cg);
-	return cgroup_open_tasks(cg, tasks, n_tasks, e);
+	memcpy(tasks, c->tasks.v, c->tasks.n * sizeof *tasks);
+	*n_tasks = c->tasks.n;
+	return 0;
 }
 
 int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *ret, int *ret_console,
@@ -427,7 +443,8 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 		return err_set(e, ERR_SYSTEM, r, "prepare exec");
 	parent = pair[0];
 	child = pair[1];
-	r = exec_group(c, a, &cgroup, tasks, &n_tasks, e);
+	r = a->cgroup ? exec_subgroup(c, a->cgroup, &cgroup, tasks, &n_tasks, e)
+		      : exec_group(c, &cgroup, tasks, &n_tasks, e);
 	if (r < 0)
 		return r;
 	fp.cgroup_fd = cgroup;
@@ -444,7 +461,7 @@ int rt_exec(struct rt_container *c, const struct rt_exec_args *a, struct proc *r
 		fd_close(&parent);
 		exec_run(&xp, tasks, n_tasks);
 	}
-	for (size_t i = 0; i < n_tasks; i++)
+	for (size_t i = 0; a->cgroup && i < n_tasks; i++)
 		close(tasks[i]);
 	fd_close(&child);
 	if (r < 0)

@@ -25,6 +25,7 @@ struct rt_container {
 	char *id, *bundle;
 	struct proc init;
 	struct cgroup *cg;
+	struct { int v[CGROUP_MAX_HIERARCHIES]; size_t n; bool open; } tasks;	/* of cg, for execs to join */
 	int gate;			/* to the waiting init, until it is started */
 	int join_flags;			/* CLONE_NEW* that an exec joins */
 	bool userns;			/* another user namespace than the caller's */

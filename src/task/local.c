@@ -21,6 +21,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define TRIM_US 10000000	/* how long after an exec its memory stays */
+
 static struct local *local_of(struct backend *b)
 {
 	return container_of(b, struct local, b);
@@ -337,6 +339,22 @@ static void give_back_memory(void)
 	(void)madvise((void *)from, ((uintptr_t)etext - from) & ~(page - 1), MADV_DONTNEED);
 }
 
+static void on_trim(struct loop_source *s, void *ud)
+{
+	struct local *l = ud;
+
+	loop_source_free(TAKE_PTR(l->trim));
+	give_back_memory();
+}
+
+/* The next exec, be it a health check, needs the same again: what comes back too early costs more than it
+ * saves. */
+static void give_back_later(struct local *l)
+{
+	if (!l->trim)
+		(void)loop_add_timer(l->loop, TRIM_US, 0, on_trim, l, &l->trim);
+}
+
 static void op_start(struct backend *b, const char *ctr, const char *exec, backend_done_fn done, void *ud)
 {
 	struct local *l = local_of(b);
@@ -356,7 +374,10 @@ static void op_start(struct backend *b, const char *ctr, const char *exec, backe
 		pid = htole32((uint32_t)t->proc.pid);
 	}
 	done(ud, r, &e, &pid, r == 0 ? sizeof pid : 0);
-	give_back_memory();
+	if (*exec)
+		give_back_later(l);
+	else
+		give_back_memory();
 }
 
 /* --- the rest --- */
@@ -519,6 +540,7 @@ static void op_free(struct backend *b)
 
 	list_for_each(t, &l->tasks, struct ltask, link)
 		ltask_free(t);
+	loop_source_free(l->trim);
 	free(l);
 }
 

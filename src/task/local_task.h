@@ -36,6 +36,7 @@ struct local {
 	struct local_hooks *hooks;
 	void *userdata;
 	struct list tasks;
+	struct loop_source *trim;	/* when memory is given back after an exec; NULL = nothing to give */
 };
 
 struct ltask *ltask_find(struct local *l, const char *ctr, const char *exec);
