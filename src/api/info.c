@@ -10,6 +10,7 @@
 #include "engine/accel.h"
 #include "engine/container.h"
 #include "engine/image.h"
+#include "engine/network.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -193,7 +194,7 @@ static void add_plugins(struct json *j)
 	struct json *p = json_set(j, "Plugins", json_object());
 
 	set_list(p, "Volume", (const char *const[]){"local", NULL});
-	set_list(p, "Network", (const char *const[]){"bridge", "host", "null", NULL});
+	set_list(p, "Network", network_drivers);
 	json_set_null(p, "Authorization");
 	set_list(p, "Log", log_drivers);
 }

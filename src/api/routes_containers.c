@@ -3,6 +3,7 @@
 #include "api/df.h"
 #include "base/alloc.h"
 #include "base/strv.h"
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 
@@ -149,20 +150,29 @@ static void restart(struct request *r, struct engine *e)
 	stop_or_restart(r, e, true);
 }
 
+static void killed(void *ud, int n, const struct err *e, void *result)
+{
+	struct request *r = ud;
+
+	if (n < 0)
+		resp_errorf(r, e->kind, "cannot kill container: %s: %s", req_param(r, 0), err_text(e));
+	else
+		resp_status(r, 204);
+}
+
 static void kill_container(struct request *r, struct engine *e)
 {
-	struct container *c = request_container(r, e);
+	const char *s = http_query_get(&r->query, "signal");
 	_cleanup_err_ struct err err = ERR_INIT;
+	struct container *c = NULL;
 	int signo = SIGKILL;
-	const char *s;
 
-	if (!c)
-		return;
-	s = http_query_get(&r->query, "signal");
 	if (!str_empty(s) && signal_parse(s, &signo, &err) < 0)
 		resp_error(r, &err);
+	else if (container_find(e, req_param(r, 0), &c, &err) < 0)
+		killed(r, -ENOENT, &err, NULL);
 	else
-		container_kill(c, signo, answer_204, r);
+		container_kill(c, signo, killed, r);
 }
 
 static void remove_container(struct request *r, struct engine *e)

@@ -4,7 +4,7 @@
 #include "base/strv.h"
 #include "engine/exec.h"
 
-struct starting { struct request *req; struct engine *engine; char *id; bool detach, tty; };
+struct starting { struct request *req; struct engine *engine; char *id; bool detach, raw; };
 
 static void starting_free(struct starting *s)
 {
@@ -64,7 +64,7 @@ static void prepared(void *ud, int n, const struct err *e, void *result)
 		exec_start(s->engine, s->id, -1, NULL, 0, answer_200, s->req);
 		starting_free(s);
 	} else {
-		resp_hijack(s->req, !s->tty, hijacked, s);
+		resp_hijack(s->req, !s->raw, hijacked, s);
 	}
 }
 
@@ -80,10 +80,11 @@ static void start(struct request *r, struct engine *e)
 	size = json_get(r->body, "ConsoleSize");
 	args = (struct exec_start){
 		.detach = json_get_bool(r->body, "Detach", false),
+		.raw = json_get_bool(r->body, "Tty", false),
 		.rows = (unsigned)json_uint(json_at(size, 0)), .cols = (unsigned)json_uint(json_at(size, 1)),
 	};
 	s = new0(struct starting);
-	*s = (struct starting){r, e, xstrdup(exec_id(x)), args.detach, exec_tty(x)};
+	*s = (struct starting){r, e, xstrdup(exec_id(x)), args.detach, args.raw};
 	exec_prepare(x, &args, prepared, s);
 }
 

@@ -167,6 +167,15 @@ static struct json *graph_driver(struct engine *e, const struct image *i)
 	return g;
 }
 
+/* Up to version 1.49 of the API every member is there, those of containers too. */
+static struct json *config_document(const struct json *config)
+{
+	struct json *j = config ? json_copy(config) : json_object();
+
+	container_config_fill(j, true);
+	return j;
+}
+
 /* Of the container that the image was made of, if known. Newer Docker leaves it out, but docker-compose 1.29
  * looks at its volumes. */
 static void container_config(struct json *o, const struct image *i)
@@ -174,7 +183,7 @@ static void container_config(struct json *o, const struct image *i)
 	const struct json *config = json_get(i->config, "container_config") ?: json_get(i->config, "config");
 
 	json_set_str(o, "Container", "");
-	json_set(o, "ContainerConfig", config ? json_copy(config) : json_object());
+	json_set(o, "ContainerConfig", config_document(config));
 }
 
 static void inspect_image(struct request *r, struct engine *e)
@@ -197,7 +206,7 @@ static void inspect_image(struct request *r, struct engine *e)
 	copy(o, "DockerVersion", i->config, "docker_version");
 	copy(o, "Author", i->config, "author");
 	config = json_get(i->config, "config");
-	json_set(o, "Config", config ? json_copy(config) : json_object());
+	json_set(o, "Config", config_document(config));
 	container_config(o, i);
 	copy(o, "Architecture", i->config, "architecture");
 	copy(o, "Os", i->config, "os");

@@ -46,8 +46,9 @@ static void create(struct request *r, struct engine *e)
 		return;
 	}
 	if (!str_empty(driver) && !streq(driver, "local")) {
-		resp_errorf(r, ERR_NOT_FOUND, "error looking up volume plugin %s: plugin \"%s\" not found",
-			    driver, driver);
+		resp_errorf(r, ERR_NOT_FOUND,
+			    "create %s: error looking up volume plugin %s: plugin \"%s\" not found",
+			    name ?: "", driver, driver);
 		return;
 	}
 	if (volume_create(e, name, str_empty(name), json_get(r->body, "Labels"),

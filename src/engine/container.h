@@ -129,6 +129,9 @@ struct container_wait *container_wait_add(struct container *c, enum wait_conditi
 void container_wait_cancel(struct container_wait *w);	/* NULL is fine; fn will not run */
 
 struct json *container_inspect(struct container *c);	/* new */
+/* Gives a configuration the members that it has not, with their empty values; that of an image has null for
+ * lists and maps. */
+void container_config_fill(struct json *config, bool of_image);
 struct list_args { bool all; int64_t limit; const struct filters *filters; };
 extern const char *const container_filters[];		/* allowed keys */
 int containers_list(struct engine *e, const struct list_args *a, struct json_writer *w, struct err *err);

@@ -95,7 +95,7 @@ static const struct {
     {"Labels", E_OBJECT},
 };
 
-static void fill_config(struct json *config)
+void container_config_fill(struct json *config, bool of_image)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++) {
 		const char *key = config_keys[i].key;
@@ -106,8 +106,8 @@ static void fill_config(struct json *config)
 		case E_FALSE:	json_set_bool(config, key, false); break;
 		case E_EMPTY:	json_set_str(config, key, ""); break;
 		case E_NULL:	json_set_null(config, key); break;
-		case E_ARRAY:	json_set(config, key, json_array()); break;
-		case E_OBJECT:	json_set(config, key, json_object()); break;
+		case E_ARRAY:	json_set(config, key, of_image ? NULL : json_array()); break;
+		case E_OBJECT:	json_set(config, key, of_image ? NULL : json_object()); break;
 		}
 	}
 }
@@ -131,6 +131,15 @@ static void inherit_health(struct json *config, const struct json *image)
 			json_set_int(own, numbers[i], json_get_int(theirs, numbers[i], 0));
 }
 
+static void clean_working_dir(struct json *config)
+{
+	const char *dir = json_get_str(config, "WorkingDir");
+	_cleanup_free_ char *clean = str_empty(dir) ? NULL : path_clean(dir);
+
+	if (clean)
+		json_set_str(config, "WorkingDir", clean);
+}
+
 static struct json *build_config(struct create_ctx *x)
 {
 	static const char *const skip[] = {"HostConfig", "NetworkingConfig", NULL};
@@ -144,11 +153,14 @@ static struct json *build_config(struct create_ctx *x)
 	inherit(config, image, "Shell");
 	inherit_members(config, image, "ExposedPorts");
 	inherit_members(config, image, "Volumes");
+	if (!json_len(json_get(config, "Volumes")))
+		json_set_null(config, "Volumes");
 	inherit_members(config, image, "Labels");
 	inherit_health(config, image);
 	inherit_env(config, image);
 	merge_command(config, image);
-	fill_config(config);
+	container_config_fill(config, false);
+	clean_working_dir(config);
 	return config;
 }
 
@@ -164,6 +176,22 @@ static void default_str(struct json *o, const char *key, const char *v)
 {
 	if (str_empty(json_get_str(o, key)))
 		json_set_str(o, key, v);
+}
+
+/* As Docker: whoever shares as much with the host is not confined by SELinux, unless a label was asked for.
+ * It is shown where there is no SELinux as well. */
+static void show_unlabelled(struct json *hc)
+{
+	_cleanup_strv_ char **options = json_get_strv(hc, "SecurityOpt");
+
+	if (!json_get_bool(hc, "Privileged", false) && !streq(json_get_str(hc, "IpcMode") ?: "", "host") &&
+	    !streq(json_get_str(hc, "PidMode") ?: "", "host"))
+		return;
+	for (char **o = options; o && *o; o++)
+		if (str_starts(*o, "label=") || str_starts(*o, "label:"))
+			return;
+	strv_add(&options, "label=disable");
+	json_set_strv(hc, "SecurityOpt", options);
 }
 
 static struct json *build_host(struct create_ctx *x, const struct json *config)
@@ -187,6 +215,7 @@ static struct json *build_host(struct create_ctx *x, const struct json *config)
 	default_str(hc, "IpcMode", "private");
 	default_str(hc, "CgroupnsMode", "private");
 	ns_modes_fill(x, hc);
+	show_unlabelled(hc);
 	default_str(hc, "Runtime", "insula-runtime");
 	if (json_get_int(hc, "ShmSize", 0) <= 0)
 		json_set_int(hc, "ShmSize", SHM_DEFAULT);
@@ -247,6 +276,10 @@ int config_build(struct create_ctx *x, struct json **ret_doc, struct err *err)
 	r = set_command(doc, config, err);
 	if (r == 0)
 		r = check_ports(x, config, hc, err);
+	if (json_get_bool(hc, "OomKillDisable", false) && !json_get_int(hc, "Memory", 0))
+		strv_add(&x->warnings,
+			 "OOM killer is disabled for the container, but no memory limit is set, this can "
+			 "result in the system running out of resources.");
 	if (r == 0)
 		r = mounts_build(x, config, hc, &mounts, err);
 	if (r < 0)

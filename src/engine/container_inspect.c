@@ -13,6 +13,7 @@
 #include "engine/health.h"
 #include "engine/ports.h"
 #include "oci/defaults.h"
+#include <regex.h>
 #include <string.h>
 #include <strings.h>
 
@@ -169,7 +170,7 @@ struct json *container_inspect(struct container *c)
 	struct json_writer mounts = JSON_WRITER_TREE;
 	const char *profile = apparmor_profile(c);
 	_cleanup_free_ char *created = time_rfc3339(c->created_ns), *name = xasprintf("/%s", c->name),
-		       *log = container_log_public_path(c);
+		       *log = c->started_ns ? container_log_public_path(c) : xstrdup("");
 
 	json_set_str(j, "Id", c->id);
 	json_set_str(j, "Created", created);
@@ -386,23 +387,22 @@ static bool match_network(const struct container *c, const struct filters *f)
 	return !v;
 }
 
-/* Regular expressions in Docker; parts of names are what people write. A leading slash is accepted. */
+/* A regular expression, as in Docker, for the name with its slash or without. What is none matches
+ * nothing. */
 static bool match_name(const struct container *c, const struct filters *f)
 {
 	_cleanup_free_ char *slashed = xasprintf("/%s", c->name);
 	_cleanup_strv_ char **v = filters_values(f, "name");
 
 	for (char **p = v; p && *p; p++) {
-		const char *s = **p == '^' ? *p + 1 : *p;
-		size_t n = strlen(s);
-		bool front = **p == '^', end = n && s[n - 1] == '$';
-		_cleanup_free_ char *core = xstrndup(s, n - end);
-		const char *in = *core == '/' ? slashed : c->name;
+		regex_t re;
+		bool found;
 
-		if (front && end ? streq(in, core)
-		    : front      ? str_starts(in, core)
-		    : end        ? str_ends(in, core)
-				 : strstr(in, core) != NULL)
+		if (regcomp(&re, *p, REG_EXTENDED | REG_NOSUB) != 0)
+			continue;
+		found = regexec(&re, c->name, 0, NULL, 0) == 0 || regexec(&re, slashed, 0, NULL, 0) == 0;
+		regfree(&re);
+		if (found)
 			return true;
 	}
 	return !v;
@@ -447,17 +447,42 @@ static int find_bound(struct engine *e, const struct filters *f, const char *key
 	return r;
 }
 
-static int check_status_values(const struct filters *f, struct err *err)
+static bool known_status(const char *v)
 {
-	_cleanup_strv_ char **v = filters_values(f, "status");
+	for (size_t i = 0; i < ARRAY_SIZE(status_names); i++)
+		if (streq(v, status_names[i]))
+			return true;
+	return streq(v, "paused");
+}
 
-	for (char **p = v; p && *p; p++) {
-		bool known = streq(*p, "paused");
+static bool known_health(const char *v)
+{
+	static const char *const known[] = {"none", "starting", "healthy", "unhealthy", NULL};
 
-		for (size_t i = 0; i < ARRAY_SIZE(status_names); i++)
-			known |= streq(*p, status_names[i]);
-		if (!known)
-			return err_msg(err, ERR_INVALID, 0, "invalid filter 'status=%s'", *p);
+	return strv_has((char *const *)known, v);
+}
+
+static bool is_number(const char *v)
+{
+	int64_t n;
+
+	return str_to_i64(v, &n) == 0;
+}
+
+/* Filters that not every text is a value of. */
+static int check_values(const struct filters *f, struct err *err)
+{
+	static const struct { const char *key; bool (*fits)(const char *v); } rules[] = {
+	    {"status", known_status}, {"health", known_health}, {"exited", is_number},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
+		_cleanup_strv_ char **v = filters_values(f, rules[i].key);
+
+		for (char **p = v; p && *p; p++)
+			if (!rules[i].fits(*p))
+				return err_msg(err, ERR_INVALID, 0, "invalid filter '%s=%s'", rules[i].key,
+					       *p);
 	}
 	return 0;
 }
@@ -489,7 +514,7 @@ int containers_list(struct engine *e, const struct list_args *a, struct json_wri
 	if (r >= 0)
 		r = find_bound(e, f, "since", &b.since, err);
 	if (r >= 0)
-		r = check_status_values(f, err);
+		r = check_values(f, err);
 	if (r >= 0)
 		r = check_port_values(f, err);
 	if (r >= 0)

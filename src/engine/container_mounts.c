@@ -192,6 +192,7 @@ static struct json *add_named(struct list_ctx *l, const struct json *j, const ch
 	const char *name = json_get_str(j, "Source"), *sub = json_get_str(o, "Subpath");
 	struct json *m = add_volume(l, str_empty(name) ? NULL : name, target);
 
+	json_set_str(m, "Mode", "z");		/* as Docker shows it, with SELinux and without */
 	json_set_bool(m, "RW", !json_get_bool(j, "ReadOnly", false));
 	json_set_bool(m, "NoCopy", json_get_bool(o, "NoCopy", false));
 	if (!str_empty(sub))
@@ -377,7 +378,8 @@ static int add_spec(struct list_ctx *l, const char *spec, struct err *err)
 			   ? err_msg(err, why.kind, r, "invalid volume specification: '%s': %s", spec,
 				     err_text(&why))
 			   : err_msg(err, why.kind, r, "%s", err_text(&why));
-	json_set_str(m, "Mode", mode);
+	if (*mode)
+		json_set_str(m, "Mode", mode);
 	note_label(l, spec, mode);
 	return 0;
 }
@@ -447,15 +449,17 @@ static int add_target_only(struct list_ctx *l, const char *type, const char *tar
 static int add_image_volumes(struct list_ctx *l, const struct json *volumes, struct err *err)
 {
 	struct json_iter it = {0};
-	struct json *m;
 	int r = 0;
 
 	while (r == 0 && json_next(volumes, &it)) {
 		_cleanup_free_ char *clean = *it.key == '/' ? path_clean(it.key) : NULL;
+		struct json *m = NULL;
 
 		/* a place that the user has filled otherwise */
 		if (!clean || !find_target(l->out, clean))
 			r = add_target_only(l, "volume", it.key, &m, err);
+		if (r == 0 && m)
+			json_set_str(m, "Mode", "");
 	}
 	return r;
 }

@@ -79,7 +79,9 @@ int attachments_build(const struct create_ctx *x, const char *mode, struct json 
 		*ret = TAKE_PTR(all);
 		return 0;
 	}
-	r = network_name(x->engine, mode, &main_name, err);
+	/* Not 404: that would tell a client of a missing image, which it pulls. */
+	if (network_name(x->engine, mode, &main_name, NULL) < 0)
+		return err_msg(err, ERR_INVALID, 0, "network %s not found", mode);
 	while (r == 0 && json_next(eps, &it))
 		r = add_attachment(x->engine, all, streq(it.key, "default") ? mode : it.key, it.value, err);
 	if (r < 0)
@@ -298,8 +300,8 @@ static int check_change(struct container *c, const char *network, bool connect, 
 		return err_msg(err, ERR_FORBIDDEN, 0, "endpoint with name %s already exists in network %s",
 			       c->name, network);
 	if (!connect && !has)
-		return err_msg(err, ERR_FORBIDDEN, 0, "container %s is not connected to network %s", c->id,
-			       network);
+		return err_msg(err, ERR_FORBIDDEN, 0, "container %s is not connected to the network %s",
+			       c->id, network);
 	return 0;
 }
 

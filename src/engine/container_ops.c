@@ -138,8 +138,7 @@ static void kill_done(void *ud, int r, const struct err *e, const void *p, size_
 	_cleanup_err_ struct err err = ERR_INIT;
 
 	if (r == -ESRCH) {
-		r = err_msg(&err, ERR_CONFLICT, 0, "cannot kill container: %s: container %s is not running",
-			    k->c->id, k->c->id);
+		r = err_msg(&err, ERR_CONFLICT, 0, "container %s is not running", k->c->id);
 		e = &err;
 	} else if (r >= 0) {
 		event_kill(k->c, k->signo);
@@ -176,10 +175,7 @@ void container_kill(struct container *c, int signo, engine_done_fn done, void *u
 			op_push(op);
 			return;
 		}
-		done(ud,
-		     err_msg(&err, ERR_CONFLICT, 0, "cannot kill container: %s: container %s is not running",
-			     c->id, c->id),
-		     &err, NULL);
+		done(ud, err_msg(&err, ERR_CONFLICT, 0, "container %s is not running", c->id), &err, NULL);
 		return;
 	}
 	if (signo == SIGKILL || signo == SIGTERM)

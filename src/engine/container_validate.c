@@ -226,7 +226,7 @@ static int check_cpu(const struct create_ctx *x, const struct json *hc, struct e
 			       n);
 	if (nano > 0 && (period > 0 || quota > 0))
 		return err_msg(err, ERR_INVALID, 0,
-			       "Conflicting options: Nano CPUs and CPU %s cannot both be set.",
+			       "Conflicting options: Nano CPUs and CPU %s cannot both be set",
 			       period > 0 ? "Period" : "Quota");
 	if (shares < 0)
 		return err_msg(err, ERR_INVALID, 0,

@@ -20,7 +20,7 @@ struct exec {
 	struct container *c;	/* referenced */
 	struct json *config;	/* ExecConfig */
 	enum exec_state state;
-	bool tty, detach;
+	bool tty, detach, raw;
 	bool forgotten;		/* the supervisor has been told to */
 	uint32_t pid;
 	int exit_code;
@@ -158,11 +158,6 @@ const char *exec_id(const struct exec *x)
 	return x->id;
 }
 
-bool exec_tty(const struct exec *x)
-{
-	return x->tty;
-}
-
 /* ---- start ---- */
 
 /* A call in flight: the exec is looked up again when the answer comes. */
@@ -242,6 +237,7 @@ void exec_prepare(struct exec *x, const struct exec_start *s, engine_done_fn don
 	text = json_dump(p);
 	x->state = EXEC_STARTING;
 	x->detach = s->detach;
+	x->raw = s->raw;
 	struct msg_create m = {
 	    .sandbox = x->c->sandbox,
 	    .ctr = x->c->id,
@@ -320,7 +316,7 @@ static void attach_client(struct exec *x, int fd, const void *preread, size_t n)
 {
 	const char *spec = json_get_str(x->config, "DetachKeys");
 	struct attach_args a = {
-	    .fd = fd, .preread = preread, .n_preread = n, .flags = x->tty ? 0 : ATTACH_MUX};
+	    .fd = fd, .preread = preread, .n_preread = n, .flags = x->raw ? 0 : ATTACH_MUX};
 	static const struct { const char *key; uint32_t flag;
 	} streams[] = {
 	    {"AttachStdin", ATTACH_STDIN},
@@ -332,6 +328,9 @@ static void attach_client(struct exec *x, int fd, const void *preread, size_t n)
 	for (size_t i = 0; i < ARRAY_SIZE(streams); i++)
 		if (json_get_bool(x->config, streams[i].key, false))
 			a.flags |= streams[i].flag;
+	/* As Docker: without frames nobody could tell the two apart. */
+	if (x->raw && !x->tty)
+		a.flags &= ~(uint32_t)ATTACH_STDERR;
 	a.keys = keys;
 	if (tty_parse_detach_keys(str_empty(spec) ? "ctrl-p,ctrl-q" : spec, keys, &a.n_keys) < 0)
 		a.n_keys = 0;

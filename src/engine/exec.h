@@ -10,13 +10,14 @@ int exec_create(struct container *c, const struct json *body, const char **ret_i
 /* 404 "No such exec instance: x". Borrowed until the next return to the loop. */
 int exec_find(struct engine *e, const char *id, struct exec **ret, struct err *err);
 const char *exec_id(const struct exec *x);
-bool exec_tty(const struct exec *x);
 
 /* Starting, in two halves, since the client's connection is taken over in between. prepare: the supervisor
  * knows it (409 if it was started before, or its container does not run). start: attaches the client (fd
  * taken, -EBADF = detached) and runs it; a command that cannot be run is told to the client by the
  * supervisor, and to done. */
-struct exec_start { bool detach; unsigned rows, cols; };
+/* raw: the client takes the stream for a terminal's; else it wants frames. Whether the exec has one says
+ * nothing of that. */
+struct exec_start { bool detach, raw; unsigned rows, cols; };
 void exec_prepare(struct exec *x, const struct exec_start *s, engine_done_fn done, void *ud);
 void exec_start(struct engine *e, const char *id, int fd, const void *preread, size_t n, engine_done_fn done,
 		void *ud);

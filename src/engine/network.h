@@ -24,7 +24,8 @@ bool network_name_builtin(const char *name);
  * found". */
 int network_name(struct engine *e, const char *ref, const char **ret, struct err *err);
 
-/* bridge, host, null or macvlan; NULL if there is no such network. */
+extern const char *const network_drivers[];	/* names, NULL-terminated */
+/* One of them; NULL if there is no such network. */
 const char *network_driver(struct engine *e, const char *ref);
 /* The host's bridge of a network, borrowed; NULL if it has none. ret_ipv6: whether it carries IPv6. */
 const char *network_bridge(struct engine *e, const char *ref, bool *ret_ipv6);

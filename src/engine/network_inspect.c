@@ -168,6 +168,20 @@ static void add_endpoints(struct networks *n, const struct network *w, struct js
 	}
 }
 
+/* What the default network is made with, as clients know it of Docker's. */
+static void add_bridge_options(const struct networks *n, const struct network *w, struct json *o)
+{
+	_cleanup_free_ char *mtu = xasprintf("%u", w->mtu);
+
+	json_set_str(o, "com.docker.network.bridge.default_bridge", "true");
+	json_set_str(o, "com.docker.network.bridge.enable_icc", "true");
+	json_set_str(o, "com.docker.network.bridge.enable_ip_masquerade", "true");
+	json_set_str(o, "com.docker.network.bridge.host_binding_ipv4",
+		     n->engine->cfg.publish_ip ?: "0.0.0.0");
+	json_set_str(o, "com.docker.network.bridge.name", w->bridge);
+	json_set_str(o, "com.docker.network.driver.mtu", mtu);
+}
+
 static struct json *network_document(struct networks *n, const struct network *w)
 {
 	struct json *o = json_object(), *opts;
@@ -188,11 +202,8 @@ static struct json *network_document(struct networks *n, const struct network *w
 	json_set_bool(o, "ConfigOnly", false);
 	add_endpoints(n, w, o);
 	opts = json_set(o, "Options", json_copy(w->options));
-	if (w->builtin && w->driver == NET_BRIDGE) {
-		json_set_str(opts, "com.docker.network.bridge.default_bridge", "true");
-		json_set_str(opts, "com.docker.network.bridge.enable_ip_masquerade", "true");
-		json_set_str(opts, "com.docker.network.bridge.name", w->bridge);
-	}
+	if (w->builtin && w->driver == NET_BRIDGE)
+		add_bridge_options(n, w, opts);
 	json_set(o, "Labels", json_copy(w->labels));
 	return o;
 }

@@ -13,9 +13,9 @@
 #define OPT_BRIDGE_NAME "com.docker.network.bridge.name"
 #define OPT_MTU "com.docker.network.driver.mtu"
 
-static const char *const driver_names[] = {
+const char *const network_drivers[] = {
 	[NET_BRIDGE] = "bridge", [NET_HOST] = "host", [NET_NULL] = "null",
-	[NET_MACVLAN] = "macvlan",
+	[NET_MACVLAN] = "macvlan", NULL,
 };
 
 static const struct { const char *name; enum net_driver driver; } builtin[] = {
@@ -24,7 +24,7 @@ static const struct { const char *name; enum net_driver driver; } builtin[] = {
 
 const char *net_driver_name(enum net_driver d)
 {
-	return driver_names[d];
+	return network_drivers[d];
 }
 
 void network_free(struct network *w)
@@ -107,8 +107,8 @@ static int read_row(struct networks *n, struct stmt *s, struct err *err)
 
 	w->id = xstrdup(stmt_str(s, 0));
 	w->name = xstrdup(stmt_str(s, 1));
-	for (size_t i = 0; i < ARRAY_SIZE(driver_names); i++)
-		if (streq(driver_names[i], stmt_str(s, 2)))
+	for (size_t i = 0; network_drivers[i]; i++)
+		if (streq(network_drivers[i], stmt_str(s, 2)))
 			w->driver = (enum net_driver)i;
 	w->created_ns = (uint64_t)stmt_int(s, 3);
 	if (*subnet)
@@ -161,7 +161,7 @@ static int insert(struct networks *n, const struct network *w, struct err *err)
 		      "INSERT INTO networks (id, name, driver, created_ns, subnet, gateway, ip_range, "
 		      "internal, attachable, labels, options, ipam, subnet6, gateway6, ip_range6) "
 		      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		      "sssisssiissssss", w->id, w->name, driver_names[w->driver], (int64_t)w->created_ns,
+		      "sssisssiissssss", w->id, w->name, network_drivers[w->driver], (int64_t)w->created_ns,
 		      subnet, gateway, range, (int64_t)w->internal, (int64_t)w->attachable, labels, options,
 		      ipam, subnet6, gateway6, range6);
 }

@@ -68,9 +68,10 @@ static struct json *parse_or_empty(const char *s)
 	return json_parse(s, strlen(s), &j, NULL) < 0 ? json_object() : j;
 }
 
+/* As Docker: {} if it was given so, null if it was not given. */
 static char *json_text(const struct json *j)
 {
-	return json_len(j) ? json_dump(j) : xstrdup("{}");
+	return json_dump(j);
 }
 
 static int make_folder(struct engine *e, const char *name, struct err *err)

@@ -189,6 +189,29 @@ def test_ps_rename_name_clash(both):
     assert header == ["CONTAINER", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
 
 
+def test_ps_filters_as_dockerd_has_them(both):
+    """Names are regular expressions; a value that can be none is refused."""
+    for name in ("web-1", "web-22", "db"):
+        both("create", "--name", name, "busybox", "true").ok()
+
+    def names(*filters):
+        return sorted(both("ps", "-a", "--format", "{{.Names}}", *(x for f in filters for x in ("-f", f))).ok().split())
+    for pattern, want in (("web", ["web-1", "web-22"]), ("^web-[0-9]$", ["web-1"]), ("^/db$", ["db"]), ("1|db", ["db", "web-1"]),
+                          ("[xyz]", []), ("(", []), ("eb-2", ["web-22"])):
+        assert names(f"name={pattern}") == want, pattern
+    for bad in ("exited=x", "health=bogus", "status=bogus"):
+        r = both("ps", "-a", "-f", bad)
+        assert r.code == 1 and f"invalid filter '{bad}'" in r.err
+    assert names("health=none", "exited=0", "status=exited") == []
+    assert both("inspect", "-f", "{{json .Config.Volumes}}", "db").ok() == "null"
+
+
+def test_a_network_that_is_not_there(both):
+    """Not 404, which docker's CLI takes for a missing image."""
+    r = both("create", "--network", "nosuch", "busybox", "true")
+    assert r.code != 0 and r.err.count("network nosuch not found") == 1 and "Unable to find image" not in r.err
+
+
 def test_rm_running_needs_force(both):
     cid = both.rund("--name", "busy", "busybox", "sleep", "1000")
     r = both("rm", "busy")
@@ -252,6 +275,7 @@ def test_import_and_run(c, tmp_path):
 def test_info_and_version(both):
     assert both("info", "-f", "{{.Isolation}}").ok() == "process"
     assert "hyperv" in both("info").ok()
+    assert both("info", "-f", "{{.Plugins.Network}}").ok() == "[bridge host null macvlan]"
     assert both("version", "-f", "{{.Server.APIVersion}}").ok() == "1.47"
 
 

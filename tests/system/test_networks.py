@@ -80,7 +80,7 @@ def test_endpoint_errors(both, nets):
     assert "no configured subnet" in error(both("run", "--rm", "--network", net, "--ip", "10.81.0.4", "busybox", "true"))
     assert "user defined networks only" in error(both("run", "--rm", "--ip", "172.30.0.9", "busybox", "true"))
     assert f"endpoint with name" in error(both("network", "connect", net, c))
-    assert "is not connected to network" in error(both("network", "disconnect", "bridge", c))
+    assert "is not connected to the network" in error(both("network", "disconnect", "bridge", c))
     assert "host network" in error(both("network", "connect", "host", c))
     assert both("ps", "-q", "--no-trunc", "--filter", f"network={net}").ok() == c
     assert [*json.loads(both("network", "inspect", net).ok())[0]["Containers"]] == [c]
