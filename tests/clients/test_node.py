@@ -1,4 +1,4 @@
-"""dockerode, the client library of Node programs, uses every resource in both modes."""
+"""Clients for Node, in both modes: dockerode uses every resource, testcontainers starts and stops containers."""
 import os
 import pathlib
 import subprocess
@@ -13,15 +13,20 @@ from conftest import Engine, IMAGES      # noqa: E402
 HERE = pathlib.Path(__file__).resolve().parent
 
 
+PACKAGES = ("dockerode@5.0.1", "testcontainers@10.2.1")
+
+
 @pytest.fixture(scope="module")
 def modules():
-    """From npm's registry, kept beside the build."""
+    """From npm's registry, kept beside the build, each by itself: they want different versions of the same."""
     build = pathlib.Path(os.environ.get("INSULA_BUILD", ROOT / "build")).resolve() / "node"
-    if not (build / "node_modules/dockerode").is_dir():
-        build.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", build, "dockerode@5.0.1"],
-                       check=True, timeout=200)
-    return build / "node_modules"
+    for package in PACKAGES:
+        name = package.partition("@")[0]
+        if not (build / name / "node_modules" / name).is_dir():
+            (build / name).mkdir(parents=True, exist_ok=True)
+            subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", build / name, package],
+                           check=True, timeout=200)
+    return build
 
 
 @pytest.mark.parametrize("isolation", ["process", "hyperv"])
@@ -30,9 +35,24 @@ def test_dockerode(modules, isolation, tmp_path):
     e.start()
     try:
         p = subprocess.run(["node", HERE / "dockerode.js", e.sock, isolation, IMAGES / "busybox.tar"], text=True,
-                           capture_output=True, timeout=200, env=dict(os.environ, NODE_PATH=str(modules)))
+                           capture_output=True, timeout=200, env=dict(os.environ, NODE_PATH=str(modules / "dockerode/node_modules")))
         assert p.returncode == 0, p.stdout + p.stderr
         assert p.stdout.split("\n")[:-1] == [f"{x} ok" for x in "system images run life exec networks volumes events".split()]
+        assert e.cli("insula", "ps", "-aq").ok() == ""
+    finally:
+        e.stop()
+
+
+@pytest.mark.parametrize("isolation", ["process", "hyperv"])
+def test_testcontainers(modules, isolation, tmp_path):
+    e = Engine(tmp_path / "engine", ["--exec-opt", f"isolation={isolation}"])
+    e.start()
+    try:
+        e.cli("insula", "load", "-q", "-i", IMAGES / "busybox.tar").ok()
+        env = dict(e.env(), NODE_PATH=str(modules / "testcontainers/node_modules"), TESTCONTAINERS_RYUK_DISABLED="true")
+        p = subprocess.run(["node", HERE / "testcontainers.js", isolation], text=True, capture_output=True, timeout=200, env=env)
+        assert p.returncode == 0, p.stdout + p.stderr
+        assert len(p.stdout.splitlines()) == 6 and all(x.endswith(" ok") for x in p.stdout.splitlines())
         assert e.cli("insula", "ps", "-aq").ok() == ""
     finally:
         e.stop()

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import tarfile
 import threading
 import time
 
@@ -324,17 +325,52 @@ def tree(top):
     return out
 
 
-def test_umoci_unpacks_the_same(engine, tmp_path):
-    """Each layer of Debian's image as we unpacked it, beside umoci's tree of what we save."""
-    if not api(engine, "GET", "/images/debian/json")[0] == 200:
+def odd_layers():
+    """What an unpacker can do wrong in one layer, and in a layer over another."""
+    cap = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
+    low = (Tar().dir("d", mode=0o1777, uid=5, gid=6, mtime=123456).add("d/f", b"hello", mode=0o4755, uid=3000000, gid=4000000, mtime=1234567)
+           .link("d/rel", "f").link("abs", "/d/f").hard("d/hard", "d/f").add("null", type=tarfile.CHRTYPE, major=1, minor=3, mode=0o666)
+           .add("d/fifo", type=tarfile.FIFOTYPE).add("cap", b"x", mode=0o755, pax={"SCHILY.xattr.security.capability": cap.decode("latin-1")})
+           .add("l" * 200, b"long").dir("gone").add("gone/in", b"1").dir("opq").add("opq/low", b"2").dir("becomes").add("becomes/x", b"3")
+           .add("file", b"4").dir("ro", mode=0o555, mtime=77).add("ro/in", b"5").dir("ro", mode=0o555, mtime=77).bytes())
+    high = (Tar().add(".wh.gone", b"").dir("opq", mtime=88).add("opq/.wh..wh..opq", b"").add("opq/high", b"6").dir("opq", mtime=88)
+            .add("becomes", b"a file").dir("file", mtime=99).add("file/y", b"7").dir("file", mtime=99).dir("d", mode=0o700, mtime=555)
+            .add("d/.wh.rel", b"").dir("d", mode=0o700, mtime=555).add("l" * 200, b"longer").bytes())
+    return [low, high, Tar().add("d/f", b"third", mtime=5).dir("d", mode=0o700, mtime=6).add("gone", b"again").bytes()]
+
+
+@pytest.fixture
+def merged(tmp_path):
+    """What containers see of an image, as the kernel makes it of our layers."""
+    where = tmp_path / "merged"
+    where.mkdir()
+
+    def show(engine, name):
+        chains = []
+        for diff in json.loads(engine.cli("insula", "inspect", name).ok())[0]["RootFS"]["Layers"]:
+            chains.append(sha(f"{chains[-1]} {diff}".encode()) if chains else diff)
+        dirs = [str(engine.data / "layers" / c[7:]) for c in reversed(chains)]
+        (tmp_path / "none").mkdir()
+        subprocess.run(["mount", "-t", "overlay", "-o", "ro,lowerdir=" + ":".join([*dirs, str(tmp_path / "none")]), "none", where], check=True)
+        return where
+    yield show
+    subprocess.run(["umount", where])
+
+
+@pytest.mark.parametrize("name", ["debian", "odd:1"])
+def test_umoci_unpacks_the_same(engine, store, tmp_path, merged, name):
+    """An image as our layers show it, beside umoci's tree of what we save: each file, by all that it has."""
+    if name == "odd:1":
+        assert load(engine, docker_archive(odd_layers(), tags=[name]))[0] == 0
+    elif not api(engine, "GET", "/images/debian/json")[0] == 200:
         engine.cli("insula", "load", "-i", IMAGES / "debian.tar").ok()
-    engine.cli("insula", "save", "-o", tmp_path / "save.tar", "debian").ok()
+    engine.cli("insula", "save", "-o", tmp_path / "save.tar", name).ok()
     skopeo("copy", f"docker-archive:{tmp_path}/save.tar", f"oci:{tmp_path}/layout:x")
     subprocess.run(["umoci", "unpack", "--image", f"{tmp_path}/layout:x", tmp_path / "bundle"], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
-    (layer,) = json.loads(engine.cli("insula", "inspect", "debian").ok())[0]["RootFS"]["Layers"]
-    ours, theirs = tree(engine.data / "layers" / layer[7:]), tree(tmp_path / "bundle/rootfs")
-    assert len(ours) > 1000 and {n for n in ours if ours[n] != theirs.get(n)} == set() and set(theirs) == set(ours)
+    ours, theirs = tree(merged(engine, name)), tree(tmp_path / "bundle/rootfs")
+    assert len(ours) > (1000 if name == "debian" else 15)
+    assert {n: (ours[n], theirs.get(n)) for n in ours if ours[n] != theirs.get(n)} == {} and set(theirs) == set(ours)
 
 
 # --- what an image asks of a kernel ---
