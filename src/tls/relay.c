@@ -1,7 +1,9 @@
 /* Theory of operation. A relay has two sides: the client's connection, with TLS on it, and a connection to
  * the daemon's unix socket, made when the handshake has shown that the client may come in. flow() moves bytes
  * both ways as far as it goes without waiting, then each side is watched for what would let it go on. A
- * client's half-close is passed on; when the daemon has ended its side and all was sent, the relay ends. */
+ * client's half-close is passed on; when the daemon has ended its side and all was sent, the relay ends. It
+ * then still takes what the client sends, until that ends too: to close before would reset the connection,
+ * and take from the client what it has not read yet (RFC 9112, section 9.6). */
 #include "tls/relay.h"
 
 #include "base/alloc.h"
@@ -18,6 +20,7 @@
 
 #define BUF (32u << 10)
 #define HANDSHAKE_US (10u * 1000000)
+#define LINGER_US (5u * 1000000)
 
 struct relay {
 	struct list link;
@@ -32,7 +35,8 @@ struct relay {
 	bool out_eof;			/* the daemon has ended */
 	bool deaf;			/* the daemon reads no more */
 	bool net_write;			/* TLS waits until it can write */
-	uint64_t born_us;
+	bool left;			/* all is said: only the client's end is waited for */
+	uint64_t since_us;		/* of its birth, or of the moment at which all was said */
 };
 
 static void relay_free(struct relay *r)
@@ -51,14 +55,37 @@ static void relay_free(struct relay *r)
 
 static void on_side(struct loop_source *s, int fd, uint32_t events, void *ud);
 
-/* 0 or -errno, as all steps of flow(). */
+/* All is said. 0 or -errno, as all steps of flow(). */
+static int leave(struct relay *r)
+{
+	(void)shutdown(r->net, SHUT_WR);
+	loop_source_free(TAKE_PTR(r->plain_io));
+	fd_close(&r->plain);
+	r->left = true;
+	r->since_us = now_mono_us();
+	return 0;
+}
+
+static int drain(struct relay *r)
+{
+	char buf[4096];
+	ssize_t n;
+
+	do {
+		n = RETRY(recv(r->net, buf, sizeof buf, MSG_DONTWAIT));
+	} while (n == (ssize_t)sizeof buf);
+	return n > 0 || (n < 0 && errno == EAGAIN) ? 0 : -ESHUTDOWN;
+}
+
 static int handshake(struct relay *r)
 {
 	int n = tls_handshake(r->tls);
 
 	r->net_write = n == -EAGAIN && tls_wants_write(r->tls);
-	if (n == -EPROTO)
+	if (n == -EPROTO) {
 		log_warn("%s is not let in: %s", r->from, tls_error(r->tls));
+		return leave(r);
+	}
 	if (n < 0)
 		return n == -EAGAIN ? 0 : n;
 	r->ready = true;
@@ -128,19 +155,18 @@ static int from_daemon(struct relay *r)
 	}
 	if (r->out_eof && !r->out.len) {
 		tls_close(r->tls);
-		(void)shutdown(r->net, SHUT_WR);
-		return -ESHUTDOWN;
+		return leave(r);
 	}
 	return 0;
 }
 
 static void watch(struct relay *r)
 {
-	bool more = !r->in_eof && r->in.len < BUF;
+	bool more = r->left || (!r->in_eof && r->in.len < BUF);
 
 	(void)loop_io_set(r->net_io,
 			  (more ? (uint32_t)EPOLLIN : 0) | (r->net_write ? (uint32_t)EPOLLOUT : 0));
-	if (!r->ready)
+	if (!r->plain_io)
 		return;
 	more = !r->out_eof && r->out.len < BUF;
 	(void)loop_io_set(r->plain_io,
@@ -152,12 +178,14 @@ static void flow(struct relay *r)
 	int n = 0;
 
 	r->net_write = false;
-	if (!r->ready)
+	if (!r->ready && !r->left)
 		n = handshake(r);
-	if (n == 0 && r->ready)
+	if (n == 0 && r->ready && !r->left)
 		n = from_client(r);
-	if (n == 0 && r->ready)
+	if (n == 0 && r->ready && !r->left)
 		n = from_daemon(r);
+	if (n == 0 && r->left)
+		n = drain(r);
 	if (n < 0)
 		relay_free(r);
 	else
@@ -173,7 +201,7 @@ void relay_new(struct gate *g, int fd, const char *from)
 {
 	struct relay *r = new0(struct relay);
 
-	*r = (struct relay){.gate = g, .net = fd, .plain = -EBADF, .born_us = now_mono_us()};
+	*r = (struct relay){.gate = g, .net = fd, .plain = -EBADF, .since_us = now_mono_us()};
 	snprintf(r->from, sizeof r->from, "%s", from);
 	list_append(&g->relays, &r->link);
 	g->n_relays++;
@@ -187,6 +215,6 @@ void relays_sweep(struct gate *g)
 	uint64_t now = now_mono_us();
 
 	list_for_each(r, &g->relays, struct relay, link)
-		if (!r->ready && now - r->born_us > HANDSHAKE_US)
+		if ((!r->ready || r->left) && now - r->since_us > (r->left ? LINGER_US : HANDSHAKE_US))
 			relay_free(r);
 }

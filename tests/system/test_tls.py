@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 
@@ -67,6 +68,21 @@ def test_served_as_on_the_socket(served, certs, isolation):
     lines = p.stdout.splitlines()
     assert lines[0].startswith(subprocess.run(["md5sum"], input=b"x" * 300000, capture_output=True).stdout.decode()[:32])
     assert lines[1:] == [str(i) for i in range(1, 20001)]
+
+
+def test_an_answer_arrives_whatever_is_sent_behind(served, certs):
+    """A connection that is closed before its bytes were read is reset: the client could lose what it has not read yet."""
+    ctx = ssl.create_default_context(cafile=certs / "ca.pem")
+    ctx.load_cert_chain(certs / "client.pem", certs / "client.key")
+    with socket.create_connection(("127.0.0.1", served.port), 20) as s, ctx.wrap_socket(s, server_hostname="127.0.0.1") as t:
+        t.sendall(b"GET /info HTTP/1.0\r\n\r\n")
+        for _ in range(30):
+            t.sendall(b"x" * 10000)
+            time.sleep(0.01)
+        answer = b""
+        while more := t.recv(65536):
+            answer += more
+    assert answer.startswith(b"HTTP/1.") and answer.rstrip().endswith(b"}")
 
 
 def test_strangers_are_not_let_in(served, certs):
