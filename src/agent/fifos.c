@@ -11,10 +11,12 @@
  * one writer, the host's bytes come by a stream, and after their end we close, which is the reader's end of
  * file. Bytes that somebody has written: we become the one reader, and their end is the end of the stream.
  * Then we are at rest again. A reader that stays after the end of file waits for the next writer, as it may:
- * we have nothing open then, since a writer without bytes would look like one that is there.
+ * we have nothing open then, since a writer without bytes would look like one that is there. Nor have we once
+ * the host's reader has gone, until no writer is left: his next write(2) fails, as it does in one FIFO.
  *
  * What remains different from one FIFO: an open(2) in the container does not wait for the other side, its
- * first read(2) does; and up to a pipe's and a stream's worth of bytes are on their way. */
+ * first read(2) does; up to a pipe's and a stream's worth of bytes are on their way; and a writer whose
+ * reader has gone has to close before another reader hears of anybody. */
 #include "agent/agent.h"
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -46,6 +48,7 @@ struct fifo {
 	struct relay *relay;		/* NULL at rest */
 	bool inward;			/* from the host */
 	bool leaving;			/* its reader has gone, the host's end is being closed */
+	bool broken;			/* the host's reader has gone: nothing of it is open */
 	bool stale;			/* a writer whose reader has left may still be there */
 	int wd;
 	uint64_t closed_at;		/* how much had been relayed when a reader closed it last */
@@ -53,17 +56,18 @@ struct fifo {
 
 /* --- who has it open --- */
 
-static bool is_reader(const char *pid, const char *fd)
+/* not: the access mode that does not count. */
+static bool is_user(const char *pid, const char *fd, unsigned not)
 {
 	_cleanup_free_ char *path = xasprintf("/proc/%s/fdinfo/%s", pid, fd), *text = NULL;
 	const char *at;
 	unsigned how = 0;
 
 	at = fs_read(AT_FDCWD, path, 4096, &text, NULL) == 0 ? strstr(text, "flags:") : NULL;
-	return at && sscanf(at, "flags: %o", &how) == 1 && (how & O_ACCMODE) != O_WRONLY;
+	return at && sscanf(at, "flags: %o", &how) == 1 && (how & O_ACCMODE) != not;
 }
 
-static bool reads(const struct fifo *f, const char *pid)
+static bool uses(const struct fifo *f, const char *pid, unsigned not)
 {
 	_cleanup_free_ char *path = xasprintf("/proc/%s/fd", pid);
 	DIR *d = opendir(path);
@@ -73,7 +77,7 @@ static bool reads(const struct fifo *f, const char *pid)
 
 	while (d && !found && (de = readdir(d)))
 		found = fstatat(dirfd(d), de->d_name, &st, 0) == 0 && st.st_ino == f->ino &&
-			st.st_dev == f->dev && is_reader(pid, de->d_name);
+			st.st_dev == f->dev && is_user(pid, de->d_name, not);
 	if (d)
 		(void)closedir(d);
 	return found;
@@ -90,22 +94,33 @@ static bool is_of_container(const char *pid)
 	       (st.st_ino != own.st_ino || st.st_dev != own.st_dev);
 }
 
-static bool has_reader(const struct fifo *f)
+static bool has_user(const struct fifo *f, unsigned not)
 {
 	DIR *d = opendir("/proc");
 	bool found = false;
 	struct dirent *de;
 
 	while (d && !found && (de = readdir(d)))
-		found = is_of_container(de->d_name) && reads(f, de->d_name);
+		found = is_of_container(de->d_name) && uses(f, de->d_name, not);
 	if (d)
 		(void)closedir(d);
 	return found;
 }
 
+static bool has_reader(const struct fifo *f)
+{
+	return has_user(f, O_WRONLY);
+}
+
+static bool has_writer(const struct fifo *f)
+{
+	return has_user(f, O_RDONLY);
+}
+
 /* --- its states --- */
 
 static void on_over(struct relay *r, void *ud);
+static void look_later(struct agent *a);
 static void on_written(struct loop_source *s, int fd, uint32_t events, void *ud);
 
 static int open_end(const struct fifo *f, int how)
@@ -169,8 +184,11 @@ static bool owes_end(struct fifo *f)
 	/* The end of one who wrote to the reader before. */
 	if (f->stale && !relay_written(f->relay))
 		return false;
+	/* The look takes a while, in which he may close and open again: what he has closed is read last. */
+	if (!has_reader(f))
+		return false;
 	read_events(f->a);
-	return relay_written(f->relay) != f->closed_at && has_reader(f);
+	return relay_written(f->relay) != f->closed_at;
 }
 
 /* At rest. What we hold open comes before what is let go of: a process that has opened meanwhile must not see
@@ -186,7 +204,7 @@ static void rest(struct fifo *f)
 	if (r < 0)
 		log_warn("FIFO '%s' is not relayed any more: %s", f->tag, strerror(-r));
 	relay_free(TAKE_PTR(f->relay));
-	f->leaving = false;
+	f->leaving = f->broken = false;
 }
 
 /* Not at rest any more: end takes the place of what we held. */
@@ -232,7 +250,7 @@ static void leave(struct fifo *f)
 /* Somebody has opened or closed it. */
 static void look(struct fifo *f)
 {
-	if (!f->a->greeted || !f->a->streams)
+	if (!f->a->greeted || !f->a->streams || f->broken)
 		return;
 	if (!f->relay && has_reader(f))
 		begin_inward(f);
@@ -252,14 +270,24 @@ static void on_written(struct loop_source *s, int fd, uint32_t events, void *ud)
 		begin_outward(f);
 }
 
+/* The host's reader has gone. What he has not read goes with him. */
+static void break_off(struct fifo *f)
+{
+	relay_free(TAKE_PTR(f->relay));
+	f->broken = true;
+	look_later(f->a);
+}
+
 static void on_over(struct relay *r, void *ud)
 {
 	struct fifo *f = ud;
 	struct relay_end later = {-EBADF, RELAY_TO, open_to_write, f};
 	bool refused = relay_was_refused(r), owed = owes_end(f);
 
-	f->stale = relay_is_deaf(r);
-	if (owed) {
+	f->stale = relay_is_deaf(r) && relay_written(r);
+	if (refused && !f->inward) {
+		break_off(f);
+	} else if (owed) {
 		/* With our end closed the reader sees it. Should he stay, he waits for another writer. */
 		relay_free(TAKE_PTR(f->relay));
 		begin(f, PIPE_READ, &later);
@@ -278,12 +306,29 @@ static void look_at_all(struct agent *a)
 		look(it.entry->value);
 }
 
+/* A broken one whose last writer has closed. The kernel tells of that before it drops what the FIFO still has
+ * in it, which must not meet the next reader: only a second look may mend. */
+static void mend(struct fifo *f)
+{
+	if (f->broken && !has_writer(f))
+		rest(f);
+}
+
 static void on_again(struct loop_source *s, void *ud)
 {
 	struct agent *a = ud;
+	struct hmap_iter it = {0};
 
 	loop_source_free(TAKE_PTR(a->fifos_again));
+	while (hmap_next(&a->fifos, &it))
+		mend(it.entry->value);
 	look_at_all(a);
+}
+
+static void look_later(struct agent *a)
+{
+	loop_source_free(TAKE_PTR(a->fifos_again));
+	(void)loop_add_timer(a->loop, LOOK_AGAIN_US, 0, on_again, a, &a->fifos_again);
 }
 
 /* The event comes before the descriptor is in its table, and a shell moves it to another number next: who has
@@ -294,8 +339,7 @@ static void on_inotify(struct loop_source *s, int fd, uint32_t events, void *ud)
 
 	read_events(a);
 	look_at_all(a);
-	loop_source_free(TAKE_PTR(a->fifos_again));
-	(void)loop_add_timer(a->loop, LOOK_AGAIN_US, 0, on_again, a, &a->fifos_again);
+	look_later(a);
 }
 
 /* --- for the others --- */

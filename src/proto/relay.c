@@ -194,7 +194,7 @@ static void on_stop(struct stream *s, void *ud)
 
 	if (r->way == RELAY_BOTH)
 		(void)shutdown(r->fd, SHUT_RD);
-	r->refused = r->way == RELAY_TO;
+	r->refused = r->way != RELAY_BOTH;
 	sbuf_done(&r->out);
 	if (!r->out_ended)
 		end_out(r);

@@ -30,7 +30,7 @@ bool relay_is_deaf(const struct relay *r);
 uint64_t relay_written(const struct relay *r);
 /* Whether RELAY_TO has nothing open yet. */
 bool relay_is_closed(const struct relay *r);
-/* Whether the other side never had anything to relay. */
+/* Whether the other side never had anything to relay, or takes no more. */
 bool relay_was_refused(const struct relay *r);
 /* RELAY_TO: what nobody writes at the other side is not waited for any more. */
 void relay_leave(struct relay *r);

@@ -1,5 +1,6 @@
 """FIFOs of the host in a container, alike in both modes: under hyperv bytes are relayed in the direction in which the
 container uses it, and only while it does."""
+import contextlib
 import hashlib
 import os
 import stat
@@ -113,6 +114,38 @@ def test_a_reader_that_stays(c, fifo):
         with open(fifo, "w") as f:
             f.write(f"line {i}\n")
         wait_for(lambda i=i: c("logs", cid).out.splitlines() == [f"got line {k}" for k in range(i + 1)])
+
+
+def test_an_end_without_bytes(c, fifo, host):
+    """Also after somebody has had it open both ways."""
+    cid = c.rund("-v", f"{fifo}:/p", "busybox", "sleep", "1000")
+    assert c("exec", cid, "sh", "-c", "exec 3<>/p; echo self >&3; read -r x <&3; echo $x").ok() == "self"
+    host(f": > {fifo}")
+    assert c("exec", cid, "cat", "/p").ok() == ""
+
+
+def test_a_reader_that_leaves(c, fifo, host):
+    """Whoever goes on writing to it hears of that, and the next ones begin anew."""
+    cid = c.rund("-v", f"{fifo}:/p", "busybox", "sleep", "1000")
+    for i in range(3):
+        out = host(f"head -n 1 {fifo}")
+        assert c("exec", cid, "sh", "-c", "yes > /p; echo $?").out == "141\n"
+        assert out.communicate(timeout=60)[0] == b"y\n"
+        out = host(f"cat {fifo}")
+        c("exec", cid, "sh", "-c", "echo next > /p").ok()
+        assert out.communicate(timeout=60)[0] == b"next\n"
+    # he hears of it by his next word, however late that comes
+    out = host(f"head -n 1 {fifo}")
+    writer = c.popen("exec", "-i", cid, "sh", "-c", "exec 3>/p; while read -r line; do echo $line >&3; done", stdin=subprocess.PIPE)
+    print("one", file=writer.stdin, flush=True)
+    assert out.communicate(timeout=60)[0] == b"one\n"
+
+    def broken():
+        with contextlib.suppress(BrokenPipeError):
+            print("more", file=writer.stdin, flush=True)
+        return writer.poll() is not None
+    wait_for(broken)
+    assert writer.returncode == 141
 
 
 def test_the_last_words(c, fifo, host):
