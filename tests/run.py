@@ -148,9 +148,9 @@ def fuzz_target(fb, src, seconds):
     """Builds one libFuzzer target and lets it run, starting from its corpus."""
     head = src.read_text().split("*/", 1)[0]
     deps = re.findall(r"src/\S+\.c", head)
-    libs = re.findall(r"-l\S+", head)
+    libs = re.findall(r"(?:-l|-Wl,|-no-)\S+", head)
     exe = fb / src.stem
-    cc = ["clang", "-g", "-O1", "-std=gnu17", "-D_GNU_SOURCE", '-DINSULA_VERSION="fuzz"', "-fsanitize=fuzzer,address,undefined",
+    cc = ["clang", "-g", "-O1", "-std=gnu17", "-D_GNU_SOURCE", '-DINSULA_VERSION="fuzz"', '-DINSULA_APPARMOR="fuzz"', "-fsanitize=fuzzer,address,undefined",
           "-fno-sanitize-recover=undefined", "-Isrc", "-I.", str(src), *deps, *libs, "-o", str(exe)]
     if step(f"build {src.stem}", cc) != 0:
         return False
