@@ -48,6 +48,7 @@ bench: test-deps
 	@$(MAKE) --no-print-directory all guest images
 	@bench/run.py --build $(BUILD)
 	@bench/pull.py --build $(BUILD)
+	@bench/kvm.py --build $(BUILD)
 
 lint:
 	@tools/check-layers
