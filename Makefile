@@ -47,7 +47,10 @@ check-full: test-deps
 bench: test-deps
 	@$(MAKE) --no-print-directory all guest images
 	@bench/run.py --build $(BUILD)
+	@bench/net.py --build $(BUILD)
 	@bench/pull.py --build $(BUILD)
+	@bench/api.py --build $(BUILD)
+	@bench/plot.py --build $(BUILD)
 	@bench/kvm.py --build $(BUILD)
 
 lint:

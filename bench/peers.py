@@ -20,7 +20,8 @@ exec sleep 100000
 class Place:
     """The namespaces; at() puts a command into them."""
 
-    GROUPS = ("docker", "default", "libpod_parent")  # what the engines make and leave, by parent's name
+    GROUPS = ("docker", "default", "libpod_parent", "bench")  # what the engines make and leave, by parent's name
+    UNDER_ONE = ("--cgroup-parent", "/bench")       # of any engine's daemon: its containers are beside the others'
 
     def __init__(self):
         self.before = self.groups()

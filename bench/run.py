@@ -9,91 +9,18 @@ import json
 import os
 import pathlib
 import shutil
-import statistics
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 
 import peers
+from common import Table, cell, once, resident, rss, start_peer, times
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/system"))
-COLUMNS = ("insula", "docker CLI on insulad", "docker", "podman", "insula-runtime", "crun", "runc", "kernel alone")
 LIMITS_KIB = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-
-
-class Table:
-    """Rows of cells by column; printed as Markdown."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, what, budget, cells):
-        self.rows.append((what, budget, cells))
-        print(f"  {what}: " + ", ".join(f"{n} {c}" for n, c in cells.items()), file=sys.stderr, flush=True)
-
-    def text(self):
-        used = [c for c in COLUMNS if any(c in cells for _, _, cells in self.rows)]
-        head = ["what", "budget", *used]
-        lines = [head, ["---"] * len(head)]
-        lines += [[what, budget or "-", *(cells.get(c, "") for c in used)] for what, budget, cells in self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def once(argv, env=None, cwd=None, out=None):
-    t = time.perf_counter()
-    p = subprocess.run(argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out or subprocess.DEVNULL,
-                       stderr=subprocess.PIPE, timeout=120)
-    dt = (time.perf_counter() - t) * 1000
-    if p.returncode:
-        raise RuntimeError(p.stderr.decode(errors="replace").strip()[-200:] or f"exit {p.returncode}")
-    return p.stdout if out else dt
-
-
-def times(rows, runs, pause):
-    """rows: column -> (argv, env). Interleaved, the first run of each not counted. -> column -> cell"""
-    all_times, cells = {n: [] for n in rows}, {}
-    for i in range(runs + 1):
-        for n, (argv, env) in rows.items():
-            if n in cells:
-                continue
-            time.sleep(pause)
-            try:
-                dt = once(argv, env)
-            except (RuntimeError, OSError, subprocess.TimeoutExpired) as ex:
-                cells[n] = "failed"
-                print(f"{n}: {ex}", file=sys.stderr)
-                continue
-            if i:
-                all_times[n].append(dt)
-    for n, t in all_times.items():
-        if n not in cells:
-            t.sort()
-            cells[n] = f"{statistics.median(t):.1f} ms ({t[len(t) // 10]:.1f})"
-    return {n: cells[n] for n in rows}
-
-
-def rss(pid):
-    for line in open(f"/proc/{pid}/status"):
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    return 0
-
-
-def processes():
-    """Pid, name, command line of all."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            yield pid, open(f"/proc/{pid}/comm").read().strip(), open(f"/proc/{pid}/cmdline").read()
-        except OSError:
-            pass
-
-
-def resident(name, word):
-    """Resident memory of the process with that name and a word in its command line, as a cell."""
-    found = [rss(pid) for pid, comm, cmd in processes() if comm == name[:15] and word in cmd]
-    return f"{name} {found[0]:.1f} MiB" if found else f"{name} not found"
 
 
 class Bundle:
@@ -171,8 +98,13 @@ def runtimes(t, a, h, base):
     have = {"insula-runtime": h.program("insula-runtime")}
     have.update((n, n) for n in ("crun", "runc") if not peers.missing((n,)))
 
+    # In memory, as /run is, where they keep it by default: else the disk's file system is measured too.
+    state = pathlib.Path(base) / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(state)], check=True)
+
     def of(exe):
-        return lambda *args: [exe, "--root", f"{base}/state-{os.path.basename(exe)}", *map(str, args)]
+        return lambda *args: [exe, "--root", f"{state}/{os.path.basename(exe)}", *map(str, args)]
     cmd = {n: of(exe) for n, exe in have.items()}
     run = {n: (c("run", "--bundle", bundle.path, f"bench-{n}"), None) for n, c in cmd.items()}
     # What no runtime can be faster than: the same work of the kernel, and nothing else.
@@ -203,6 +135,34 @@ def ports(t, a, e, command):
               for p in range(20000, 21000, 100)]
     t.add("the same beside 1,000 published ports", "as the first", times(row, a.runs, a.pause))
     e.cli("insula", "rm", "-f", *others).ok()
+
+
+def readiness(t, a, h, base):
+    """From the daemon's exec until the first answer; its store is there already, as it is on each start but the first."""
+    e, found = h.Engine(f"{base}/ready"), []
+    for i in range(a.runs + 1):
+        time.sleep(a.pause)
+        start = time.perf_counter()
+        e.spawn()
+        while not answers(e.sock):
+            if e.proc.poll() is not None:
+                raise RuntimeError(f"insulad ended ({e.proc.returncode})")
+        if i:
+            found.append((time.perf_counter() - start) * 1000)
+        e.stop()
+    t.add("a daemon until it answers", "50 ms", {"insula": cell(found)})
+
+
+def answers(path):
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(30)
+            s.connect(str(path))
+            s.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return s.recv(64).startswith(b"HTTP/1.")
+    except (FileNotFoundError, ConnectionError):
+        time.sleep(0.0005)
+        return False
 
 
 def engines(t, a, h, e, docker, podman):
@@ -250,18 +210,6 @@ def engines(t, a, h, e, docker, podman):
     e.cli("insula", "rm", "-f", cid, vm)
 
 
-def start_peer(kind, place, base, image):
-    name = kind.__name__.lower()
-    why = peers.missing(kind.needs)
-    try:
-        if not why:
-            return kind(place, base, image)
-    except (RuntimeError, OSError) as ex:
-        why = str(ex)
-    print(f"{name} takes no part: {why}", flush=True)
-    return None
-
-
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--build", default="build")
@@ -288,6 +236,7 @@ def main():
         e.cli("insula", "load", "-q", "-i", image).ok()
         started = [start_peer(k, place, base, image) for k in (peers.Docker, peers.Podman)]
         engines(t, a, h, e, *started)
+        readiness(t, a, h, base)
         out = subprocess.run(place.at(sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--runtimes", base), stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, check=True).stdout
         t.rows += json.loads(out)
