@@ -262,8 +262,9 @@ EXTRA = {
     "enosys": (enosys, 12),
     "faults": (faults, 3),
     "compat": (compat, 9),
-    "nested": (nested, 12),
-    "soak": (soak, 18),
+    "nested": (nested, 14),
+    # test_chaos_long 5, test_soak 3, test_bombs 3, test_ports_churn 1.3, test_host_disk 1, test_many 0.1
+    "soak": (soak, 14),
     "long-fuzz": (lambda build: fuzz(build, 30), 4),
     "sanitized": (sanitized, 30),
 }

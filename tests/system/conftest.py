@@ -136,7 +136,8 @@ class Engine:
 
     def created(self, since):
         """Ids of the containers made since then."""
-        r = self.cli("insula", "events", "--since", since, "--until", int(time.time()) + 1, "--filter", "type=container",
+        now = f"{time.time():.6f}"      # what lies ahead would be waited for
+        r = self.cli("insula", "events", "--since", since, "--until", now, "--filter", "type=container",
                      "--filter", "event=create", "--format", "{{.Actor.ID}}")
         return set(r.out.split())
 
