@@ -14,8 +14,9 @@
 static struct {
 	struct vmm v;
 	int link;			/* the guest's end */
-	char disks[256];		/* serials: "+" behind what is writable, "-" before what went */
+	char disks[256];		/* places: "+" behind what is writable, "-" before what went */
 	uint64_t memory, touched;
+	unsigned places;
 	bool killed, told, freed, fail_disks;
 } machine;
 
@@ -26,21 +27,23 @@ static void fake_start(struct vmm *v, const struct vmm_config *c, vmm_done_fn do
 	done(ud, 0, NULL);
 }
 
-static void fake_add_disk(struct vmm *v, const struct vmm_disk *d, vmm_done_fn done, void *ud)
+static void fake_add_disk(struct vmm *v, const struct vmm_disk *d, char ret_place[VMM_PLACE_MAX],
+			  vmm_done_fn done, void *ud)
 {
 	size_t n = strlen(machine.disks);
 	struct err e = { ERR_SYSTEM, EIO, (char *)"QEMU: no" };
 
-	snprintf(machine.disks + n, sizeof machine.disks - n, "%s%s%s", n ? "," : "", d->serial,
+	snprintf(ret_place, VMM_PLACE_MAX, "%02x.0", ++machine.places & 0xff);
+	snprintf(machine.disks + n, sizeof machine.disks - n, "%s%s%s", n ? "," : "", ret_place,
 		 d->read_only ? "" : "+");
 	done(ud, machine.fail_disks ? -EIO : 0, machine.fail_disks ? &e : NULL);
 }
 
-static void fake_remove_disk(struct vmm *v, const char *serial, vmm_done_fn done, void *ud)
+static void fake_remove_disk(struct vmm *v, const char *place, vmm_done_fn done, void *ud)
 {
 	size_t n = strlen(machine.disks);
 
-	snprintf(machine.disks + n, sizeof machine.disks - n, ",-%s", serial);
+	snprintf(machine.disks + n, sizeof machine.disks - n, ",-%s", place);
 	done(ud, 0, NULL);
 }
 

@@ -41,8 +41,7 @@ struct agent {
 	pid_t zombie;			/* seen by the last sweep */
 
 	struct hmap tasks;		/* "ctr/exec" -> struct task */
-	struct hmap disks;		/* virtio serial -> kernel name (heap), a cache */
-	struct hmap layers;		/* virtio serial -> struct layer */
+	struct hmap layers;		/* place of its disk -> struct layer */
 	struct hmap roots;		/* container -> struct root */
 	struct list relays;		/* data of FILES requests at work (files.c) */
 	struct hmap sockets;		/* tag -> struct listener: the host's sockets (sockets.c) */
@@ -104,12 +103,11 @@ size_t net_missing(const struct nics *nics, char **ret_mac);
 int net_configure(const struct nics *nics, struct err *e);
 
 /* disk.c */
-/* Reads the serials of all disks into a->disks. */
-void disk_scan(struct agent *a);
-/* "/dev/vdX" (heap) of the virtio-blk device with this serial: -ENODEV if there is none (yet). */
-int disk_find(struct agent *a, const char *serial, char **ret);
-/* At most 20 characters (VIRTIO_BLK_ID_BYTES) of [A-Za-z0-9_.-], not starting with '.'. */
-bool serial_valid(const char *s);
+/* "/dev/vdX" (heap) of the virtio-blk device at this place of the bus, "SLOT.FUNCTION": -ENODEV if there is
+ * none (yet). */
+int disk_find(const char *place, char **ret);
+/* At most 20 characters of [A-Za-z0-9_.-], not starting with '.'. */
+bool guest_name_valid(const char *s);
 /* Whether the virtiofs device `tag` is there; if so it is mounted at AGENT_RUN/shares/<tag>. -ENODEV if not.
  */
 int share_mount(struct agent *a, const char *tag);

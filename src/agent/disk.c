@@ -1,4 +1,4 @@
-/* Devices by the names the host gave them: virtio-blk serials and virtiofs tags. */
+/* Devices by what the host calls them: the place of a disk, and the tag of a share. */
 #include "agent/agent.h"
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -11,8 +11,9 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#define SERIAL_MAX 20	/* VIRTIO_BLK_ID_BYTES */
+#define NAME_MAX_OURS 20
 #define TAG_MAX 36	/* virtio_fs_config.tag */
+#define BUS "/sys/bus/pci/devices/0000:00:"
 
 static bool name_ok(const char *s, size_t max)
 {
@@ -22,59 +23,39 @@ static bool name_ok(const char *s, size_t max)
 	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == n;
 }
 
-bool serial_valid(const char *s)
+bool guest_name_valid(const char *s)
 {
-	return name_ok(s, SERIAL_MAX);
+	return name_ok(s, NAME_MAX_OURS);
 }
 
-/* Each read of a serial is a request to the device, so what was found is remembered; the device may
- * have been replaced since, so it is asked again before use. */
-static bool disk_has_serial(const char *dev, const char *serial)
+/* The first entry of a directory that begins so (heap), NULL if none does. */
+static char *first_entry(const char *dir, const char *prefix)
 {
-	_cleanup_free_ char *path = xasprintf("/sys/block/%s/serial", dev), *line = NULL;
-
-	return fs_read_line(AT_FDCWD, path, &line) >= 0 && streq(line, serial);
-}
-
-void disk_scan(struct agent *a)
-{
-	DIR *d = opendir("/sys/block");
-	struct hmap_iter it = {0};
+	DIR *d = opendir(dir);
 	struct dirent *de;
+	char *name = NULL;
 
-	while (hmap_next(&a->disks, &it))
-		free(hmap_remove(&a->disks, it.entry->key));
-	if (!d)
-		return;
-	while ((de = readdir(d))) {
-		_cleanup_free_ char *path = NULL, *line = NULL;
-
-		if (!str_starts(de->d_name, "vd"))
-			continue;
-		path = xasprintf("%s/serial", de->d_name);
-		if (fs_read_line(dirfd(d), path, &line) < 0 || str_empty(line))
-			continue;
-		if (hmap_get(&a->disks, line))
-			continue;
-		hmap_set(&a->disks, line, xstrdup(de->d_name));
-	}
-	(void)closedir(d);
+	while (d && !name && (de = readdir(d)))
+		if (de->d_name[0] != '.' && str_starts(de->d_name, prefix))
+			name = xstrdup(de->d_name);
+	if (d)
+		(void)closedir(d);
+	return name;
 }
 
-int disk_find(struct agent *a, const char *serial, char **ret)
+int disk_find(const char *place, char **ret)
 {
-	const char *dev;
+	_cleanup_free_ char *device = NULL, *virtio = NULL, *block = NULL, *name = NULL;
 
-	if (!serial_valid(serial))
+	if (!guest_name_valid(place))
 		return -EINVAL;
-	dev = hmap_get(&a->disks, serial);
-	if (!dev || !disk_has_serial(dev, serial)) {
-		disk_scan(a);
-		dev = hmap_get(&a->disks, serial);
-		if (!dev || !disk_has_serial(dev, serial))
-			return -ENODEV;
-	}
-	*ret = path_join("/dev", dev);
+	device = xasprintf(BUS "%s", place);
+	virtio = first_entry(device, "virtio");
+	block = virtio ? xasprintf("%s/%s/block", device, virtio) : NULL;
+	name = block ? first_entry(block, "vd") : NULL;
+	if (!name)
+		return -ENODEV;
+	*ret = path_join("/dev", name);
 	return 0;
 }
 

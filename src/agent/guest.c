@@ -91,11 +91,12 @@ static unsigned missing(struct agent *a, const struct msg_guest *m, size_t *ret_
 	_cleanup_free_ char *mac = NULL;
 	size_t n = 0;
 
-	if (m->disks)
-		disk_scan(a);
-	for (size_t i = 0; i < strv_len(m->disks); i++)
-		if (!hmap_get(&a->disks, m->disks[i]) && !n++)
+	for (size_t i = 0; i < strv_len(m->disks); i++) {
+		_cleanup_free_ char *path = NULL;
+
+		if (disk_find(m->disks[i], &path) < 0 && !n++)
 			*ret_name = xasprintf("disk '%s'", m->disks[i]);
+	}
 	*ret_n = n;
 	if (n)
 		return VIRTIO_ID_BLOCK;

@@ -60,9 +60,9 @@ static void on_hello(struct agent *a, const struct frame *f)
 	a->session++;
 	a->greeted = false;
 	conn_set_epoch(a->conn, f->epoch);
-	if (hello.version != PROTO_VERSION) {
+	if (hello.version != AGENT_VERSION) {
 		r = err_set(&e, ERR_INVALID, -EPROTONOSUPPORT, "protocol version %u, the agent speaks %u",
-			    hello.version, PROTO_VERSION);
+			    hello.version, AGENT_VERSION);
 		conn_reply(a->conn, f->seq, r, &e, NULL, 0);
 		goto out;
 	}
@@ -73,7 +73,7 @@ static void on_hello(struct agent *a, const struct frame *f)
 	}
 	str_replace(&a->sandbox, hello.sandbox);
 	a->greeted = true;
-	msg_hello_encode(&(struct msg_hello){.version = PROTO_VERSION, .sandbox = hello.sandbox,
+	msg_hello_encode(&(struct msg_hello){.version = AGENT_VERSION, .sandbox = hello.sandbox,
 					     .kind = (char *)"agent", .pid = (uint32_t)getpid()}, &out);
 	conn_reply(a->conn, f->seq, 0, NULL, out.buf, out.len);
 	task_replay(a);

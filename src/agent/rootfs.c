@@ -32,9 +32,9 @@ struct root {
 	bool failed;
 };
 
-static char *layer_dir(const char *serial)
+static char *layer_dir(const char *place)
 {
-	return xasprintf(AGENT_RUN "/layers/%s", serial);
+	return xasprintf(AGENT_RUN "/layers/%s", place);
 }
 
 static char *ctr_path(const char *ctr, const char *name)
@@ -42,51 +42,51 @@ static char *ctr_path(const char *ctr, const char *name)
 	return xasprintf(AGENT_RUN "/%s%s%s", ctr, *name ? "/" : "", name);
 }
 
-static int disk_mount(struct agent *a, const char *serial, const char *dir, const char *type,
+static int disk_mount(const char *place, const char *dir, const char *type,
 		      unsigned long flags, const char *options, struct err *e)
 {
 	_cleanup_free_ char *dev = NULL;
 	int r;
 
-	r = disk_find(a, serial, &dev);
+	r = disk_find(place, &dev);
 	if (r >= 0)
 		r = fs_mkdir_p(dir, 0700);
 	if (r >= 0 && mount(dev, dir, type, flags, options) < 0)
 		r = -errno;
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, r, "mount %s disk '%s' in the guest", type, serial);
+		return err_set(e, ERR_SYSTEM, r, "mount %s disk '%s' in the guest", type, place);
 	return 0;
 }
 
-static int layer_get(struct agent *a, const char *serial, struct err *e)
+static int layer_get(struct agent *a, const char *place, struct err *e)
 {
 	_cleanup_free_ char *dir = NULL;
-	struct layer *l = hmap_get(&a->layers, serial);
+	struct layer *l = hmap_get(&a->layers, place);
 	int r;
 
 	if (!l) {
-		dir = layer_dir(serial);
-		r = disk_mount(a, serial, dir, "erofs", MS_RDONLY, NULL, e);
+		dir = layer_dir(place);
+		r = disk_mount(place, dir, "erofs", MS_RDONLY, NULL, e);
 		if (r < 0)
 			return r;
 		l = new0(struct layer);
-		hmap_set(&a->layers, serial, l);
+		hmap_set(&a->layers, place, l);
 	}
 	l->refs++;
 	return 0;
 }
 
-static void layer_put(struct agent *a, const char *serial)
+static void layer_put(struct agent *a, const char *place)
 {
-	struct layer *l = hmap_get(&a->layers, serial);
+	struct layer *l = hmap_get(&a->layers, place);
 	_cleanup_free_ char *dir = NULL;
 
 	if (!l || --l->refs)
 		return;
-	dir = layer_dir(serial);
+	dir = layer_dir(place);
 	(void)umount2(dir, MNT_DETACH);
 	(void)rmdir(dir);
-	free(hmap_remove(&a->layers, serial));
+	free(hmap_remove(&a->layers, place));
 }
 
 /* MNT_DETACH ends the visible mount; the file system goes once nothing in it is open any more. */
@@ -178,7 +178,7 @@ static int root_assemble(struct agent *a, const struct msg_create *m, struct roo
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "create '%s' in the guest", rootfs);
 	if (writable) {
-		r = disk_mount(a, m->upper, scratch, "ext4", 0, SCRATCH_OPTIONS, e);
+		r = disk_mount(m->upper, scratch, "ext4", 0, SCRATCH_OPTIONS, e);
 		if (r < 0)
 			return r;
 		root->scratch = true;

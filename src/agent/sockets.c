@@ -95,7 +95,7 @@ int pipe_place_parse(const char *source, struct pipe_place *ret, struct err *e)
 	_cleanup_strv_ char **f = strv_split(source, ":");
 	uint64_t mode, uid, gid;
 
-	if (strv_len(f) != 4 || !serial_valid(f[0]) || str_to_u64(f[1], &mode) < 0 ||
+	if (strv_len(f) != 4 || !guest_name_valid(f[0]) || str_to_u64(f[1], &mode) < 0 ||
 	    str_to_u64(f[2], &uid) < 0 || str_to_u64(f[3], &gid) < 0)
 		return err_msg(e, ERR_INVALID, -EINVAL, "pipe '%s'", source);
 	*ret = (struct pipe_place){xstrdup(f[0]), (mode_t)(mode & 0777), (uid_t)uid, (gid_t)gid};

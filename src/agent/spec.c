@@ -107,7 +107,7 @@ static int fit_disk(struct agent *a, struct json *o, char *const *disks, struct 
 	if ((uint64_t)i >= strv_len(disks) / 2)
 		return err_msg(e, ERR_INVALID, -EINVAL, "insulaDisk %lld: there is no such disk",
 			       (long long)i);
-	r = disk_find(a, disks[2 * i], &path);
+	r = disk_find(disks[2 * i], &path);
 	if (r == 0 && stat(path, &st) < 0)
 		r = -errno;
 	if (r < 0)

@@ -6,6 +6,8 @@
 #include <sys/types.h>
 
 #define PROTO_VERSION 1
+/* Between vmwp and the agent, which are of one build most often: 1 named disks by their serial numbers. */
+#define AGENT_VERSION 2
 #define FRAME_HDR 16
 #define FRAME_MAX (4u << 20)		/* larger payloads end the connection */
 #define FRAME_DATA_MAX (32u << 10)	/* longest DATA payload */

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -29,11 +28,12 @@ struct creating {
 	struct err err;			/* of the first that failed */
 };
 
-/* A disk on its way in, or out. */
+/* A disk on its way in, or out. name: in the request, its file, and its place once it has come. */
 struct attaching {
 	struct guest *g;
 	struct creating *c;
 	struct disk *disk;
+	char **name;
 };
 
 static void creating_free(struct creating *c)
@@ -111,6 +111,7 @@ static void on_attached(void *ud, int r, const struct err *e)
 			err_msg(&c->err, ERR_SYSTEM, r, "%s", err_text(e));
 	} else {
 		a->disk->here = true;
+		str_replace(a->name, a->disk->place);
 	}
 	free(a);
 	one_less(c);
@@ -182,7 +183,7 @@ static void detach(struct guest *g, struct disk *d)
 	d->leaving = true;
 	if (!g->held_timer)
 		(void)loop_add_timer(g->loop, DETACH_PATIENCE_US, 0, on_patience, g, &g->held_timer);
-	g->vmm->ops->remove_disk(g->vmm, d->serial, on_detached, a);
+	g->vmm->ops->remove_disk(g->vmm, d->place, on_detached, a);
 }
 
 void disks_release(struct guest *g, const char *ctr)
@@ -197,14 +198,6 @@ void disks_release(struct guest *g, const char *ctr)
 	}
 }
 
-static bool serial_taken(struct guest *g, const char *serial)
-{
-	list_for_each(d, &g->disks, struct disk, link)
-		if (streq(d->serial, serial))
-			return true;
-	return false;
-}
-
 static struct disk *disk_new(struct guest *g, const struct stat *st, bool read_only, const char *ctr)
 {
 	struct disk *d = new0(struct disk);
@@ -213,27 +206,21 @@ static struct disk *disk_new(struct guest *g, const struct stat *st, bool read_o
 	d->ino = st->st_ino;
 	d->read_only = read_only;
 	strv_add(&d->users, ctr);
-	if (read_only)
-		snprintf(d->serial, sizeof d->serial, "l%u", g->next_layer++);
-	else
-		snprintf(d->serial, sizeof d->serial, "s-%.12s", ctr);
-	while (!read_only && serial_taken(g, d->serial))
-		snprintf(d->serial, sizeof d->serial, "s-%.12s-%u", ctr, ++g->next_scratch % 10000);
 	list_append(&g->disks, &d->link);
 	return d;
 }
 
-static void attach_disk(struct creating *c, int fd, struct disk *d)
+static void attach_disk(struct creating *c, int fd, struct disk *d, char **name)
 {
 	struct attaching *a = new0(struct attaching);
-	struct vmm_disk what = {fd, d->read_only, d->device, d->serial};
+	struct vmm_disk what = {fd, d->read_only, d->device};
 
-	*a = (struct attaching){ c->g, c, d };
+	*a = (struct attaching){ c->g, c, d, name };
 	c->pending++;
-	c->g->vmm->ops->add_disk(c->g->vmm, &what, on_attached, a);
+	c->g->vmm->ops->add_disk(c->g->vmm, &what, d->place, on_attached, a);
 }
 
-/* Attaches the file *path and puts the disk's serial in its place. */
+/* Attaches the file *path, which the agent finds as a disk. */
 static void attach(struct creating *c, char **path, bool read_only)
 {
 	_cleanup_close_ int fd =
@@ -254,15 +241,13 @@ static void attach(struct creating *c, char **path, bool read_only)
 	if (d) {
 		if (!strv_has(d->users, c->m.ctr))
 			strv_add(&d->users, c->m.ctr);
-		str_replace(path, d->serial);
+		str_replace(path, d->place);
 		return;
 	}
-	d = disk_new(c->g, &st, read_only, c->m.ctr);
-	str_replace(path, d->serial);
-	attach_disk(c, fd, d);
+	attach_disk(c, fd, disk_new(c->g, &st, read_only, c->m.ctr), path);
 }
 
-/* A device of the host which the user has named: two words, of which the first becomes its serial. One that
+/* A device of the host which the user has named: two words, of which the first becomes its place. One that
  * cannot be written is a disk that cannot. */
 static void attach_device(struct creating *c, char **words)
 {
@@ -288,10 +273,8 @@ static void attach_device(struct creating *c, char **words)
 	d->read_only = read_only;
 	d->device = true;
 	strv_add(&d->users, c->m.ctr);
-	snprintf(d->serial, sizeof d->serial, "d%u", c->g->next_device++);
 	list_append(&c->g->disks, &d->link);
-	str_replace(&words[0], d->serial);
-	attach_disk(c, fd, d);
+	attach_disk(c, fd, d, &words[0]);
 }
 
 /* The container's seccomp profile is compiled here, where most often it lies in a cache: under software

@@ -2,7 +2,7 @@
  *
  * The machine is started, stopped, at SANDBOX. The first CREATE adds the container's disks, lets the
  * machine run, waits for the agent, tells it what devices must be there, and then passes the CREATE on
- * with disk paths replaced by virtio serials (create.c). From then on a request is a request to the agent
+ * with disks in the place of files (create.c). From then on a request is a request to the agent
  * with the same message; the streams carry stdio. What holds for a cold boot holds for a restored template:
  * no step depends on how the agent came to be waiting. Further containers come the same way into a machine
  * that runs; each takes its disks along when it goes.

@@ -13,7 +13,6 @@
 
 #define GUEST_SHARES_MAX 8
 #define GUEST_PIPES_MAX 16
-#define SERIAL_MAX 20		/* VIRTIO_BLK_ID_BYTES */
 
 struct guest;
 
@@ -40,7 +39,7 @@ struct disk {
 	bool device;			/* of the host, and not a file of the engine: of one container only */
 	bool here, known;		/* attached; and the agent was told of it */
 	bool leaving, stuck;		/* nobody's any more: the guest lets go of it; or does not */
-	char serial[SERIAL_MAX + 1];
+	char place[VMM_PLACE_MAX];
 };
 
 enum guest_phase {
@@ -89,7 +88,6 @@ struct guest {
 	uint64_t memory_requested;	/* beside the base (memory.c) */
 	struct msg_memory memory;	/* the last report */
 	struct loop_source *memory_timer;	/* some lies idle */
-	unsigned next_layer, next_scratch, next_device;
 	uint32_t next_stream;
 	backend_done_fn shutdown_done;
 	void *shutdown_ud;

@@ -266,13 +266,13 @@ static void send_guest(struct guest *g)
 {
 	const struct msg_sandbox *s = &g->conf;
 	bool first = !g->told;
-	_cleanup_strv_ char **serials = NULL;
+	_cleanup_strv_ char **places = NULL;
 	uint8_t entropy[ENTROPY];
 	struct batch *b = new0(struct batch);
 
 	list_for_each(d, &g->disks, struct disk, link)
 		if (d->here && !d->known) {
-			strv_add(&serials, d->serial);
+			strv_add(&places, d->place);
 			d->known = true;
 		}
 	struct msg_guest m = {
@@ -283,7 +283,7 @@ static void send_guest(struct guest *g)
 	    .time_ns = first ? now_real_ns() : 0,
 	    .hostname = first ? s->hostname : NULL,
 	    .nics = s->nics,
-	    .disks = serials,
+	    .disks = places,
 	    .tags = g->tags,
 	};
 
@@ -309,14 +309,16 @@ static void on_hello(void *ud, int r, const struct err *e, const void *p, size_t
 		return;
 	loop_source_free(g->deadline);
 	g->deadline = NULL;
-	if (r < 0 || msg_hello_decode(p, n, &h) < 0) {
+	if (r != -EPROTONOSUPPORT && (r < 0 || msg_hello_decode(p, n, &h) < 0)) {
 		machine_kill(g, "its agent does not speak our protocol");
 		return;
 	}
-	fits = h.version == PROTO_VERSION;
-	msg_hello_done(&h);
+	fits = r == 0 && h.version == AGENT_VERSION;
+	if (r == 0)
+		msg_hello_done(&h);
 	if (!fits) {
-		machine_kill(g, "its agent speaks another version of the protocol");
+		machine_kill(g, "its agent is of another version: \"insula vm prepare\" makes one "
+				"that fits");
 		return;
 	}
 	g->phase = GUEST_UP;
@@ -334,7 +336,7 @@ static void on_deadline(struct loop_source *s, void *ud)
 static void on_running(void *ud, int r, const struct err *e)
 {
 	struct guest *g = ud;
-	struct msg_hello m = { PROTO_VERSION, g->sandbox, (char *)"vmwp", (uint32_t)getpid() };
+	struct msg_hello m = { AGENT_VERSION, g->sandbox, (char *)"vmwp", (uint32_t)getpid() };
 
 	if (r < 0) {
 		machine_kill(g, err_text(e));

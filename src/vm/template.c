@@ -76,7 +76,7 @@ static void hash_cpu(uint64_t *h)
 static int key_of(const struct template_config *c, char **ret)
 {
 	_cleanup_free_ char *sizes =
-	    xasprintf("%d %d %s %llu %llu %llu %s\n", PROTO_VERSION, VMM_TEMPLATE_DISKS, c->accel,
+	    xasprintf("%d %d %s %llu %llu %llu %s\n", AGENT_VERSION, VMM_TEMPLATE_DISKS, c->accel,
 		      (unsigned long long)c->memory, (unsigned long long)c->region,
 		      (unsigned long long)c->vcpus_max, INSULA_VERSION);
 	const char *files[] = {c->kernel, c->initrd, qemu_program()};
@@ -259,7 +259,7 @@ static void on_hello(void *ud, int r, const struct err *e, const void *p, size_t
 
 static void on_running(void *ud, int r, const struct err *e)
 {
-	struct msg_hello m = {PROTO_VERSION, (char *)"template", (char *)"vmwp", (uint32_t)getpid()};
+	struct msg_hello m = {AGENT_VERSION, (char *)"template", (char *)"vmwp", (uint32_t)getpid()};
 	struct builder *b = ud;
 
 	if (r < 0)

@@ -27,8 +27,11 @@ typedef void (*vmm_done_fn)(void *userdata, int r, const struct err *e);
 struct vmm_nic { int tap_fd; const char *mac; };
 #define VMM_NICS_MAX 8
 
-/* A raw disk. device: fd is a block device of the host, not a file. serial: at most 20 characters. */
-struct vmm_disk { int fd; bool read_only, device; const char *serial; };
+/* A raw disk. device: fd is a block device of the host, not a file. */
+struct vmm_disk { int fd; bool read_only, device; };
+/* A disk is known by its place on the guest's first PCI bus, "SLOT.FUNCTION" as lspci(8) writes it: the guest
+ * finds what is there by a look, where a serial number is a request to each device that might be it. */
+#define VMM_PLACE_MAX 8
 
 /* Everything in it, descriptors too, is borrowed for the call of start(). */
 struct vmm_config {
@@ -61,11 +64,13 @@ struct vmm_events {
 struct vmm_ops {
 	/* Starts the machine, stopped, with NIC and shares. */
 	void (*start)(struct vmm *v, const struct vmm_config *c, vmm_done_fn done, void *ud);
-	/* Adds a disk; its fd is borrowed during the call. The guest sees it after a bus rescan. */
-	void (*add_disk)(struct vmm *v, const struct vmm_disk *disk, vmm_done_fn done, void *ud);
+	/* Adds a disk; its fd is borrowed during the call. ret_place is filled before anything else, with ""
+	 * if there is none left. The guest sees it after a bus rescan. */
+	void (*add_disk)(struct vmm *v, const struct vmm_disk *disk, char ret_place[VMM_PLACE_MAX],
+			 vmm_done_fn done, void *ud);
 	/* Takes one away while the machine runs, and closes it; the guest, which must let go of it, may take
 	 * its time. */
-	void (*remove_disk)(struct vmm *v, const char *serial, vmm_done_fn done, void *ud);
+	void (*remove_disk)(struct vmm *v, const char *place, vmm_done_fn done, void *ud);
 	/* While it runs: the guest sees it after a bus rescan, and has let go of one that is removed. */
 	void (*add_nic)(struct vmm *v, const struct vmm_nic *nic, vmm_done_fn done, void *ud);
 	void (*remove_nic)(struct vmm *v, const char *mac, vmm_done_fn done, void *ud);

@@ -231,7 +231,7 @@ static void begin(struct loop *l, struct backend *b)
 				   .cgroup = (char *)"" };
 	struct msg_create m = { .ctr = (char *)CTR, .exec = (char *)"", .lower = lower, .upper = (char *)"",
 				.spec = { (uint8_t *)"{}", 2 } };
-	struct msg_hello h = { .version = PROTO_VERSION };
+	struct msg_hello h = { .version = AGENT_VERSION };
 	_cleanup_sbuf_ struct sbuf hello = SBUF_INIT;
 	uint32_t pid = 7;
 

@@ -157,8 +157,8 @@ class Link:
         return r["payload"]
 
     def hello(self):
-        r = decode("HELLO", self.request("HELLO", version=1, sandbox=SANDBOX, kind="vmwp", timeout=60))
-        assert (r["version"], r["kind"], r["sandbox"]) == (1, "agent", SANDBOX)
+        r = decode("HELLO", self.request("HELLO", version=2, sandbox=SANDBOX, kind="vmwp", timeout=60))
+        assert (r["version"], r["kind"], r["sandbox"]) == (2, "agent", SANDBOX)
 
     def state(self, state, ctr=CTR, exec="", timeout=60):
         return self.until(lambda: next((s for s in self.states if s["ctr"] == ctr and s["exec"] == exec and
@@ -178,7 +178,7 @@ class Guest:
                "-chardev", f"socket,id=agent,path={tmp}/agent,server=on,wait=off",
                "-device", "virtserialport,chardev=agent,name=insula.agent"]
         cmd[cmd.index("-M") + 1] = "pc"
-        for i, (serial, path, ro) in enumerate(disks):
+        for i, (_, path, ro) in enumerate(disks):
             cmd += ["-drive", f"if=none,id=d{i},format=raw,file={path},readonly={'on' if ro else 'off'},"
                               "werror=report,rerror=report,discard=unmap"]
         self.disks = disks
@@ -209,9 +209,9 @@ class Guest:
         s.close()
 
     def plug(self, net_mac=None):
-        cmds = [("device_add", {"driver": "virtio-blk-pci", "drive": f"d{i}", "serial": serial, "id": f"disk{i}",
-                                "disable-legacy": "on", "addr": hex(5 + i)})
-                for i, (serial, _, _) in enumerate(self.disks)]
+        cmds = [("device_add", {"driver": "virtio-blk-pci", "drive": f"d{i}", "id": f"disk{i}",
+                                "disable-legacy": "on", "addr": "0x" + place[:2]})
+                for i, (place, _, _) in enumerate(self.disks)]
         if net_mac:
             cmds.append(("device_add", {"driver": "virtio-net-pci", "netdev": "n0", "mac": net_mac, "addr": "0x4",
                                         "disable-legacy": "on", "romfile": ""}))
@@ -252,10 +252,10 @@ def layers(tmp_path_factory):
     os.mknod(top / "data/gone", 0o600 | 0o020000, os.makedev(0, 0))
     os.setxattr(top / "opaque", "trusted.overlay.opaque", b"y")
     out = []
-    for serial, d in (("l0", top), ("l1", low)):
-        img = tmp / f"{serial}.erofs"
+    for place, d in (("05.0", top), ("06.0", low)):
+        img = tmp / f"{d.name}.erofs"
         subprocess.run(["mkfs.erofs", "--quiet", img, d], check=True, stdout=subprocess.DEVNULL)
-        out.append((serial, img, True))
+        out.append((place, img, True))
     return out
 
 
@@ -269,8 +269,7 @@ def make_scratch(path):
 @pytest.fixture(scope="module")
 def guest(layers, tmp_path_factory):
     tmp = tmp_path_factory.mktemp("guest")
-    g = Guest(tmp, layers + [("s-" + CTR[:12], make_scratch(tmp / "s0"), False),
-                             ("s-two", make_scratch(tmp / "s1"), False)], net=True)
+    g = Guest(tmp, layers + [("07.0", make_scratch(tmp / "s0"), False), ("08.0", make_scratch(tmp / "s1"), False)], net=True)
     yield g
     g.stop()
     print(g.serial.read_text(errors="replace"))
@@ -361,7 +360,7 @@ class Task:
         self.link.request("KILL", signo=signo, all=all, **self.id)
 
 
-def container(link, args, ctr=CTR, scratch="s-" + CTR[:12], lower=("l0", "l1"), mounts=(), flags=0,
+def container(link, args, ctr=CTR, scratch="07.0", lower=("05.0", "06.0"), mounts=(), flags=0,
               files=("hosts", "127.0.0.1 localhost\n"), **kw):
     return Task(link, spec(args, ctr, tty=bool(flags & TTY), mounts=mounts, **kw), ctr=ctr, flags=flags,
                 lower=list(lower), upper=scratch, files=list(files))
@@ -442,8 +441,8 @@ def test_not_found(link):
 
 
 def test_unknown_disk(link):
-    with pytest.raises(AgentError, match="l9"):
-        container(link, ["true"], lower=("l9",))
+    with pytest.raises(AgentError, match="1f.0"):
+        container(link, ["true"], lower=("1f.0",))
     assert run(link, ["true"])[0] == 0
 
 
@@ -533,7 +532,7 @@ def test_kill(link):
 
 def test_two_containers_share_layers(link, running):
     other = "d" * 64
-    t = container(link, ["sh", "-c", "cat /data/above; echo 2 > /data/two"], ctr=other, scratch="s-two")
+    t = container(link, ["sh", "-c", "cat /data/above; echo 2 > /data/two"], ctr=other, scratch="08.0")
     t.start()
     assert t.wait() == 0 and t.out() == "above\n"
     t.delete()

@@ -258,7 +258,7 @@ static void create(struct fixture *f, const char *ctr, const char *exec, const c
 static void up(struct fixture *f)
 {
 	create(f, CTR, "", "scratch", 0);
-	guest_says_hello(f, PROTO_VERSION);
+	guest_says_hello(f, AGENT_VERSION);
 	guest_serves(f, MSG_GUEST, NULL, 0);
 	guest_serves(f, MSG_CREATE, NULL, 0);
 	f->b->ops->start(f->b, CTR, "", done, f);

@@ -6,7 +6,7 @@ static void the_order_of_a_boot(void **state)
 	struct fixture *f = *state;
 
 	up(f);
-	assert_string_equal(machine.disks, "l0,l1,s-0123456789ab+");
+	assert_string_equal(machine.disks, "01.0,02.0,03.0+");
 	guest_says(f, MSG_DATA, 0, f->stream + 1, "hello", 5);
 	guest_says(f, MSG_DATA, 0, f->stream + 2, "err", 3);
 	guest_says(f, MSG_STREAM_EOF, 0, f->stream + 1, NULL, 0);
@@ -25,12 +25,12 @@ static void disks_are_attached_once(void **state)
 	up(f);
 	create(f, "other", "", "second", 0);
 	guest_serves(f, MSG_GUEST, NULL, 0);
-	assert_string_equal(machine.disks, "l0,l1,s-0123456789ab+,s-other+");
+	assert_string_equal(machine.disks, "01.0,02.0,03.0+,04.0+");
 	assert_int_equal(guest_hears(f, &fr), MSG_CREATE);
 	assert_int_equal(msg_create_decode(fr.payload, fr.len, &m), 0);
-	assert_string_equal(m.lower[0], "l0");
-	assert_string_equal(m.lower[1], "l1");
-	assert_string_equal(m.upper, "s-other");
+	assert_string_equal(m.lower[0], "01.0");
+	assert_string_equal(m.lower[1], "02.0");
+	assert_string_equal(m.upper, "04.0");
 	msg_create_done(&m);
 }
 
@@ -51,7 +51,7 @@ static void further_creations_wait_for_the_boot(void **state)
 
 	create(f, CTR, "", "scratch", 0);
 	create(f, "other", "", "second", 0);
-	guest_says_hello(f, PROTO_VERSION);
+	guest_says_hello(f, AGENT_VERSION);
 	guest_serves(f, MSG_GUEST, NULL, 0);
 	guest_serves(f, MSG_CREATE, NULL, 0);
 	guest_serves(f, MSG_CREATE, NULL, 0);
@@ -64,7 +64,7 @@ static void a_guest_that_cannot_prepare(void **state)
 	struct frame fr;
 
 	create(f, CTR, "", "scratch", 0);
-	guest_says_hello(f, PROTO_VERSION);
+	guest_says_hello(f, AGENT_VERSION);
 	assert_int_equal(guest_hears(f, &fr), MSG_GUEST);
 	guest_replies(f, fr.seq, ERR_SYSTEM, "no\033[31m disk\n", NULL, 0);
 	assert_string_equal(take_log(f), "done prepare the virtual machine: no [31m disk ");
@@ -109,7 +109,7 @@ static void a_machine_that_dies_between_hello_and_guest(void **state)
 	struct fixture *f = *state;
 
 	create(f, CTR, "", "scratch", 0);
-	guest_says_hello(f, PROTO_VERSION);
+	guest_says_hello(f, AGENT_VERSION);
 	machine_dies(f);
 	assert_string_equal(take_log(f), "done the virtual machine ended: QEMU was ended by signal 9\n"
 			    "lost the virtual machine ended: QEMU was ended by signal 9");
@@ -120,13 +120,14 @@ static void another_version(void **state)
 	struct fixture *f = *state;
 
 	create(f, CTR, "", "scratch", 0);
-	guest_says_hello(f, PROTO_VERSION + 1);
+	guest_says_hello(f, AGENT_VERSION + 1);
 	assert_true(machine.killed);
 	machine_dies(f);
 	assert_string_equal(
 	    take_log(f),
-	    "done VM did not start: its agent speaks another version of the protocol: "
-	    "last words\nlost the virtual machine ended: its agent speaks another version of the protocol");
+	    "done VM did not start: its agent is of another version: \"insula vm prepare\" makes one that "
+	    "fits: last words\nlost the virtual machine ended: its agent is of another version: "
+	    "\"insula vm prepare\" makes one that fits");
 }
 
 static void shutdown_asks_the_agent(void **state)
@@ -262,7 +263,7 @@ static void an_agent_that_prepares_for_ever(void **state)
 	struct frame fr;
 
 	create(f, CTR, "", "scratch", 0);
-	guest_says_hello(f, PROTO_VERSION);
+	guest_says_hello(f, AGENT_VERSION);
 	assert_int_equal(guest_hears(f, &fr), MSG_GUEST);
 	assert_true(is_given_up(f));
 	machine_dies(f);

@@ -212,7 +212,7 @@ void devices_add_placeholders(struct batch *b)
 			continue;
 		q->slots |= 1u << (SLOT_DISKS + i);
 		snprintf(node, sizeof node, PLACEHOLDER, i);
-		batch_command(b, "device_add", disk_device(NULL, node, SLOT_DISKS + i, NULL), -EBADF);
+		batch_command(b, "device_add", disk_device(NULL, node, SLOT_DISKS + i), -EBADF);
 	}
 	if (!q->nics[0].mac) {
 		/* It leads nowhere, and the guest leaves it alone. */

@@ -11,13 +11,15 @@
 
 #include <errno.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
 struct qemu_disk {
 	struct list link;
 	struct qemu *q;
-	char *id, *serial;		/* id: of the device and of its node */
+	char *id;			/* of the device and of its node */
+	char place[VMM_PLACE_MAX];
 	bool read_only, device;
 	int sector;			/* of a block device; 0 = QEMU's own */
 	unsigned slot;
@@ -30,7 +32,6 @@ static void disk_free(struct qemu_disk *d)
 {
 	list_remove(&d->link);
 	free(d->id);
-	free(d->serial);
 	free(d);
 }
 
@@ -54,13 +55,11 @@ static void device_added(void *ud, int r, const struct err *e, const struct json
 	}
 }
 
-struct json *disk_device(const char *id, const char *node, unsigned slot, const char *serial)
+struct json *disk_device(const char *id, const char *node, unsigned slot)
 {
 	struct json *a = device_on_slot("virtio-blk-pci", id, slot);
 
 	json_set_str(a, "drive", node);
-	if (serial)
-		json_set_str(a, "serial", serial);
 	return a;
 }
 
@@ -73,7 +72,7 @@ static void disk_node_added(void *ud, int r, const struct err *e, const struct j
 		device_added(d, r, e, NULL);
 		return;
 	}
-	a = disk_device(d->id, d->id, d->slot, d->serial);
+	a = disk_device(d->id, d->id, d->slot);
 	if (d->sector) {
 		json_set_int(a, "logical_block_size", d->sector);
 		json_set_int(a, "physical_block_size", d->sector);
@@ -122,15 +121,17 @@ static unsigned disk_slot(struct qemu *q, const struct vmm_disk *d)
 	return slot ? slot : slot_take(q, SLOT_REST, SLOT_LAST);
 }
 
-void devices_add_disk(struct vmm *v, const struct vmm_disk *disk, vmm_done_fn done, void *ud)
+void devices_add_disk(struct vmm *v, const struct vmm_disk *disk, char ret_place[VMM_PLACE_MAX],
+		      vmm_done_fn done, void *ud)
 {
 	struct qemu *q = qemu_of(v);
-	unsigned slot = q->gone || strlen(disk->serial) > 20 ? 0 : disk_slot(q, disk);
+	unsigned slot = q->gone ? 0 : disk_slot(q, disk);
 	struct qemu_disk *d;
 
+	*ret_place = 0;
 	if (!slot) {
 		_cleanup_err_ struct err e = ERR_INIT;
-		int r = err_msg(&e, ERR_INVALID, -ENOSPC, "attach disk '%s': %s", disk->serial,
+		int r = err_msg(&e, ERR_INVALID, -ENOSPC, "attach a disk: %s",
 				q->gone ? "the virtual machine ended"
 					: "no slot is left on the bus of the virtual machine");
 
@@ -139,8 +140,10 @@ void devices_add_disk(struct vmm *v, const struct vmm_disk *disk, vmm_done_fn do
 	}
 	d = new0(struct qemu_disk);
 	*d = (struct qemu_disk){.q = q, .id = xasprintf("disk%u", q->next_disk++),
-				.serial = xstrdup(disk->serial), .read_only = disk->read_only,
-				.device = disk->device, .slot = slot, .done = done, .ud = ud};
+				.read_only = disk->read_only, .device = disk->device, .slot = slot,
+				.done = done, .ud = ud};
+	snprintf(d->place, sizeof d->place, "%02x.0", slot & 0xff);
+	memcpy(ret_place, d->place, sizeof d->place);
 	if (d->device && ioctl(disk->fd, BLKSSZGET, &d->sector) < 0)
 		d->sector = 0;
 	list_append(&q->disks, &d->link);
@@ -187,14 +190,14 @@ static void deletion_begun(void *ud, int r, const struct err *e, const struct js
 		disk_tell(ud, r, e);
 }
 
-void devices_remove_disk(struct vmm *v, const char *serial, vmm_done_fn done, void *ud)
+void devices_remove_disk(struct vmm *v, const char *place, vmm_done_fn done, void *ud)
 {
 	struct qemu *q = qemu_of(v);
 
 	list_for_each(d, &q->disks, struct qemu_disk, link) {
 		struct json *a;
 
-		if (q->gone || d->done || !streq(d->serial, serial))
+		if (q->gone || d->done || !streq(d->place, place))
 			continue;
 		d->done = done;
 		d->ud = ud;

@@ -70,11 +70,12 @@ static inline void batch_end(struct batch *b)
 }
 
 /* disks.c */
-void devices_add_disk(struct vmm *v, const struct vmm_disk *disk, vmm_done_fn done, void *ud);
-void devices_remove_disk(struct vmm *v, const char *serial, vmm_done_fn done, void *ud);
+void devices_add_disk(struct vmm *v, const struct vmm_disk *disk, char ret_place[VMM_PLACE_MAX],
+		      vmm_done_fn done, void *ud);
+void devices_remove_disk(struct vmm *v, const char *place, vmm_done_fn done, void *ud);
 /* QEMU has deleted the device with this id. */
 void disk_deleted(struct qemu *q, const char *id);
-struct json *disk_device(const char *id, const char *node, unsigned slot, const char *serial);
+struct json *disk_device(const char *id, const char *node, unsigned slot);
 /* The machine is gone. e: told to those who wait for disks; NULL: nobody is told. */
 void disks_forget(struct qemu *q, const struct err *e);
 
