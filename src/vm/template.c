@@ -76,7 +76,7 @@ static void hash_cpu(uint64_t *h)
 static int key_of(const struct template_config *c, char **ret)
 {
 	_cleanup_free_ char *sizes =
-	    xasprintf("%d %d %s %llu %llu %llu %s\n", AGENT_VERSION, VMM_TEMPLATE_DISKS, c->accel,
+	    xasprintf("%d %d %s %llu %llu %llu %s\n", AGENT_VERSION, VMM_TEMPLATE_LAYOUT, c->accel,
 		      (unsigned long long)c->memory, (unsigned long long)c->region,
 		      (unsigned long long)c->vcpus_max, INSULA_VERSION);
 	const char *files[] = {c->kernel, c->initrd, qemu_program()};

@@ -16,6 +16,7 @@
 /* Disks that a machine can have without a rescan of its bus: read-only ones, in the order they are added, and
  * one that is not. */
 #define VMM_TEMPLATE_LAYERS 5
+#define VMM_TEMPLATE_LAYOUT 2	/* raised when a template's devices or places change */
 #define VMM_TEMPLATE_DISKS (VMM_TEMPLATE_LAYERS + 1)
 
 struct vmm;

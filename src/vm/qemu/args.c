@@ -1,5 +1,7 @@
 #include "vm/qemu/args.h"
 #include "base/strv.h"
+#include "lib/json_write.h"
+#include "vm/qemu/internal.h"
 
 #include <stdio.h>
 
@@ -74,9 +76,10 @@ static void add_nics(char ***v, const struct vmm_config *c)
 	}
 	if (!c->n_nics)
 		return;
-	strv_add(v, "-device");
-	strv_addf(v, "virtio-net-pci,id=nic0,netdev=net0,mac=%s,romfile=,addr=0x%x", c->nics[0].mac,
-		  SLOT_NIC);
+	_cleanup_json_ struct json *first = nic_device("nic0", "net0", c->nics[0].mac, SLOT_NIC);
+	_cleanup_free_ char *text = json_dump(first);
+
+	strv_adds(v, "-device", text, NULL);
 }
 
 /* Larger than any disk that takes their place: the guest's drivers know them by this size, and no more of a

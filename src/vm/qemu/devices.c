@@ -90,15 +90,31 @@ void devices_add_shares(struct batch *b)
 
 /* --- NICs --- */
 
-static struct json *nic_device(const struct qemu *q, size_t i)
+/* No control queue, and so nothing that needs one: the guest's driver waits for each answer that comes
+ * through it, some eight of them until the interface is up, and the host's end of the tap lets through only
+ * what is the container's anyhow. */
+struct json *nic_device(const char *id, const char *netdev, const char *mac, unsigned slot)
+{
+	static const char *const off[] = {
+		"ctrl_vq", "ctrl_rx", "ctrl_rx_extra", "ctrl_vlan", "ctrl_mac_addr", "ctrl_guest_offloads",
+		"guest_announce",
+	};
+	struct json *a = device_on_slot("virtio-net-pci", id, slot);
+
+	if (netdev)
+		json_set_str(a, "netdev", netdev);
+	json_set_str(a, "mac", mac);
+	json_set_str(a, "romfile", "");
+	for (size_t i = 0; i < ARRAY_SIZE(off); i++)
+		json_set_bool(a, off[i], false);
+	return a;
+}
+
+static struct json *nic_of(const struct qemu *q, size_t i)
 {
 	_cleanup_free_ char *id = xasprintf("nic%zu", i), *netdev = xasprintf("net%zu", i);
-	struct json *a = device_on_slot("virtio-net-pci", id, q->nics[i].slot);
 
-	json_set_str(a, "netdev", netdev);
-	json_set_str(a, "mac", q->nics[i].mac);
-	json_set_str(a, "romfile", "");
-	return a;
+	return nic_device(id, netdev, q->nics[i].mac, q->nics[i].slot);
 }
 
 void devices_add_nics(struct batch *b)
@@ -108,7 +124,7 @@ void devices_add_nics(struct batch *b)
 	for (size_t i = 1; i < ARRAY_SIZE(q->nics); i++)
 		if (q->nics[i].mac) {
 			q->nics[i].slot = slot_take(q, SLOT_REST, SLOT_LAST);
-			batch_command(b, "device_add", nic_device(q, i), -EBADF);
+			batch_command(b, "device_add", nic_of(q, i), -EBADF);
 		}
 }
 
@@ -158,7 +174,7 @@ void devices_add_nic(struct vmm *v, const struct vmm_nic *nic, vmm_done_fn done,
 	b = batch_begin(q, done, ud);
 	batch_command(b, "getfd", fd, nic->tap_fd);
 	batch_command(b, "netdev_add", netdev, -EBADF);
-	batch_command(b, "device_add", nic_device(q, (size_t)(n - q->nics)), -EBADF);
+	batch_command(b, "device_add", nic_of(q, (size_t)(n - q->nics)), -EBADF);
 	batch_end(b);
 }
 
@@ -214,12 +230,7 @@ void devices_add_placeholders(struct batch *b)
 		snprintf(node, sizeof node, PLACEHOLDER, i);
 		batch_command(b, "device_add", disk_device(NULL, node, SLOT_DISKS + i), -EBADF);
 	}
-	if (!q->nics[0].mac) {
-		/* It leads nowhere, and the guest leaves it alone. */
-		struct json *a = device_on_slot("virtio-net-pci", NULL, SLOT_NIC);
-
-		json_set_str(a, "romfile", "");
-		json_set_str(a, "mac", MSG_PLACE_MAC);
-		batch_command(b, "device_add", a, -EBADF);
-	}
+	/* It leads nowhere, and the guest leaves it alone. */
+	if (!q->nics[0].mac)
+		batch_command(b, "device_add", nic_device(NULL, NULL, MSG_PLACE_MAC, SLOT_NIC), -EBADF);
 }

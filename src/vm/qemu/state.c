@@ -34,8 +34,18 @@ static void migrate(struct batch *b, const char *command, int fd)
 	batch_command(b, command, a, -EBADF);
 }
 
+/* The network has never heard of the machine: there is nobody to tell that it has moved. */
+static void set_parameters(struct batch *b)
+{
+	struct json *a = json_object();
+
+	json_set_int(a, "announce-rounds", 0);
+	batch_command(b, "migrate-set-parameters", a, -EBADF);
+}
+
 void state_load(struct batch *b)
 {
+	set_parameters(b);
 	migrate(b, "migrate-incoming", b->q->state_fd);
 }
 
