@@ -153,7 +153,7 @@ static int check_allowed(const struct engine *e, const struct accel *v, struct e
 	if (streq(v->name, "none"))
 		return err_msg(
 		    err, ERR_FORBIDDEN, -EIO,
-		    "hyperv isolation is refused: KVM is there but does not start a machine (%s): "
+		    "hyperv isolation is refused: KVM does not start a machine (%s): "
 		    "\"hyperv-accel\": \"tcg\" in daemon.json chooses software emulation, which is "
 		    "slower and not a hardware boundary",
 		    v->reason);

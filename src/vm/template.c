@@ -340,6 +340,9 @@ static int boot(struct builder *b, const struct template_config *c, int memfd, i
 	b->vmm->userdata = b;
 	b->vmm->ops->start(b->vmm, &v, on_started, b);
 	fd_close(&pair[1]);
+	/* One that fails before there is a process has no end that could be waited for. */
+	if (b->r < 0)
+		return b->r;
 	r = loop_run(b->loop);
 	return r < 0 ? r : b->r;
 }

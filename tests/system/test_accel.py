@@ -10,7 +10,7 @@ from conftest import BUILD, IMAGES, VM_DIR, Engine, program, wait_for
 
 FLAGS = set(pathlib.Path("/proc/cpuinfo").read_text().split())
 HARDWARE = bool(FLAGS & {"vmx", "svm"})
-REFUSED = ("hyperv isolation is refused: KVM is there but does not start a machine (%s): \"hyperv-accel\": \"tcg\" in "
+REFUSED = ("hyperv isolation is refused: KVM does not start a machine (%s): \"hyperv-accel\": \"tcg\" in "
            "daemon.json chooses software emulation, which is slower and not a hardware boundary")
 
 
@@ -54,7 +54,7 @@ def test_no_permission():
 
 
 def test_no_kvm_behind_the_device():
-    out = probe("unshare", "-m", "sh", "-c", 'mount --bind /dev/null /dev/kvm && exec "$@"', "sh")
+    out = probe("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/kvm c 1 3 && exec "$@"', "sh")
     assert out == ("tcg /dev/kvm speaks another version\n" if HARDWARE else "tcg the processor shows neither vmx nor svm\n")
 
 
@@ -109,16 +109,23 @@ def silent_initramfs(tmp_path):
     return initrd
 
 
-def make_template(tmp_path, kernel, initrd, *options, before=()):
+def make_template(tmp_path, kernel, initrd, *options, before=(), accel="tcg"):
     """What it says as it fails."""
     fd = os.memfd_create("template", os.MFD_ALLOW_SEALING)
     p = subprocess.run(["bash", "-c", f'exec "$@" 3<&{fd}', "bash", *before, program("vmwp"), "--template", "--dir", tmp_path / "kept",
-                        "--kernel", kernel, "--initrd", initrd, "--accel", "tcg", "--memory", str(512 << 20),
+                        "--kernel", kernel, "--initrd", initrd, "--accel", accel, "--memory", str(512 << 20),
                         "--region", str(1 << 30), "--cpus", "1", *options],
                        pass_fds=[fd], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
     os.close(fd)
     assert p.returncode == 1 and not list((tmp_path / "kept").iterdir())
     return p.stderr.splitlines()[-1]
+
+
+def test_a_template_without_a_kvm(tmp_path):
+    """QEMU is not even started: nothing is waited for."""
+    away = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && exec "$@"', "sh")
+    r = make_template(tmp_path, VM_DIR / "vmlinuz", VM_DIR / "initramfs.img", "--patience", "100", before=away, accel="kvm")
+    assert r == "make the template of virtual machines: there is no /dev/kvm"
 
 
 def test_a_machine_that_never_speaks_is_given_up(tmp_path):

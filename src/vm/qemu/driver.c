@@ -229,6 +229,8 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 		.proc = c->ram_fd >= 0 || q->region_fd >= 0,
 	};
 
+	if (a.kvm && access("/dev/kvm", F_OK) < 0)
+		return err_msg(e, ERR_SYSTEM, -errno, "there is no /dev/kvm");
 	r = jail_spawn(&a, &q->proc);
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "start '%s' in its jail", argv[0]);
