@@ -237,7 +237,7 @@ def host_state(base, ids=()):
     state = set()
     for line in open("/proc/self/mountinfo"):
         where = line.split()[4]
-        if where.startswith(str(base)) or not where.startswith((tempfile.gettempdir() + "/", "/run/netns/")):
+        if where.startswith(str(base)) or not f"{where}/".startswith((tempfile.gettempdir() + "/", "/run/netns/")):
             state.add("mount " + where)
     for d in os.listdir("/sys/class/net"):
         if re.fullmatch("in[0-9a-f]{12}[a-p]?", d) and d[2:14] in {x[:12] for x in ids}:
