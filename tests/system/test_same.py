@@ -148,8 +148,9 @@ SCENARIOS = {
         ["run", "-d", "--name", "xx", "--health-cmd", "test -e /well || { echo ill; exit 1; }", "--health-interval", "200ms", "--health-retries", "2",
          "busybox", "sleep", "100000"],
         (until, "inspect", "-f", "{{.State.Health.Status}}", "xx", "unhealthy"), ["ps", "--filter", "health=unhealthy", "--format", "{{.Names}} {{.Status}}"],
+        ["inspect", "-f", "{{(index .State.Health.Log 0).Output}}{{(index .State.Health.Log 1).ExitCode}}", "xx"],
         ["exec", "xx", "touch", "/well"], (until, "inspect", "-f", "{{.State.Health.Status}}", "xx", "healthy"),
-        ["inspect", "-f", "{{(index .State.Health.Log 4).Output}}{{.State.Health.FailingStreak}}", "xx"],
+        ["inspect", "-f", "{{.State.Health.FailingStreak}}", "xx"],
     ],
     "restarts": [
         ["run", "-d", "--name", "xx", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo again; exit 4"],
