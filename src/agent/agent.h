@@ -35,6 +35,7 @@ struct agent {
 
 	int errors_fd;			/* tells of file systems that fail; -EBADF = nobody does */
 	int uevent_fd;
+	int aside_ns_fd;
 	struct loop_source *uevent;
 	struct guest_wait *wait;	/* the GUEST request that waits for devices */
 	struct loop_source *sweep;	/* reaping of orphans, see main.c */
@@ -93,14 +94,18 @@ void guest_request(struct agent *a, uint32_t seq, const struct frame *f);
 void guest_bind_disks(void);
 /* The device through which memory comes gets its driver. */
 void guest_bind_memory(void);
+/* The NICs that were there at boot get theirs. */
+void guest_bind_nics(void);
 /* Virtio devices came: binds what a waiting GUEST needs. */
 void guest_poke(struct agent *a);
 
 /* net.c */
+/* Makes the network namespace for interfaces that are not to be seen. */
+int net_prepare(struct agent *a);
 /* How many of them are not there yet; the MAC of the first (heap) if there is one. */
 size_t net_missing(const struct nics *nics, char **ret_mac);
 /* Makes the machine's interfaces these. */
-int net_configure(const struct nics *nics, struct err *e);
+int net_configure(const struct agent *a, const struct nics *nics, struct err *e);
 
 /* disk.c */
 /* "/dev/vdX" (heap) of the virtio-blk device at this place of the bus, "SLOT.FUNCTION": -ENODEV if there is

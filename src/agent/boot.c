@@ -313,8 +313,12 @@ int boot(struct agent *a)
 	if (r < 0)
 		return r;
 	enable_controllers("/sys/fs/cgroup/insula");
+	r = net_prepare(a);
+	if (r < 0)
+		return r;
 	set_net_defaults();
 	guest_bind_disks();
+	guest_bind_nics();
 	plain_queues();
 	if (make_filter(&e) < 0)
 		log_warn("prepare the device filter: %s", err_text(&e));

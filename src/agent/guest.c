@@ -1,10 +1,11 @@
 /* The request GUEST: makes this machine a particular one. After a template's restore it is the first
  * that happens; nothing may draw random numbers, look at the clock or touch a device before it.
  *
- * Devices. Disks that were there at boot have their driver, in a template too, where something else stands
- * behind them than now: the size that the kernel knows is then the place holder's, larger than any disk, and
- * the file system on it knows better. NIC, shares and memory have been left without a driver (boot.c): they
- * are bound here, only as far as the request needs them, since what they can do is not the same each time.
+ * Devices. Disks and the NIC that were there at boot have their driver, in a template too, where something
+ * else stands behind them than now: the size that the kernel knows of a disk is then the place holder's,
+ * larger than any, and the file system on it knows better; what a NIC can do is what any tap can. Shares and
+ * memory have been left without a driver (boot.c): they are bound here, only as far as the request needs
+ * them, since what they can do is not the same each time.
  * What is missing then was added while the machine stood still, and is found by a PCI rescan. That is much
  * the slower way under software emulation: enabling a new PCI device makes the kernel interpret the
  * firmware's interrupt routing method, 0.15 s for each. */
@@ -162,6 +163,11 @@ void guest_bind_disks(void)
 	(void)bind_devices(VIRTIO_ID_BLOCK, SIZE_MAX);
 }
 
+void guest_bind_nics(void)
+{
+	(void)bind_devices(VIRTIO_ID_NET, SIZE_MAX);
+}
+
 /* True once all that the request names is there. */
 static bool bind_missing(struct agent *a, const struct msg_guest *m)
 {
@@ -200,7 +206,7 @@ void guest_poke(struct agent *a)
 
 	if (!a->wait || !bind_missing(a, &a->wait->m))
 		return;
-	r = net_configure(&a->wait->m.nics, &e);
+	r = net_configure(a, &a->wait->m.nics, &e);
 	wait_end(a, r, &e);
 }
 

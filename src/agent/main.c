@@ -121,6 +121,7 @@ int main(void)
 {
 	static struct agent agent = {
 		.port_fd = -EBADF, .errors_fd = -EBADF, .uevent_fd = -EBADF, .inotify_fd = -EBADF,
+		.aside_ns_fd = -EBADF,
 	};
 	int r;
 

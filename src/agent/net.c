@@ -3,6 +3,7 @@
  * MAC still: it is the first of those that are missing. */
 #include "agent/agent.h"
 #include "base/alloc.h"
+#include "base/fd.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/strv.h"
@@ -10,11 +11,14 @@
 #include "task/nics.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <strings.h>
 
 #define CLASS_NET "/sys/class/net"
+#define NET_NS "/proc/self/ns/net"
 
 static bool has_mac(const char *name, const char *mac)
 {
@@ -80,8 +84,32 @@ size_t net_missing(const struct nics *nics, char **ret_mac)
 	return n;
 }
 
+int net_prepare(struct agent *a)
+{
+	_cleanup_close_ int here = open(NET_NS, O_RDONLY | O_CLOEXEC);
+
+	if (here < 0 || unshare(CLONE_NEWNET) < 0)
+		return -errno;
+	a->aside_ns_fd = open(NET_NS, O_RDONLY | O_CLOEXEC);
+	return a->aside_ns_fd < 0 || setns(here, CLONE_NEWNET) < 0 ? -errno : 0;
+}
+
+/* The place of a NIC that nobody asked for. It is much less work than to take it from its driver. */
+static void put_aside(const struct agent *a, const char *name)
+{
+	_cleanup_nl_ struct nl *nl = NULL;
+	int index, r = nl_open(&nl);
+
+	if (r == 0)
+		r = nl_link_index(nl, name, &index);
+	if (r == 0)
+		r = nl_link_set_ns(nl, index, a->aside_ns_fd);
+	if (r < 0)
+		log_warn("put interface '%s' aside: %s", name, strerror(-r));
+}
+
 /* One that is asked for no more leaves the bus; the host takes it away then. */
-static void remove_others(const struct nics *nics, char *const *names)
+static void remove_others(const struct agent *a, const struct nics *nics, char *const *names)
 {
 	for (; names && *names; names++) {
 		_cleanup_free_ char *path = xasprintf(CLASS_NET "/%s/device/../remove", *names);
@@ -89,7 +117,9 @@ static void remove_others(const struct nics *nics, char *const *names)
 
 		for (size_t i = 0; i < nics->n; i++)
 			wanted |= has_mac(*names, nics->v[i].mac);
-		if (!wanted && fs_write(AT_FDCWD, path, "1") < 0)
+		if (has_mac(*names, MSG_PLACE_MAC))
+			put_aside(a, *names);
+		else if (!wanted && fs_write(AT_FDCWD, path, "1") < 0)
 			log_warn("interface '%s' does not go", *names);
 	}
 }
@@ -122,13 +152,13 @@ static int give_names(struct nl *nl, const struct nics *nics)
 	return r;
 }
 
-int net_configure(const struct nics *nics, struct err *e)
+int net_configure(const struct agent *a, const struct nics *nics, struct err *e)
 {
 	_cleanup_strv_ char **names = nic_names();
 	_cleanup_nl_ struct nl *nl = NULL;
 	int r;
 
-	remove_others(nics, names);
+	remove_others(a, nics, names);
 	if (!nics->n)
 		return 0;
 	r = nl_open(&nl);

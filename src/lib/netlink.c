@@ -183,6 +183,15 @@ int nl_link_set_mac(struct nl *n, int index, const uint8_t mac[6])
 	return talk(n, &r, NULL, 0);
 }
 
+int nl_link_set_ns(struct nl *n, int index, int ns_fd)
+{
+	struct req r;
+
+	link_req(&r, index);
+	attr(&r, IFLA_NET_NS_FD, &ns_fd, sizeof ns_fd);
+	return talk(n, &r, NULL, 0);
+}
+
 int nl_link_set_name(struct nl *n, int index, const char *name)
 {
 	struct req r;

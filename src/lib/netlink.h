@@ -29,6 +29,7 @@ int nl_link_index(struct nl *n, const char *name, int *ret);		/* -ENODEV */
 int nl_link_set_up(struct nl *n, int index, bool up);
 int nl_link_set_mac(struct nl *n, int index, const uint8_t mac[6]);
 int nl_link_set_name(struct nl *n, int index, const char *name);
+int nl_link_set_ns(struct nl *n, int index, int ns_fd);
 int nl_link_set_mtu(struct nl *n, int index, unsigned mtu);
 int nl_link_set_master(struct nl *n, int index, int master);		/* 0 = none */
 int nl_link_set_hairpin(struct nl *n, int index, bool on);

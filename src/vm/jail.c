@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/fs.h"
+#include "lib/netlink.h"
 #include "runtime/cgroup.h"
 
 #include <errno.h>
@@ -142,14 +143,14 @@ static int enter_root(const struct jail_args *a)
 	return mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID, NULL) < 0 ? -errno : 0;
 }
 
-static int place_fds(const struct jail_args *a)
+static int place_fds(const struct jail_args *a, int tap)
 {
 	int tmp[64], r;
 
 	if (a->n_fds > ARRAY_SIZE(tmp))
 		return -E2BIG;
 	for (size_t i = 0; i < a->n_fds; i++) {
-		tmp[i] = fcntl(a->fds[i].from, F_DUPFD_CLOEXEC, 200);
+		tmp[i] = fcntl(a->fds[i].from == JAIL_TAP ? tap : a->fds[i].from, F_DUPFD_CLOEXEC, 200);
 		if (tmp[i] < 0)
 			return -errno;
 	}
@@ -207,7 +208,7 @@ static bool orphaned(int report)
 static _noreturn_ void child(const struct jail_args *a, int report_r, int report)
 {
 	char *envp[] = { (char *)"PATH=/usr/bin", NULL };
-	int r, high = fcntl(report, F_DUPFD_CLOEXEC, 500);
+	int r, tap = -EBADF, high = fcntl(report, F_DUPFD_CLOEXEC, 500);
 	sigset_t none;
 
 	close(report_r);	/* or we would be a reader ourselves */
@@ -218,10 +219,13 @@ static _noreturn_ void child(const struct jail_args *a, int report_r, int report
 	r = high < 0 ? -errno : 0;
 	if (r == 0 && a->cgroup)
 		r = cgroup_enter(a->cgroup);
+	for (size_t i = 0; r == 0 && i < a->n_fds; i++)
+		if (a->fds[i].from == JAIL_TAP && tap < 0)
+			r = nl_tap_open("tap0", &tap);
 	if (r == 0)
 		r = enter_root(a);
 	if (r == 0)
-		r = place_fds(a);
+		r = place_fds(a, tap);
 	if (r == 0)
 		r = give_up_rights(a);
 	if (r == 0 && orphaned(high))

@@ -5,12 +5,13 @@
 #include <stdbool.h>
 
 #define JAIL_BINDS_MAX 8
+#define JAIL_TAP (-2)	/* a tap in the jail's own network namespace, which leads nowhere */
 
 struct cgroup;
 
 struct jail_args {
 	char *const *argv;		/* argv[0] = program, a path */
-	const struct fd_map *fds;	/* nothing else is inherited */
+	const struct fd_map *fds;	/* nothing else is inherited; from may be JAIL_TAP */
 	size_t n_fds;
 	uint32_t uid;			/* and gid */
 	const struct cgroup *cgroup;	/* made before; NULL = stay */

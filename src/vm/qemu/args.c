@@ -1,6 +1,7 @@
 #include "vm/qemu/args.h"
 #include "base/strv.h"
 #include "lib/json_write.h"
+#include "proto/msg.h"
 #include "vm/qemu/internal.h"
 
 #include <stdio.h>
@@ -67,6 +68,14 @@ static void add_region(char ***v, const struct vmm_config *c)
 		  SLOT_MEMORY);
 }
 
+static void add_nic(char ***v, const char *id, const char *netdev, const char *mac)
+{
+	_cleanup_json_ struct json *device = nic_device(id, netdev, mac, SLOT_NIC);
+	_cleanup_free_ char *text = json_dump(device);
+
+	strv_adds(v, "-device", text, NULL);
+}
+
 /* The devices of further ones come later, as those of shares do (devices.c). */
 static void add_nics(char ***v, const struct vmm_config *c)
 {
@@ -74,12 +83,13 @@ static void add_nics(char ***v, const struct vmm_config *c)
 		strv_add(v, "-netdev");
 		strv_addf(v, "tap,id=net%zu,fd=%d,vhost=off", i, FD_TAPS + (int)i);
 	}
-	if (!c->n_nics)
-		return;
-	_cleanup_json_ struct json *first = nic_device("nic0", "net0", c->nics[0].mac, SLOT_NIC);
-	_cleanup_free_ char *text = json_dump(first);
-
-	strv_adds(v, "-device", text, NULL);
+	if (place_of_nic(c)) {
+		strv_add(v, "-netdev");
+		strv_addf(v, "tap,id=" PLACE_OF_NIC ",fd=%d,vhost=off", FD_TAPS);
+		add_nic(v, PLACE_OF_NIC, PLACE_OF_NIC, MSG_PLACE_MAC);
+	}
+	if (c->n_nics)
+		add_nic(v, "nic0", "net0", c->nics[0].mac);
 }
 
 /* Larger than any disk that takes their place: the guest's drivers know them by this size, and no more of a

@@ -24,6 +24,15 @@ enum {
 
 /* Nodes of disks that are none, one for each place of a template. */
 #define PLACEHOLDER "place%u"
+/* Its NIC, and what is behind it. */
+#define PLACE_OF_NIC "place"
+
+/* The place of a NIC is there and nobody asked for one: a tap that leads nowhere is behind it, since the
+ * driver in the template has settled with a tap what both of them can do. */
+static inline bool place_of_nic(const struct vmm_config *c)
+{
+	return !c->n_nics && (c->template || c->state_fd >= 0);
+}
 
 /* The device that a further processor is. */
 const char *qemu_cpu_type(const char *accel);

@@ -101,8 +101,7 @@ struct json *nic_device(const char *id, const char *netdev, const char *mac, uns
 	};
 	struct json *a = device_on_slot("virtio-net-pci", id, slot);
 
-	if (netdev)
-		json_set_str(a, "netdev", netdev);
+	json_set_str(a, "netdev", netdev);
 	json_set_str(a, "mac", mac);
 	json_set_str(a, "romfile", "");
 	for (size_t i = 0; i < ARRAY_SIZE(off); i++)
@@ -230,7 +229,4 @@ void devices_add_placeholders(struct batch *b)
 		snprintf(node, sizeof node, PLACEHOLDER, i);
 		batch_command(b, "device_add", disk_device(NULL, node, SLOT_DISKS + i), -EBADF);
 	}
-	/* It leads nowhere, and the guest leaves it alone. */
-	if (!q->nics[0].mac)
-		batch_command(b, "device_add", nic_device(NULL, NULL, MSG_PLACE_MAC, SLOT_NIC), -EBADF);
 }

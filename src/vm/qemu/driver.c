@@ -217,6 +217,8 @@ static int launch(struct qemu *q, const struct vmm_config *c, struct err *e)
 	map[n++] = (struct fd_map){ c->link_fd, FD_LINK };
 	for (size_t i = 0; i < c->n_nics; i++)
 		map[n++] = (struct fd_map){ c->nics[i].tap_fd, FD_TAPS + (int)i };
+	if (place_of_nic(c))
+		map[n++] = (struct fd_map){ JAIL_TAP, FD_TAPS };
 	if (c->ram_fd >= 0)
 		map[n++] = (struct fd_map){ c->ram_fd, FD_RAM };
 	if (q->region_fd >= 0)

@@ -87,7 +87,6 @@ unsigned slot_take(struct qemu *q, unsigned first, unsigned last);
 /* Any free slot of a machine that runs, 0: none is left. One that was just left comes last. */
 unsigned slot_late(struct qemu *q);
 void slot_give(struct qemu *q, unsigned slot);
-/* id and netdev may be NULL. */
 struct json *nic_device(const char *id, const char *netdev, const char *mac, unsigned slot);
 void devices_add_shares(struct batch *b);
 /* Those beside the first. */
