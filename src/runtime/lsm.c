@@ -30,23 +30,40 @@ bool lsm_selinux_on(void)
 	return statfs("/sys/fs/selinux", &sf) == 0 && sf.f_type == SELINUX_MAGIC;
 }
 
-static bool wanted(const char *label)
+static bool profile_wanted(const struct oci_process *p)
 {
-	return !str_empty(label) && !streq(label, "unconfined");
+	return !str_empty(p->apparmor) && !streq(p->apparmor, "unconfined");
+}
+
+/* The kernel knows what its policy takes. Who may not ask hears of it when the label is used. */
+static int check_label(const char *key, const char *label, struct err *e)
+{
+	_cleanup_close_ int fd = -EBADF;
+
+	if (!lsm_selinux_on())
+		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
+			       "%s: a label is given, but SELinux is not enabled on this host", key);
+	fd = open("/sys/fs/selinux/context", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || write(fd, label, strlen(label) + 1) >= 0 || errno != EINVAL)
+		return 0;
+	return err_msg(e, ERR_INVALID, -EINVAL, "%s: \"%s\" is no label of this host's SELinux policy", key,
+		       label);
 }
 
 int lsm_check(const struct oci_process *p, const char *mount_label, struct err *e)
 {
-	if (wanted(p->apparmor) && !lsm_apparmor_on())
+	int r = 0;
+
+	if (profile_wanted(p) && !lsm_apparmor_on())
 		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
 			       "process.apparmorProfile: \"%s\" is given, but AppArmor is not enabled on "
 			       "this host",
 			       p->apparmor);
-	if ((wanted(p->selinux) || !str_empty(mount_label)) && !lsm_selinux_on())
-		return err_msg(e, ERR_INVALID, -EOPNOTSUPP,
-			       "%s: a label is given, but SELinux is not enabled on this host",
-			       str_empty(mount_label) ? "process.selinuxLabel" : "linux.mountLabel");
-	return 0;
+	if (!str_empty(p->selinux))
+		r = check_label("process.selinuxLabel", p->selinux, e);
+	if (r == 0 && !str_empty(mount_label))
+		r = check_label("linux.mountLabel", mount_label, e);
+	return r;
 }
 
 static int open_attr(int proc, const char *name)
@@ -63,7 +80,7 @@ static int open_attr(int proc, const char *name)
 
 bool lsm_wanted(const struct oci_process *p)
 {
-	return wanted(p->apparmor) || wanted(p->selinux);
+	return profile_wanted(p) || !str_empty(p->selinux);
 }
 
 int lsm_open(const struct oci_process *p, int host_proc, int *ret, struct err *e)
@@ -79,7 +96,7 @@ int lsm_open(const struct oci_process *p, int host_proc, int *ret, struct err *e
 	if (proc < 0)
 		return proc;
 	/* The older file is shared by all modules; AppArmor has its own since Linux 5.8. */
-	if (wanted(p->apparmor))
+	if (profile_wanted(p))
 		fd = open_attr(proc, "apparmor/exec");
 	if (fd == -ENOENT)
 		fd = open_attr(proc, "exec");
@@ -91,7 +108,7 @@ int lsm_open(const struct oci_process *p, int host_proc, int *ret, struct err *e
 
 int lsm_apply(const struct oci_process *p, int fd, struct err *e)
 {
-	bool apparmor = wanted(p->apparmor);
+	bool apparmor = profile_wanted(p);
 	_cleanup_free_ char *text = NULL;
 	int r;
 

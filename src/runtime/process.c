@@ -150,6 +150,19 @@ int process_prepare(struct process_plan *pp, char **ret_path, struct err *e)
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot close descriptors") : 0;
 }
 
+static int exec_failed(const struct oci_process *p, const char *path, int r, struct err *e)
+{
+	const char *cause = r == -ENOEXEC  ? "exec format error"
+			    : r == -ENOENT ? "no such file or directory"
+			    : r == -EACCES ? "permission denied"
+					   : strerror(-r);
+	/* It may be that the policy does not let us change to it, which only the kernel's log says. */
+	bool label = !str_empty(p->selinux) && (r == -EACCES || r == -EPERM);
+
+	return err_msg(e, r == -ENOENT ? ERR_CMD_NOT_FOUND : ERR_CMD_NOT_EXECUTABLE, r, "exec %s: %s%s%s",
+		       path, cause, label ? " as " : "", label ? p->selinux : "");
+}
+
 int process_exec(const struct process_plan *pp, const char *path, struct err *e)
 {
 	char *empty[] = { NULL };
@@ -177,9 +190,5 @@ int process_exec(const struct process_plan *pp, const char *path, struct err *e)
 	if (r < 0)
 		return err_set(e, ERR_SYSTEM, r, "cannot set capabilities");
 	execve(path, pp->p->args, pp->p->env ? pp->p->env : empty);
-	r = -errno;
-	return err_msg(e, r == -ENOENT ? ERR_CMD_NOT_FOUND : ERR_CMD_NOT_EXECUTABLE, r, "exec %s: %s", path,
-		       r == -ENOEXEC ? "exec format error" :
-		       r == -ENOENT ? "no such file or directory" :
-		       r == -EACCES ? "permission denied" : strerror(-r));
+	return exec_failed(pp->p, path, -errno, e);
 }
