@@ -114,6 +114,8 @@ static int build_root(struct init_plan *ip, struct err *e)
 	_cleanup_close_ int rootfd = -EBADF, null = -EBADF;
 	int r = rootfs_prepare(s, ip->a->bundle, ip->process.userns, &rootfd, e);
 
+	if (r == 0)
+		r = lsm_label_queues(s, e);
 	if (r == 0 && ip->process.userns)
 		r = userns_become_root(&ip->process.p->user, ip->process.outlive, e);
 	if (r == 0 && s->masked_paths) {

@@ -192,6 +192,9 @@ bool lsm_selinux_on(void);
 /* Labels that this host knows nothing of are refused. */
 int lsm_check(const struct oci_process *p, const char *mount_label, struct err *e);
 bool lsm_wanted(const struct oci_process *p);
+/* linux.mountLabel of an mqueue file system: it is as old as the IPC namespace and takes no context any more.
+ * Only who made the namespace owns it: before he becomes another user. */
+int lsm_label_queues(const struct oci_spec *s, struct err *e);
 /* Opens what lsm_apply() writes to, while that may still be done; -EBADF = nothing to write. host_proc: the
  * host's /proc; -EBADF = a private one is made. */
 int lsm_open(const struct oci_process *p, int host_proc, int *ret, struct err *e);
@@ -264,6 +267,9 @@ void mount_opts_done(struct mount_opts *o);
 const char *mount_opt_name(size_t i);
 /* A new detached mount of a file system. */
 int mount_new_fs(const char *type, const char *source, char *const *data, uint64_t attrs, struct err *e);
+/* A tmpfs of the container's, with linux.mountLabel. */
+int mount_tmpfs(const struct oci_spec *s, const char *source, char *const *data, uint64_t attrs,
+		struct err *e);
 /* A detached copy of the mount at an O_PATH descriptor. */
 int mount_clone(int fd, bool recursive);
 int mount_attach(int mnt, int target);

@@ -14,6 +14,9 @@
 #include <string.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
+
+#define XATTR_LABEL "security.selinux"
 
 bool lsm_apparmor_on(void)
 {
@@ -64,6 +67,38 @@ int lsm_check(const struct oci_process *p, const char *mount_label, struct err *
 	if (r == 0 && !str_empty(mount_label))
 		r = check_label("linux.mountLabel", mount_label, e);
 	return r;
+}
+
+static bool has_mqueue(const struct oci_spec *s)
+{
+	for (size_t i = 0; i < s->mounts.n; i++)
+		if (streq(s->mounts.v[i].type, "mqueue"))
+			return true;
+	return false;
+}
+
+int lsm_label_queues(const struct oci_spec *s, struct err *e)
+{
+	const char *label = s->mount_label;
+	_cleanup_close_ int mnt = -EBADF;
+	_cleanup_free_ char *now = NULL;
+	struct fd_path path;
+	size_t len;
+
+	if (str_empty(label) || !has_mqueue(s))
+		return 0;
+	mnt = mount_new_fs("mqueue", "mqueue", NULL, 0, e);
+	if (mnt < 0)
+		return mnt;
+	path = fd_proc_path(mnt);
+	len = strlen(label);
+	now = xmalloc(len + 1);
+	/* With the NUL, or without. Another container that has the namespace too may have given it. */
+	if (getxattr(path.s, XATTR_LABEL, now, len + 1) >= (ssize_t)len && !memcmp(now, label, len))
+		return 0;
+	return setxattr(path.s, XATTR_LABEL, label, len, 0) < 0
+		       ? err_set(e, ERR_SYSTEM, -errno, "linux.mountLabel: cannot label the message queues")
+		       : 0;
 }
 
 static int open_attr(int proc, const char *name)

@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 
 struct mask_ctx {
+	const struct oci_spec *spec;
 	int rootfd, null, empty;
 	bool null_used;		/* attached somewhere: from now on it can be cloned */
 };
@@ -53,7 +54,7 @@ static int mask_dir(struct mask_ctx *c, int target)
 	int r;
 
 	/* The first is a file system of its own; once attached it can be cloned for the others. */
-	mnt = c->empty < 0 ? mount_new_fs("tmpfs", "tmpfs", data, attrs, NULL) : mount_clone(c->empty, false);
+	mnt = c->empty < 0 ? mount_tmpfs(c->spec, "tmpfs", data, attrs, NULL) : mount_clone(c->empty, false);
 	r = mnt < 0 ? mnt : mount_attach(mnt, target);
 	if (r == 0 && c->empty < 0)
 		c->empty = TAKE_FD(mnt);
@@ -88,7 +89,7 @@ static int readonly_one(int rootfd, const char *path)
 
 int masks_apply(const struct oci_spec *s, int rootfd, int null, struct err *e)
 {
-	struct mask_ctx c = { rootfd, null, -EBADF, false };
+	struct mask_ctx c = { s, rootfd, null, -EBADF, false };
 	int r = 0;
 
 	for (char **p = s->readonly_paths; r == 0 && p && *p; p++) {

@@ -169,6 +169,21 @@ static int copy_up(struct mount_ctx *c, const struct oci_mount *m, int mnt, stru
 	return r < 0 ? err_set(e, ERR_SYSTEM, r, "tmpcopyup") : 0;
 }
 
+static void add_label(const struct oci_spec *s, char ***data)
+{
+	if (!str_empty(s->mount_label))
+		strv_addf(data, "context=%s", s->mount_label);
+}
+
+int mount_tmpfs(const struct oci_spec *s, const char *source, char *const *data, uint64_t attrs,
+		struct err *e)
+{
+	_cleanup_strv_ char **all = strv_copy(data);
+
+	add_label(s, &all);
+	return mount_new_fs("tmpfs", source, all, attrs, e);
+}
+
 static int mount_fs(struct mount_ctx *c, const struct oci_mount *m, struct mount_opts *o, struct err *e)
 {
 	uint64_t attrs = o->set | o->rec_set, late = o->copyup ? MOUNT_ATTR_RDONLY : 0;
@@ -182,21 +197,18 @@ static int mount_fs(struct mount_ctx *c, const struct oci_mount *m, struct mount
 		if (r < 0)
 			return r;
 	}
-	/* Those that carry labels of their own take no other. */
-	if (!str_empty(c->spec->mount_label) && !streq(m->type, "proc") && !streq(m->type, "sysfs"))
-		strv_addf(&o->data, "context=%s", c->spec->mount_label);
+	/* The first two have labels of their own; the queues have been given theirs (lsm_label_queues). */
+	if (!streq(m->type, "proc") && !streq(m->type, "sysfs") && !streq(m->type, "mqueue"))
+		add_label(c->spec, &o->data);
 	/* Device nodes are still to be made in /dev: it becomes read-only at the end (devices_setup). */
 	if (streq(m->destination, "/dev"))
 		attrs &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	mnt = mount_new_fs(m->type, m->source, o->data, attrs & ~late, e);
 	if (mnt < 0)
 		return mnt;
-	if (o->copyup) {
-		r = copy_up(c, m, mnt, e);
-		if (r < 0)
-			return r;
-	}
-	r = attach(c, mnt, m->destination, true, e);
+	r = o->copyup ? copy_up(c, m, mnt, e) : 0;
+	if (r == 0)
+		r = attach(c, mnt, m->destination, true, e);
 	return r < 0 ? r : set_options(mnt, attrs & late, 0, o, e);
 }
 
@@ -243,7 +255,7 @@ static int hide_cgroups(struct mount_ctx *c, const struct oci_mount *m, struct e
 {
 	char mode[] = "mode=555", *data[] = { mode, NULL };
 	uint64_t attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-	_cleanup_close_ int mnt = mount_new_fs("tmpfs", "cgroup", data, attrs, e);
+	_cleanup_close_ int mnt = mount_tmpfs(c->spec, "cgroup", data, attrs, e);
 
 	return mnt < 0 ? mnt : attach(c, mnt, m->destination, true, e);
 }
@@ -271,7 +283,7 @@ static int mount_cgroup(struct mount_ctx *c, const struct oci_mount *m, const st
 		r = mount_set(mnt, false, attrs, 0, MS_PRIVATE);
 		return r < 0 ? err_set(e, ERR_SYSTEM, r, "cannot set mount options") : 0;
 	}
-	mnt = mount_new_fs("tmpfs", "cgroup", data, attrs & ~(uint64_t)MOUNT_ATTR_RDONLY, e);
+	mnt = mount_tmpfs(c->spec, "cgroup", data, attrs & ~(uint64_t)MOUNT_ATTR_RDONLY, e);
 	if (mnt < 0)
 		return mnt;
 	r = attach(c, mnt, m->destination, true, e);
