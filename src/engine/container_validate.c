@@ -393,6 +393,9 @@ static int check_security(const struct create_ctx *x, const struct json *hc, str
 			return err_msg(err, ERR_INVALID, 0,
 				       "decoding seccomp profile failed: not a JSON object");
 		}
+		if (str_starts(s, "label=") || str_starts(s, "label:"))
+			return err_msg(err, ERR_INVALID, 0,
+				       "--security-opt %s: insula gives no SELinux labels to containers", s);
 		return err_msg(err, ERR_INVALID, 0, "invalid --security-opt 2: \"%s\"", s);
 	}
 	return 0;

@@ -237,7 +237,7 @@ FLAGS = r"""
 --security-opt seccomp={seccomp}
 --security-opt apparmor=unconfined      => AppArmorProfile; known at the start, where there is AppArmor
 --security-opt label=disable
---security-opt label=type:foo           => refused; no SELinux, so it would promise what does not hold
+--security-opt label=type:foo           => refused; insula gives no labels, so it would promise what does not hold
 --security-opt systempaths=unconfined
 --security-opt foo
 --security-opt foo=bar

@@ -122,6 +122,14 @@ def test_apparmor_profiles_that_cannot_be(c):
     assert c("run", "--rm", "--security-opt", "apparmor=unconfined", "busybox", "echo", "x").ok() == "x"
 
 
+@pytest.mark.parametrize("option", ["type:container_t", "level:s0:c1,c2", "user:system_u", "role:system_r"])
+def test_selinux_labels_are_refused(c, option):
+    """Where SELinux is on: tests/system/test_selinux.py."""
+    r = c("create", "--security-opt", f"label={option}", "busybox", "true")
+    assert r.code == 1 and f"--security-opt label={option}: insula gives no SELinux labels" in one_line(r)
+    assert c("run", "--rm", "--security-opt", "label=disable", "busybox", "echo", "x").ok() == "x"
+
+
 @pytest.fixture
 def broken(request, tmp_path, isolation):
     """A second daemon, whose surroundings lack something."""
