@@ -176,7 +176,7 @@ def fuzz(build, seconds):
 
 
 # They start machines, which have a kernel of their own, compare with those, or link the programs anew.
-NOT_WITHOUT_CALLS = ("vmwp", "agent", "accel", "apparmor", "install", "same")
+NOT_WITHOUT_CALLS = ("vmwp", "agent", "accel", "apparmor", "selinux", "install", "same")
 
 
 def enosys(build):

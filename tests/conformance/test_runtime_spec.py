@@ -425,7 +425,7 @@ def test_personality(rt, domain, machine):
 
 
 def test_labels_need_their_module(rt):
-    """Where a security module is off, its labels are refused by name. Where AppArmor is on: tests/nested."""
+    """Where a security module is off, its labels are refused by name. Where they are on: tests/system/test_apparmor.py, test_selinux.py."""
     apparmor = pathlib.Path("/sys/module/apparmor/parameters/enabled")
     wanted = [("process.selinuxLabel", {"selinuxLabel": "system_u:system_r:container_t:s0"})] if not os.path.exists("/sys/fs/selinux/enforce") else []
     if not apparmor.exists() or apparmor.read_text()[0] != "Y":
