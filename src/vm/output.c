@@ -53,12 +53,28 @@ static void end_line(struct output *o)
 	sbuf_reset(&o->line);
 }
 
+/* What steers a terminal says nothing: ESC and one more, or ESC [ up to a letter. Firmware prints such. */
+static bool steers(struct output *o, char c)
+{
+	if (c == '\n' || (o->escape == ESCAPE_NONE && c != 033)) {
+		o->escape = ESCAPE_NONE;
+		return false;
+	}
+	if (o->escape == ESCAPE_NONE)
+		o->escape = ESCAPE_BEGUN;
+	else if (o->escape == ESCAPE_BEGUN)
+		o->escape = c == '[' ? ESCAPE_LONG : ESCAPE_NONE;
+	else if (c >= '@' && c <= '~')
+		o->escape = ESCAPE_NONE;
+	return true;
+}
+
 static void take(struct output *o, const char *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (p[i] == '\n' || o->line.len >= LINE_MAX_BYTES)
 			end_line(o);
-		if (p[i] >= ' ' && p[i] <= '~')
+		if (!steers(o, p[i]) && p[i] >= ' ' && p[i] <= '~')
 			sbuf_putc(&o->line, p[i]);
 	}
 }

@@ -12,6 +12,7 @@ struct output {
 	int fd;
 	struct loop_source *io;
 	struct sbuf line, tail;
+	enum { ESCAPE_NONE, ESCAPE_BEGUN, ESCAPE_LONG } escape;	/* within what steers a terminal */
 	const char *telling; /* the first line with this in it says more than the last ones; may be NULL */
 	char *told;
 	uint64_t second;		/* of the budget below */

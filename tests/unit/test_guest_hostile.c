@@ -1,5 +1,6 @@
 /* What no honest agent says: vmwp ignores it, or ends the machine. */
 #include "tests/unit/guest_fixture.h"
+#include "vm/output.h"
 
 static void what_is_unknown_is_ignored(void **state)
 {
@@ -224,6 +225,22 @@ static void a_flood_into_a_socket(void **state)
 	close(c);
 }
 
+static void a_console_that_steers_a_terminal(void **state)
+{
+	static const char words[] = "\033c\033[?7l\033[2JSea\033[1;31mBIOS\033[0m\nnext \033[31\nlast\033";
+	_cleanup_loop_ struct loop *loop = NULL;
+	struct output o;
+	int fd = -EBADF;
+
+	assert_int_equal(loop_new(&loop), 0);
+	assert_int_equal(output_open(&o, loop, "console", LOG_LVL_DEBUG, &fd), 0);
+	assert_int_equal(write(fd, words, sizeof words - 1), sizeof words - 1);
+	close(fd);
+	output_drain(&o);
+	assert_string_equal(output_tail(&o), "SeaBIOS | next  | last");
+	output_close(&o);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -243,6 +260,7 @@ int main(void)
 	    T(a_stream_that_is_there),
 	    T(more_connections_than_allowed),
 	    T(a_flood_into_a_socket),
+	    T(a_console_that_steers_a_terminal),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
