@@ -35,7 +35,7 @@ struct agent {
 
 	int errors_fd;			/* tells of file systems that fail; -EBADF = nobody does */
 	int uevent_fd;
-	int aside_ns_fd;
+	int aside_ns_fd;		/* the network namespace of what is not to be seen (net.c) */
 	struct loop_source *uevent;
 	struct guest_wait *wait;	/* the GUEST request that waits for devices */
 	struct loop_source *sweep;	/* reaping of orphans, see main.c */
@@ -89,13 +89,8 @@ void pending_reply(struct pending *p, int r, const struct err *e, const void *pa
 /* guest.c */
 /* The request GUEST: entropy, clock, host name, new devices, network. Answers by itself. */
 void guest_request(struct agent *a, uint32_t seq, const struct frame *f);
-/* Binds the disks that are there at boot, place holders too: once they are other disks, nothing is left to
- * do. */
-void guest_bind_disks(void);
-/* The device through which memory comes gets its driver. */
-void guest_bind_memory(void);
-/* The NICs that were there at boot get theirs. */
-void guest_bind_nics(void);
+/* All devices of this virtio type (linux/virtio_ids.h) that have no driver get theirs. */
+void guest_bind(unsigned type);
 /* Virtio devices came: binds what a waiting GUEST needs. */
 void guest_poke(struct agent *a);
 

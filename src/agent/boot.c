@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <linux/virtio_ids.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -317,8 +318,9 @@ int boot(struct agent *a)
 	if (r < 0)
 		return r;
 	set_net_defaults();
-	guest_bind_disks();
-	guest_bind_nics();
+	/* Place holders too: once they are other devices, nothing is left to do. */
+	guest_bind(VIRTIO_ID_BLOCK);
+	guest_bind(VIRTIO_ID_NET);
 	plain_queues();
 	if (make_filter(&e) < 0)
 		log_warn("prepare the device filter: %s", err_text(&e));

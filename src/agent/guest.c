@@ -158,14 +158,9 @@ static size_t bind_devices(unsigned type, size_t max)
 	return bound;
 }
 
-void guest_bind_disks(void)
+void guest_bind(unsigned type)
 {
-	(void)bind_devices(VIRTIO_ID_BLOCK, SIZE_MAX);
-}
-
-void guest_bind_nics(void)
-{
-	(void)bind_devices(VIRTIO_ID_NET, SIZE_MAX);
+	(void)bind_devices(type, SIZE_MAX);
 }
 
 /* True once all that the request names is there. */
@@ -181,11 +176,6 @@ static bool bind_missing(struct agent *a, const struct msg_guest *m)
 		if (!bind_devices(type, n))
 			return false;
 	}
-}
-
-void guest_bind_memory(void)
-{
-	(void)bind_devices(VIRTIO_ID_MEM, SIZE_MAX);
 }
 
 static void wait_end(struct agent *a, int r, struct err *e)

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/virtio_ids.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -124,7 +125,7 @@ static void tell(struct agent *a, const struct msg_memory *m)
 static void bind_device(struct memory *y)
 {
 	if (!y->bound)
-		guest_bind_memory();
+		guest_bind(VIRTIO_ID_MEM);
 	y->bound = true;
 }
 
