@@ -130,13 +130,24 @@ static void unplug_inside(const struct nics *gone, const struct nics *stay)
 	}
 }
 
-static int configure_inside(int ns, const struct nics *have, const struct nics *want, struct err *e)
+/* ret_host: for return_to(). */
+static int enter(int ns, int *ret_host, struct err *e)
 {
 	_cleanup_close_ int host = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	int r;
 
 	if (host < 0 || setns(ns, CLONE_NEWNET) < 0)
 		return err_set(e, ERR_SYSTEM, -errno, "enter the network of the sandbox");
+	*ret_host = TAKE_FD(host);
+	return 0;
+}
+
+static int configure_inside(int ns, const struct nics *have, const struct nics *want, struct err *e)
+{
+	_cleanup_close_ int host = -EBADF;
+	int r = enter(ns, &host, e);
+
+	if (r < 0)
+		return r;
 	unplug_inside(have, want);
 	r = nics_configure(want, e);
 	if (r < 0)
@@ -171,13 +182,30 @@ int sandbox_network(struct local_hooks *hooks, const struct nics *have, const st
 	return r;
 }
 
+/* The kernel takes what is left in a namespace some time after its end; until then a macvlan's MAC is in use
+ * on the wire of its parent. */
+static void empty(int ns, const struct nics *nics)
+{
+	_cleanup_close_ int host = -EBADF;
+	_cleanup_err_ struct err e = { 0 };
+
+	if (enter(ns, &host, &e) < 0) {
+		log_warn("%s", err_text(&e));
+		return;
+	}
+	unplug_inside(nics, &(struct nics){ 0 });
+	return_to(host, CLONE_NEWNET);
+}
+
 void sandbox_end(struct local_hooks *hooks, const struct nics *nics)
 {
 	_cleanup_nl_ struct nl *nl = NULL;
 
-	if (nics->n && hooks->net_ns_fd >= 0 && nl_open(&nl) == 0)
+	if (nics->n && hooks->net_ns_fd >= 0 && nl_open(&nl) == 0) {
 		for (size_t i = 0; i < nics->n; i++)
 			unplug(nl, &nics->v[i]);
+		empty(hooks->net_ns_fd, nics);
+	}
 	fd_close(&hooks->net_ns_fd);
 	fd_close(&hooks->ipc_ns_fd);
 }
