@@ -83,8 +83,15 @@ def test_two_at_once_make_one(own):
 def test_clones_have_nothing_random_in_common(engine, leaks):
     c = Cli(engine, "insula", "hyperv")
     script = "cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid; head -c 32 /dev/urandom | sha256sum; " \
-             "cat /sys/class/net/eth0/address; hostname; date +%s"
-    a, b = (c("run", "--rm", "busybox", "sh", "-c", script).ok().split() for _ in range(2))
+             "cat /sys/class/net/eth0/address; hostname; date +%s; echo end; sleep 1000"
+    # both live, or the second may get the address of the first, and the MAC with it
+    try:
+        both = [c.rund("busybox", "sh", "-c", script) for _ in range(2)]
+        for cid in both:
+            wait_for(lambda: c("logs", cid).ok().endswith("end"))
+        a, b = (c("logs", cid).ok().split()[:-1] for cid in both)
+    finally:
+        c.cleanup()
     *a_own, a_time = a
     *b_own, b_time = b
     assert len(a_own) == 6
