@@ -100,10 +100,10 @@ def main():
     if a.inside:
         return inside()
     sys.path.insert(0, str(ROOT / "tests/nested"))
-    from machine import Machine
+    from machine import DONE, Machine
     text, cut = Machine(a.build, "python3 bench/kvm.py --inside 2>&1").boot()
     print(text)
-    return 0 if "nested: done" in text and text.count("\n| ") >= 6 else 1
+    return 0 if DONE in text and text.count("\n| ") >= 6 else 1
 
 
 sys.exit(main())

@@ -9,7 +9,7 @@ import argparse
 import re
 import sys
 
-from machine import Machine
+from machine import DONE, Machine
 
 RUNTIME = "tests/system/test_runtime.py tests/system/test_runtime_commands.py tests/system/test_runtime_limits.py tests/system/test_runtime_rootless.py"
 PROCESS = "tests/system/test_isolation.py -k 'process'"
@@ -49,7 +49,7 @@ def result(name, text, cut):
     sums = re.findall(r"^(?=.*(?:passed|failed|error)).* in [\d.]+s.*$", text, re.M)
     passed = sum(int(n) for line in sums for n in re.findall(r"(\d+) passed", line))
     failed = sum(int(n) for line in sums for n in re.findall(r"(\d+) (?:failed|error|skipped)", line))
-    if not cut and (len(sums) != len(runs) or "nested: done" not in text):
+    if not cut and (len(sums) != len(runs) or DONE not in text):
         print(f"nested: {len(sums)} of {len(runs)} runs ended")
         failed += 1
     return passed, failed
