@@ -85,6 +85,25 @@ class Result:
         return self.out.strip()
 
 
+_subnets = {}
+
+
+def own_subnet(base):
+    """Daemons that begin at the same moment find the same subnet free: each is given one of its own, and none that a test
+    names (10.96 to 10.159 are left to this). A socket's name keeps it from other processes until this one ends."""
+    n = zlib.crc32(base.encode())
+    while base not in _subnets:
+        s = socket.socket(socket.AF_UNIX)
+        try:
+            s.bind(f"\0insula-test-subnet-{n % 4096}")
+            _subnets[base] = s, n
+        except OSError:
+            s.close()
+            n += 1
+    n = _subnets[base][1]
+    return f"10.{96 + n % 64}.{n // 64 % 64 * 4}.1/22"
+
+
 class Engine:
     """A running insulad and how to talk to it."""
 
@@ -94,9 +113,7 @@ class Engine:
         self.data, self.run_dir = self.base / "data", self.base / "run"
         self.sock = self.run_dir / "insula.sock"
         self.extra = list(extra)
-        # Daemons that begin at the same moment find the same subnet free: each is given one of its own.
-        n = zlib.crc32(str(base).encode())
-        self.subnet = f"10.{64 + n % 128}.{(n >> 7) % 64 * 4}.1/22"
+        self.subnet = own_subnet(str(base))
         self.log = open(self.base / "insulad.log", "ab")
         self.proc = None
         self.prefix = []        # of its command: in another namespace...
@@ -226,19 +243,23 @@ def free_port(n=1):
 def parent_command(pid):
     try:
         ppid = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]
-        return open(f"/proc/{ppid}/cmdline").read()
+        return open(f"/proc/{ppid}/cmdline", errors="replace").read()
     except OSError:
         return ""
 
 
+def host_mounts(base):
+    """The lines of mountinfo, but for the mounts of other tests and of ip-netns."""
+    def counts(line):
+        where = line.split()[4]
+        return where.startswith(str(base)) or not f"{where}/".startswith((tempfile.gettempdir() + "/", "/run/netns/"))
+    return [line for line in open("/proc/self/mountinfo") if counts(line)]
+
+
 def host_state(base, ids=()):
     """What must be the same before and after. Links and control groups of other daemons' containers do not
-    count: ids are those of ours. Nor do the mounts of other tests and of ip-netns."""
-    state = set()
-    for line in open("/proc/self/mountinfo"):
-        where = line.split()[4]
-        if where.startswith(str(base)) or not f"{where}/".startswith((tempfile.gettempdir() + "/", "/run/netns/")):
-            state.add("mount " + where)
+    count: ids are those of ours."""
+    state = {"mount " + line.split()[4] for line in host_mounts(base)}
     for d in os.listdir("/sys/class/net"):
         if re.fullmatch("in[0-9a-f]{12}[a-p]?", d) and d[2:14] in {x[:12] for x in ids}:
             state.add("link " + d)
@@ -251,7 +272,7 @@ def host_state(base, ids=()):
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             comm = open(f"/proc/{pid}/comm").read().strip()
-            cmd = open(f"/proc/{pid}/cmdline").read()
+            cmd = open(f"/proc/{pid}/cmdline", errors="replace").read()
         except OSError:
             continue
         if comm.startswith(OURS) and (str(base) in cmd or str(base) in parent_command(pid)):
