@@ -204,14 +204,12 @@ static void rotate(struct jsonlog *l)
 }
 
 /* Whole lines or nothing: what a full disk cut off would make the next line unreadable too. */
-static void write_lines(struct jsonlog *l, const struct sbuf *b)
+static bool write_whole(struct jsonlog *l, const char *p, size_t len)
 {
 	size_t done = 0;
 
-	if (l->max_size && l->size && l->size + b->len > l->max_size)
-		rotate(l);
-	while (done < b->len) {
-		ssize_t n = RETRY(write(l->fd, b->buf + done, b->len - done));
+	while (done < len) {
+		ssize_t n = RETRY(write(l->fd, p + done, len - done));
 
 		if (n <= 0) {
 			int e = n < 0 ? errno : ENOSPC;
@@ -222,11 +220,34 @@ static void write_lines(struct jsonlog *l, const struct sbuf *b)
 			if (!l->lost)
 				log_warn("write container log: %s: lines are lost", strerror(e));
 			l->lost = true;
-			return;
+			return false;
 		}
 		done += (size_t)n;
 	}
 	l->size += done;
+	return true;
+}
+
+/* How much of these lines the present file has room for; an empty one has it for any line. */
+static size_t fitting(const struct jsonlog *l, const char *p, size_t n)
+{
+	size_t room = !l->max_size ? n : l->max_size > l->size ? l->max_size - l->size : 0;
+	const char *end = room < n ? memrchr(p, '\n', room) : p + n - 1;
+
+	if (!end && !l->size)
+		end = memchr(p, '\n', n);
+	return end ? (size_t)(end - p) + 1 : 0;
+}
+
+static void write_lines(struct jsonlog *l, const struct sbuf *b)
+{
+	for (size_t at = 0, n; at < b->len; at += n) {
+		n = fitting(l, b->buf + at, b->len - at);
+		if (!n)
+			rotate(l);
+		else if (!write_whole(l, b->buf + at, n))
+			return;
+	}
 }
 
 /* The unfinished line is full: all but a cut character is written. */

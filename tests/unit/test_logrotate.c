@@ -105,6 +105,45 @@ static void bounded(void **state)
 	log_reader_free(r);
 }
 
+/* What is read at one time is written in as many files as it needs; a line that is longer than one has it to itself. */
+static void a_burst(void **state)
+{
+	static const unsigned sizes[] = {10, 20, 1500, 10, 300, 300, 300, 10};
+	_cleanup_sbuf_ struct sbuf b = SBUF_INIT;
+	char *many[] = {(char *)"max-size", (char *)"1000", (char *)"max-file", (char *)"900", NULL};
+	struct jsonlog l;
+	struct log_reader *r;
+	struct log_entry e;
+	struct stat st;
+
+	for (unsigned i = 0; i < 800; i++) {
+		for (unsigned k = 0; k < sizes[i % 8]; k++)
+			sbuf_putc(&b, 'x');
+		sbuf_putc(&b, '\n');
+	}
+	assert_int_equal(jsonlog_open(&l, path, many), 0);
+	jsonlog_write(&l, 1, b.buf, b.len);
+	jsonlog_close(&l);
+	for (unsigned k = 0; k < 400; k++) {
+		_cleanup_free_ char *name = k ? xasprintf("%s.%u", path, k) : xstrdup(path);
+
+		if (stat(name, &st) < 0)
+			break;
+		assert_true(st.st_size <= 1000 || (st.st_size > 1500 && st.st_size < 1600));
+	}
+	assert_int_equal(log_reader_open(path, -1, &r), 0);
+	for (unsigned i = 0; i < 800; i++) {
+		int k;
+
+		while ((k = log_reader_next(r, &e)) == -EAGAIN)
+			;
+		assert_int_equal(k, 1);
+		assert_int_equal(e.n, sizes[i % 8] + 1);
+	}
+	assert_int_equal(log_reader_next(r, &e), 0);
+	log_reader_free(r);
+}
+
 /* However far it is behind, as long as no file was deleted, a follower misses nothing. */
 static void followed(void **state)
 {
@@ -255,6 +294,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(bounded, fresh),	   cmocka_unit_test_setup(followed, fresh),
+		cmocka_unit_test_setup(a_burst, fresh),
 		cmocka_unit_test_setup(overtaken, fresh),  cmocka_unit_test_setup(one_file, fresh),
 		cmocka_unit_test_setup(cut_short, fresh),  cmocka_unit_test_setup(attributes, fresh),
 		cmocka_unit_test_setup(bad_options, fresh), cmocka_unit_test_setup(to_the_journal, fresh),
