@@ -228,6 +228,7 @@ static void ignore(void *ud, int r, const struct err *e, const void *p, size_t n
 {
 }
 
+/* Again and again until it has ended: at the first time it may not have been there yet. */
 static void on_timeout(struct loop_source *s, void *ud)
 {
 	struct probe *p = ud;
@@ -333,8 +334,8 @@ static void check_now(struct loop_source *s, void *ud)
 	str_replace(&h->last, id);
 	p->preparing = true;
 	exec_on_exit(p->engine, p->exec, on_exited, p);
-	(void)loop_add_timer(p->engine->loop, (uint64_t)setting(h, "Timeout", 30 * SECOND) / 1000, 0,
-			     on_timeout, p, &p->timeout);
+	(void)loop_add_timer(p->engine->loop, (uint64_t)setting(h, "Timeout", 30 * SECOND) / 1000,
+			     SECOND / 1000, on_timeout, p, &p->timeout);
 	exec_prepare(x, &how, on_prepared, p);
 }
 
