@@ -151,7 +151,9 @@ def test_exec(both):
 
 
 def test_logs(c):
-    cid = c.rund("busybox", "sh", "-c", "echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three; sleep 1000")
+    cid = c.rund("busybox", "sh", "-c", "echo one; echo two >&2; until [ -e /go ]; do sleep 0.05; done; echo three; sleep 1000")
+    wait_for(lambda: "two" in c("logs", cid).err)
+    c("exec", cid, "touch", "/go").ok()
     wait_for(lambda: "three" in c("logs", cid).out)
     r = c("logs", cid)
     assert (r.out, r.err) == ("one\nthree\n", "two\n")

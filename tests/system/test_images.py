@@ -116,10 +116,7 @@ def test_client_that_goes_away(store):
     s.sendall(b"POST /images/load HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(whole) + whole[:2 << 20])
     time.sleep(0.3)
     s.close()
-    end = time.time() + 10
-    while os.listdir(store.data / "tmp") and time.time() < end:
-        time.sleep(0.05)
-    assert os.listdir(store.data / "tmp") == []
+    wait_for(lambda: os.listdir(store.data / "tmp") == [])
     assert store.cli("insula", "inspect", "--type", "image", "cut:1").code == 1
 
 
@@ -253,7 +250,10 @@ def test_layers_look_the_same_in_both_modes(c, engine, busybox_bytes):
         if i == 18:
             t.dir("d").add("d/.wh.old", b"").dir("opq").add("opq/.wh..wh..opq", b"").add("opq/new", b"n").add(".wh.l2", b"")
         layers.append(t.bytes())
+    def merged():
+        return {d for d in os.listdir(engine.data / "disks") if d.startswith("m-")}
     assert load(engine, docker_archive(layers, tags=["deep:1"]))[0] == 0
+    before = merged()
     out = c("run", "--rm", "--network", "none", "-e", f"B={BUSYBOX}", "deep:1", BUSYBOX, "sh", "-c", LIST).ok()
     assert "/d/old" not in out and "/d/gone" not in out and "/opq/lower" not in out and "/l2 " not in out
     assert "/opq/new 644" in out and "/set-id 4711 7 8 1234567890 regular file" in out and "/far 644 0 0 3000000000" in out
@@ -261,13 +261,9 @@ def test_layers_look_the_same_in_both_modes(c, engine, busybox_bytes):
     listings[c.isolation] = [line for line in out.splitlines() if not line.startswith("/.dockerenv ")]
     if len(listings) == 2:
         assert listings["process"] == listings["hyperv"]
-        disks = os.listdir(engine.data / "disks")
-        assert sum(d.startswith("m-") for d in disks) == 1
+        assert len(merged() - before) == 1
         engine.cli("insula", "rmi", "deep:1").ok()
-        end = time.time() + 10
-        while time.time() < end and [d for d in os.listdir(engine.data / "disks") if d in disks and d.startswith("m-")]:
-            time.sleep(0.05)
-        assert not [d for d in os.listdir(engine.data / "disks") if d.startswith("m-")]
+        wait_for(lambda: not merged() - before)
 
 
 @pytest.mark.parametrize("name", ["busybox", "debian"])

@@ -71,8 +71,7 @@ def test_any_order_of_ends(c):
     assert c.state(a, "ExitCode") == "137" and c.state(b, "Running") == "true"
     # the sandbox goes on without the container that it was made for
     assert link_address(c, b) == address
-    r = c("logs", b)
-    assert r.out == "out\n" and r.err == "err\n"
+    wait_for(lambda: (c("logs", b).out, c("logs", b).err) == ("out\n", "err\n"))
     # which comes back into it
     c("start", a).ok()
     assert link_address(c, a) == address
