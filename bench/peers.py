@@ -65,7 +65,7 @@ class Docker:
             place.at("dockerd", "--data-root", self.base / "data", "--exec-root", self.base / "exec", "-H",
                      f"unix://{self.base}/docker.sock", "--pidfile", self.base / "pid", *extra),
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        end = time.time() + 30
+        end = time.time() + 120
         while subprocess.run([self.client, "version"], env=self.env, stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL).returncode:
             if time.time() > end or self.proc.poll() is not None:
@@ -93,7 +93,7 @@ class Docker:
             if left:
                 self.run("rm", "-f", *left)
         self.proc.terminate()
-        self.proc.wait(30)
+        self.proc.wait(60)
         self.log.close()
 
 
@@ -142,7 +142,7 @@ class Containerd:
         self.log = open(self.base / "log", "wb")
         self.proc = subprocess.Popen(place.at("containerd", "-c", self.base / "config.toml"),
                                      stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        end = time.time() + 30
+        end = time.time() + 120
         while self.run("version").returncode:
             if time.time() > end or self.proc.poll() is not None:
                 self.proc.kill()
@@ -167,7 +167,7 @@ class Containerd:
         for task in self.run("task", "ls", "-q").stdout.split():
             self.run("task", "rm", "-f", task)
         self.proc.terminate()
-        self.proc.wait(30)
+        self.proc.wait(60)
         self.log.close()
 
 

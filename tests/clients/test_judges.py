@@ -52,7 +52,7 @@ def docker(base, registry):
             d.stop()
         if there:
             there.terminate()
-            there.wait(20)
+            there.wait(60)
         place.stop()
 
 

@@ -77,7 +77,7 @@ def remove(podman, name):
     """With ids of its own: Podman 4.3 may find the container's /dev/shm busy just after its end, with any runtime (with
     crun ten times in 200), and has it free a moment later."""
     podman("kill", name)
-    end = time.time() + 20
+    end = time.time() + 60
     while (r := podman.run("rm", "-f", name)).returncode:
         assert "userdata/shm: device or resource busy" in r.stderr and time.time() < end, r.stderr
         time.sleep(0.2)

@@ -60,7 +60,7 @@ class Registry:
 
     def stop(self):
         self.proc.terminate()
-        self.proc.wait(20)
+        self.proc.wait(60)
         self.log.close()
 
     def skopeo_args(self, side):

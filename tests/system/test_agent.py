@@ -188,7 +188,7 @@ class Guest:
         self.wait_path(tmp / "agent")
 
     def wait_path(self, path):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not path.exists():
             assert time.monotonic() < end and self.proc.poll() is None
             time.sleep(0.002)

@@ -115,7 +115,7 @@ def test_cve_2016_9962_nothing_of_the_host_is_open_in_a_created_container(rt, se
         while not waiting and p.poll() is None:
             assert second.create("oci-second", close_fds=False) == 0
             assert second("delete", "-f", "oci-second").returncode == 0
-        assert p.wait(10) == 0, p.stdout.read()
+        assert p.wait(60) == 0, p.stdout.read()
     finally:
         for i in second.ids:
             second("delete", "-f", i)
@@ -252,7 +252,7 @@ class Swapper:
     """Exchanges two names while the body runs."""
 
     def __init__(self, a, b):
-        self.argv = [str(ATTACK), "swap", "60000", str(a), str(b)]
+        self.argv = [str(ATTACK), "swap", "600000", str(a), str(b)]
 
     def __enter__(self):
         self.p = subprocess.Popen(self.argv)
@@ -339,7 +339,7 @@ def console(rt, *args):
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(str(path))
         s.listen()
-        s.settimeout(20)
+        s.settimeout(60)
         p = rt("create", "--console-socket", str(path), "oci-tty")
         if p.returncode:
             return p, b""

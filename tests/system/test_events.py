@@ -90,4 +90,4 @@ def test_dial_stdio(engine):
     p.stdin.write(b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     p.stdin.close()
     assert json.loads(p.stdout.read().split(b"\r\n\r\n", 1)[1])["ApiVersion"]
-    assert p.wait(20) == 0
+    assert p.wait(60) == 0

@@ -57,7 +57,7 @@ def attempt(rt, n, cid, log):
     log.unlink(missing_ok=True)
     with open(rt.bundle / "said", "wb") as said:
         p = subprocess.run([*rt.prefix, str(BUILD / "tests/fault"), str(n), str(log), *argv], cwd=rt.bundle,
-                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, timeout=30)
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, timeout=60)
     return None if p.returncode == 200 else p.returncode
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_left_whatever_fails(tmp_path):
             said = (rt.bundle / "said").read_text()
             ok = code in (1, 126, 127) and said.strip().split("\n")[-1].startswith("insula-runtime: ")
         try:
-            wait_for(lambda: not left_behind(rt, cid), 5, 0.005)
+            wait_for(lambda: not left_behind(rt, cid), 60, 0.005)
         except AssertionError:
             wrong.append(f"call {n} ({call}) leaves {left_behind(rt, cid)}: {(rt.bundle / 'said').read_text()}")
             rt("delete", "-f", cid)

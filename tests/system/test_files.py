@@ -207,4 +207,4 @@ def test_events(cli, tmp_path):
         got = cli("events", "--since", start, "--until", int(time.time()) + 1, "--filter", f"container={cid}",
                   "--format", "{{.Action}}").ok().splitlines()
         return {"extract-to-dir", "archive-path", "export"} <= set(got)
-    wait_for(seen, 5)
+    wait_for(seen)

@@ -206,7 +206,7 @@ class Firewalld:
     def stop(self):
         for p in self.procs[::-1]:
             p.terminate()
-            p.wait(30)
+            p.wait(60)
 
 
 @pytest.fixture(params=[Ufw, Firewalld], ids=["ufw", "firewalld"])
