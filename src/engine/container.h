@@ -66,6 +66,7 @@ void container_start(struct container *c, engine_done_fn done, void *ud);
 /* timeout_s: INT64_MIN = the container's own; < 0 = wait for ever. signo 0 = the container's stop signal. */
 void container_stop(struct container *c, int signo, int64_t timeout_s, engine_done_fn done, void *ud);
 void container_restart(struct container *c, int signo, int64_t timeout_s, engine_done_fn done, void *ud);
+/* SIGKILL: once it has ended. */
 void container_kill(struct container *c, int signo, engine_done_fn done, void *ud);
 void container_remove(struct container *c, bool force, bool volumes, engine_done_fn done, void *ud);
 int container_rename(struct container *c, const char *name, struct err *err);

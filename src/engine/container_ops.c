@@ -130,22 +130,59 @@ static void event_kill(struct container *c, int signo)
 	container_event(c, "kill", a);
 }
 
-struct kill_call { struct container *c; int signo; engine_done_fn done; void *userdata; };
+/* A signal is answered once it is sent; SIGKILL once the container has ended, as dockerd does it, so that it can
+ * be removed then. */
+struct kill_call {
+	struct container *c;
+	int signo;
+	engine_done_fn done;
+	void *userdata;
+	bool sent;
+	struct container_wait *wait;	/* SIGKILL: until it has ended */
+	struct loop_source *timer;
+};
+
+static void kill_end(struct kill_call *k, int r, const struct err *e)
+{
+	container_wait_cancel(k->wait);
+	loop_source_free(k->timer);
+	k->done(k->userdata, r, e, NULL);
+	container_unref(k->c);
+	free(k);
+}
+
+static void kill_exited(void *ud, int code)
+{
+	struct kill_call *k = ud;
+
+	k->wait = NULL;
+	if (k->sent)
+		kill_end(k, 0, NULL);
+}
+
+static void kill_late(struct loop_source *s, void *ud)
+{
+	_cleanup_err_ struct err err = ERR_INIT;
+	int r = err_msg(&err, ERR_SYSTEM, 0, "tried to kill container, but did not receive an exit event");
+
+	kill_end(ud, r, &err);
+}
 
 static void kill_done(void *ud, int r, const struct err *e, const void *p, size_t n)
 {
 	struct kill_call *k = ud;
 	_cleanup_err_ struct err err = ERR_INIT;
 
+	k->sent = true;
 	if (r == -ESRCH) {
 		r = err_msg(&err, ERR_CONFLICT, 0, "container %s is not running", k->c->id);
 		e = &err;
 	} else if (r >= 0) {
 		event_kill(k->c, k->signo);
 	}
-	k->done(k->userdata, r, e, NULL);
-	container_unref(k->c);
-	free(k);
+	if (r < 0 || !k->wait ||
+	    loop_add_timer(k->c->engine->loop, KILL_WAIT_US, 0, kill_late, k, &k->timer) < 0)
+		kill_end(k, r, e);
 }
 
 static void run_kill(struct op *op)
@@ -181,7 +218,9 @@ void container_kill(struct container *c, int signo, engine_done_fn done, void *u
 	if (signo == SIGKILL || signo == SIGTERM)
 		c->stopped_by_user = true;
 	k = new0(struct kill_call);
-	*k = (struct kill_call){container_ref(c), signo, done, ud};
+	*k = (struct kill_call){.c = container_ref(c), .signo = signo, .done = done, .userdata = ud};
+	if (signo == SIGKILL)
+		k->wait = container_wait_add(c, WAIT_NEXT_EXIT, kill_exited, k);
 	container_signal(c, signo, false, kill_done, k);
 	container_thaw(c);
 }

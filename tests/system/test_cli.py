@@ -128,9 +128,19 @@ def test_kill_with_signal(c):
     wait_for(lambda: "usr1" in c("logs", cid).out)
     assert c.state(cid, "Running") == "true"
     c("kill", cid).ok()
-    wait_for(lambda: c.state(cid, "Running") == "false")
-    assert c.state(cid, "ExitCode") == "137"
+    assert c.state(cid, "Running") == "false" and c.state(cid, "ExitCode") == "137"
     assert "is not running" in c("kill", cid).err
+
+
+def test_what_is_killed_can_be_removed(both):
+    for command in (["sleep", "1000"], ["sh", "-c", "while :; do :; done"]):
+        cid = both.rund("--restart", "always", "busybox", *command)
+        both("kill", cid).ok()
+        both("rm", cid).ok()
+    paused = both.rund("busybox", "sleep", "1000")
+    both("pause", paused).ok()
+    both("kill", "-s", "9", paused).ok()
+    both("rm", paused).ok()
 
 
 def test_exec(both):
