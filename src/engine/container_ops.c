@@ -130,8 +130,8 @@ static void event_kill(struct container *c, int signo)
 	container_event(c, "kill", a);
 }
 
-/* A signal is answered once it is sent; SIGKILL once the container has ended, as dockerd does it, so that it can
- * be removed then. */
+/* A signal is answered once it is sent; SIGKILL once the container has ended, as dockerd does it, so that it
+ * can be removed then. */
 struct kill_call {
 	struct container *c;
 	int signo;

@@ -105,7 +105,8 @@ static void bounded(void **state)
 	log_reader_free(r);
 }
 
-/* What is read at one time is written in as many files as it needs; a line that is longer than one has it to itself. */
+/* What is read at one time is written in as many files as it needs; a line that is longer than one has it to
+ * itself. */
 static void a_burst(void **state)
 {
 	static const unsigned sizes[] = {10, 20, 1500, 10, 300, 300, 300, 10};
