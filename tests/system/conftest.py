@@ -366,7 +366,7 @@ def in_time():
     def late(*_):
         raise AssertionError("the test took too long")
     signal.signal(signal.SIGALRM, late)
-    signal.alarm(int(os.environ.get("INSULA_TEST_SECONDS", "240")))
+    signal.alarm(int(os.environ.get("INSULA_TEST_SECONDS", "480")))
     yield
     signal.alarm(0)
 

@@ -13,7 +13,7 @@ def host_processes():
     out = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            out[int(pid)] = (open(f"/proc/{pid}/comm").read().strip(), open(f"/proc/{pid}/cmdline").read())
+            out[int(pid)] = (open(f"/proc/{pid}/comm").read().strip(), open(f"/proc/{pid}/cmdline", errors="replace").read())
         except OSError:
             pass
     return out

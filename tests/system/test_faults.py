@@ -18,7 +18,7 @@ def processes(word):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            text = open(f"/proc/{pid}/cmdline").read() + open(f"/proc/{pid}/cgroup").read()
+            text = open(f"/proc/{pid}/cmdline", errors="replace").read() + open(f"/proc/{pid}/cgroup").read()
         except OSError:
             continue
         if word in text and int(pid) != os.getpid():

@@ -163,7 +163,7 @@ class Journal:
             try:
                 self.entries.append(self.parse(self.sock.recv(1 << 20)))
             except BlockingIOError:
-                return [e for e in self.entries if e["CONTAINER_ID_FULL"] == cid]
+                return [e for e in self.entries if e.get("CONTAINER_ID_FULL") == cid]
 
 
 def test_journald(c):
