@@ -35,5 +35,5 @@ def terminal(command, env=None):
     """The output of a command that has a terminal."""
     line = " ".join(f"'{a}'" for a in command)
     p = subprocess.run(["script", "-qec", line, "/dev/null"], env=env, stdin=subprocess.DEVNULL, capture_output=True,
-                       text=True, timeout=60)
+                       text=True, timeout=120)
     return p.stdout

@@ -28,7 +28,7 @@ export DOCKER_HOST=unix:///run/insula/insula.sock
 engine() {
     insulad --data-root /var/insula --exec-root /run/insula --isolation process >/run/log 2>&1 &
     engine_pid=$!
-    n=0; until insula version >/dev/null 2>&1 || [ $n = 300 ]; do n=$((n+1)); usleep 100000; done
+    n=0; until insula version >/dev/null 2>&1 || [ $n = 1200 ]; do n=$((n+1)); usleep 100000; done
     insula load -q -i /opt/busybox.tar >/dev/null
 }
 """
@@ -112,7 +112,7 @@ def boot(root, script, append):
     put(root, "opt/host", BEGIN + script + END)
     subprocess.run("find . | cpio -o -H newc --quiet > ../initramfs", shell=True, cwd=root, check=True)
     # With an end of its own: what was said until then is shown below.
-    p = subprocess.run(["timeout", "200", "qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-nographic", "-no-reboot", "-net", "none",
+    p = subprocess.run(["timeout", "400", "qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-nographic", "-no-reboot", "-net", "none",
                         "-kernel", str(VM_DIR / "vmlinuz"), "-initrd", str(root.parent / "initramfs"),
                         "-append", f"console=ttyS0 quiet panic=-1 {append}"],
                        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")

@@ -25,7 +25,7 @@ DATA = {"usr/share/man/man1/insula.1",
 
 def make(target, destdir, prefix="/usr"):
     subprocess.run(["make", "-C", str(ROOT), target, f"BUILD={BUILD}", f"DESTDIR={destdir}", f"PREFIX={prefix}"],
-                   check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=200)
+                   check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=400)
 
 
 def files(top):
@@ -113,7 +113,7 @@ def test_runs_from_the_installed_place(base):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "INSULA_"))}
     r = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", SESSION], cwd="/", text=True,
                        env=dict(env, BASE=str(base), IMAGES=str(IMAGES)), stdin=subprocess.DEVNULL,
-                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=400)
     assert r.returncode == 0, r.stdout + r.stderr
     for line in ("/usr/sbin/insulad", "process: hello", "hyperv: hello", "/usr/lib/insula/insula-shim"):
         assert line in r.stdout.splitlines(), r.stdout + r.stderr
