@@ -409,7 +409,7 @@ def supervised(base):
     out = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            argv = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            argv = pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
         except OSError:
             continue
         if argv[0] in ("insula-shim", "vmwp") and "--sandbox" in argv and any(a.startswith(str(base)) for a in argv):
