@@ -1,6 +1,7 @@
 """Fixtures of the system tests: one daemon with roots of its own, both CLIs, both isolation modes,
 and a look at the host before and after each test: nothing may be left behind."""
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -139,7 +140,7 @@ class Engine:
     def stop(self):
         if self.proc and self.proc.poll() is None:
             self.proc.terminate()
-            self.proc.wait(60)
+            self.proc.wait(120)     # it waits for the disk
 
     def kill9(self):
         self.proc.kill()
@@ -217,8 +218,9 @@ def wait_for(fn, timeout=90, step=0.05):
     raise AssertionError("timed out waiting for " + getattr(fn, "__name__", "condition"))
 
 
-# Below the range that connections of other tests take their ports from; each process begins elsewhere.
-_next = [10000 + os.getpid() * 389 % 20000]
+# Below the range that connections of other tests take their ports from; each process begins elsewhere, far from those whose
+# pids are next to its own.
+_next = [10000 + os.getpid() * 12361 % 20000]
 
 
 def free_port(n=1):
@@ -238,6 +240,36 @@ def free_port(n=1):
             return first
         except OSError:
             pass
+
+
+def descriptors(pid):
+    """What the process has open, but for what it closes meanwhile: number -> path."""
+    found = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
+    return found
+
+
+def command_of(pid):
+    """Its words in one string; none if it has ended."""
+    try:
+        return open(f"/proc/{pid}/cmdline").read()
+    except OSError:
+        return ""
+
+
+def rmdir(group):
+    """Whether the control group is gone; it cannot go while a process is still on its way out of it."""
+    try:
+        os.rmdir(group)
+    except FileNotFoundError:
+        return True
+    except OSError as e:
+        if e.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def parent_command(pid):
@@ -265,7 +297,8 @@ def host_state(base, ids=()):
             state.add("link " + d)
     for top in ("/sys/fs/cgroup", *[f"/sys/fs/cgroup/{d}" for d in os.listdir("/sys/fs/cgroup")]):
         ins = os.path.join(top, "insula")
-        if os.path.isdir(ins):
+        # Other tests make and remove it.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for d in os.listdir(ins):
                 if os.path.isdir(os.path.join(ins, d)) and d[:64] in ids:
                     state.add(f"cgroup {ins}/{d}")

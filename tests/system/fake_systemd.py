@@ -1,6 +1,7 @@
 """What insula-runtime needs of systemd, on a socket: a bus that greets, and the manager's calls for transient units.
 It speaks D-Bus by its specification with code of its own, and makes real groups in the name=systemd and v2
 hierarchies of the host."""
+import contextlib
 import os
 import pathlib
 import signal
@@ -211,7 +212,8 @@ class FakeSystemd:
                 if not group.exists():
                     break
                 for pid in (group / "cgroup.procs").read_text().split():
-                    os.kill(int(pid), signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
                 try:
                     group.rmdir()
                 except OSError:

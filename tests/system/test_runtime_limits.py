@@ -187,7 +187,7 @@ def test_event_stream(rt):
     totals = [json.loads(p.stdout.readline())["data"]["cpu"]["usage"]["total"] for _ in range(4)]
     assert totals == sorted(totals) and totals[-1] > totals[0]
     rt("kill", "oci-stream", "KILL")
-    assert p.wait(20) == 0
+    assert p.wait(60) == 0
     assert rt("events", "--interval", "0s", "oci-stream").returncode == 1
 
 
@@ -200,4 +200,4 @@ def test_event_of_running_out_of_memory(rt):
     (rt.bundle / "rootfs/tmp/go").touch()
     assert json.loads(p.stdout.readline()) == {"type": "oom", "id": "oci-oom"}
     rt("kill", "oci-oom", "KILL")
-    p.wait(20)
+    p.wait(60)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import built, wait_for, without_calls
+from conftest import built, rmdir, wait_for, without_calls
 from subids import subordinate
 from test_runtime import Runtime, reachable_path  # noqa: F401  (a fixture)
 from test_runtime_v2 import ONLY_V2, unified
@@ -34,8 +34,10 @@ def rt(tmp_path):
     for i in r.ids:
         r("delete", "-f", i)
     assert str(tmp_path) not in open("/proc/self/mountinfo").read()
-    left = subprocess.run(["ps", "-o", "pid,args", "-u", str(USER.pw_uid)], capture_output=True, text=True).stdout
-    assert str(tmp_path) not in left, left
+
+    def nothing_left():
+        return str(tmp_path) not in subprocess.run(["ps", "-o", "pid,args", "-u", str(USER.pw_uid)], capture_output=True, text=True).stdout
+    wait_for(nothing_left)
 
 
 def mapped(rt, maps):
@@ -163,7 +165,7 @@ class Delegated:
 
     def __exit__(self, *_):
         for g in (self.below, self.caller, self.group):
-            wait_for(lambda: not g.exists() or g.rmdir() is None)
+            wait_for(lambda: rmdir(g))
 
 
 @pytest.fixture
@@ -242,7 +244,7 @@ def test_terminal_hooks_and_time(rt):
         s.bind(str(sock))
         os.chown(sock, USER.pw_uid, USER.pw_gid)
         s.listen()
-        s.settimeout(20)
+        s.settimeout(60)
         assert rt.create("oci-all") != 0   # without a console socket
         p = rt("create", "--console-socket", str(sock), "oci-all")
         assert p.returncode == 0, p.stderr

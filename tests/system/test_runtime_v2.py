@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import wait_for
+from conftest import rmdir, wait_for
 from test_runtime import rt  # noqa: F401 (a fixture)
 from test_runtime_limits import running, ticks
 
@@ -104,7 +104,7 @@ def test_a_group_in_use_is_refused(v2):
     finally:
         victim.kill()
         victim.wait()
-        wait_for(lambda: not group.is_dir() or group.rmdir() is None)
+        wait_for(lambda: rmdir(group))
 
 
 def test_relative_path_is_beside_the_own_group(v2):
@@ -123,8 +123,7 @@ def test_relative_path_is_beside_the_own_group(v2):
         assert v2("delete", "-f", "oci-v2r").returncode == 0
         assert not os.path.exists(own / "oci-v2-rel")
     finally:
-        wait_for(lambda: not leaf.is_dir() or leaf.rmdir() is None)
-        own.rmdir()
+        wait_for(lambda: rmdir(leaf) and rmdir(own))
 
 
 def test_unified_keys(v2):
