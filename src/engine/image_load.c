@@ -77,6 +77,13 @@ bool image_load_holds_blob(const struct images *im, const char *digest)
 	return false;
 }
 
+static void drop_staging(struct image_load *l)
+{
+	if (l->staging)
+		trash(l->engine, l->staging);
+	free(TAKE_PTR(l->staging));
+}
+
 static void load_free(struct image_load *l)
 {
 	list_remove(&l->link);
@@ -90,11 +97,10 @@ static void load_free(struct image_load *l)
 	proc_done(&l->proc);
 	fd_close(&l->in);
 	fd_close(&l->out);
-	trash(l->engine, l->staging);
+	drop_staging(l);
 	sbuf_done(&l->pending);
 	sbuf_done(&l->result);
 	json_free(l->doc);
-	free(l->staging);
 	free(l->tag);
 	free(l->digest_ref);
 	free(l);
@@ -105,6 +111,8 @@ static void load_finish(struct image_load *l, int r, const struct err *e, char *
 	struct engine *engine = l->engine;
 	bool placed = l->link.next != NULL;
 
+	/* Whoever hears of the end finds nothing left. */
+	drop_staging(l);
 	if (!l->cancelled)
 		l->ops->done(l->ud, r, e, ids, said);
 	load_free(l);
