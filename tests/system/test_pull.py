@@ -19,7 +19,7 @@ import urllib.request
 
 import pytest
 
-from conftest import IMAGES, Cli, Engine, program, wait_for
+from conftest import IMAGES, Cli, Engine, descriptors, program, wait_for
 from registry import PASSWORD, USER, Proxy, Registry, skopeo
 from test_images import api
 from test_puller import ARCH, Tar, config, docker_archive, sha
@@ -493,8 +493,11 @@ def test_no_such_image(engine, registry):
 # --- several at once, and leaving ---
 
 def test_two_pulls_are_one(engine, proxy):
-    p = proxy(layer_fault(lambda h, data, r: (time.sleep(0.5), h.answer(200, data))))
+    both_are_there = threading.Event()
+    p = proxy(layer_fault(lambda h, data, r: (both_are_there.wait(60), h.answer(200, data))))
     both = [engine.popen("insula", "pull", f"{p.host}/three:1") for _ in range(2)]
+    assert [x.stdout.readline() for x in both] == ["1: Pulling from three\n"] * 2
+    both_are_there.set()
     outs = [x.communicate(timeout=60) for x in both]
     assert [x.returncode for x in both] == [0, 0], outs
     assert all("Status: Downloaded newer image" in o for o, _ in outs)
@@ -512,6 +515,13 @@ def test_two_names_of_the_same_layers(engine, proxy):
     assert list((engine.data / "partial").iterdir()) == [] and os.listdir(engine.data / "tmp") == []
 
 
+def size_of(path):
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def test_interrupted_pull_goes_on_where_it_was(engine, proxy):
     stop = threading.Event()
 
@@ -521,15 +531,18 @@ def test_interrupted_pull_goes_on_where_it_was(engine, proxy):
         h.end_headers()
         h.wfile.write(data[:len(data) // 2])
         h.wfile.flush()
-        stop.wait(20)
+        stop.wait(120)
         h.cut()
     p = proxy(layer_fault(half, times=3))
     before = store_of(engine)
     c = engine.popen("insula", "pull", f"{p.host}/three:1")
-    files = lambda: sorted(f.stat().st_size for f in (engine.data / "partial").glob("*") if f.stat().st_size > 10000)
+
+    def files():
+        """Sizes of the layers' files; small ones come and go."""
+        return sorted(n for n in map(size_of, (engine.data / "partial").glob("*")) if n > 10000)
     wait_for(lambda: len(files()) == 3)
     c.send_signal(signal.SIGINT)
-    assert c.wait(10) != 0
+    assert c.wait(60) != 0
     wait_for(lambda: not list(children_of(engine, "insula-registry")))
     stop.set()
     assert len(files()) == 3
@@ -543,7 +556,10 @@ def test_interrupted_pull_goes_on_where_it_was(engine, proxy):
 
 def staged(engine):
     """Names of files in layers that are being unpacked."""
-    return {f.name for f in (engine.data / "tmp").glob("*/layers/new-*/*")}
+    try:
+        return {f.name for f in (engine.data / "tmp").glob("*/layers/new-*/*")}
+    except FileNotFoundError:       # what another pull has left is being removed
+        return set()
 
 
 def test_layers_are_unpacked_while_they_come(engine, registry, base, proxy):
@@ -732,8 +748,7 @@ def test_who_talks_to_the_network(held):
     assert status["Uid"].split() == ["65534"] * 4 and status["Gid"].split() == ["65534"] * 4
     assert all(int(status[k], 16) == 0 for k in ("CapEff", "CapPrm", "CapInh", "CapAmb"))
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2" if filtered(pid) else "0", "1")
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        to = os.readlink(f"/proc/{pid}/fd/{fd}")
+    for fd, to in descriptors(pid).items():
         flags = int(open(f"/proc/{pid}/fdinfo/{fd}").read().split("flags:")[1].split()[0], 8)
         if flags & os.O_ACCMODE != os.O_RDONLY and to.startswith("/"):
             assert to.startswith(str(held.data / "partial")) or fd in "012", to
@@ -752,8 +767,7 @@ def test_who_parses_archives(held):
     assert open(f"/proc/{pid}/net/route").read().splitlines()[1:] == []
     root = pathlib.Path(os.readlink(f"/proc/{pid}/root"))
     assert root.parent == held.data / "tmp" and os.readlink(f"/proc/{pid}/cwd") == str(root)
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        to = os.readlink(f"/proc/{pid}/fd/{fd}")
+    for fd, to in descriptors(pid).items():
         assert to.startswith(("pipe:", str(root), "/memfd:")) or fd in "012", to
     limits = open(f"/proc/{pid}/limits").read()
     assert not filtered(pid) or re.search(r"Max address space +1073741824 ", limits)

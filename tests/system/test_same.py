@@ -93,7 +93,7 @@ SCENARIOS = {
         ["logs", "xx"], ["start", "xx"], ["wait", "xx"], ["rm", "xx"], ["rm", "xx"], HELD, (until, "logs", "xx", "up"), ["pause", "xx"], ["pause", "xx"],
         ["ps", "--filter", "name=xx", "--format", "{{.Names}} {{.State}} {{.Command}}"], ["exec", "xx", "true"],
         ["stats", "--no-stream", "--format", "{{.Name}}", "xx"], ["unpause", "xx"], ["unpause", "xx"], ["rename", "xx", "y"],
-        ["rename", "y", "xx"], ["rm", "xx"], ["kill", "-s", "NOTHING", "xx"], ["kill", "-s", "CONT", "xx"], ["stop", "xx"], ["stop", "xx"], ["kill", "xx"],
+        ["rename", "y", "xx"], ["rm", "xx"], ["kill", "-s", "NOTHING", "xx"], ["kill", "-s", "CONT", "xx"], ["stop", "-t", "60", "xx"], ["stop", "xx"], ["kill", "xx"],
         ["logs", "--tail", "1", "xx"], ["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}}", "xx"],
         ["restart", "-t", "0", "xx"], (until, "inspect", "-f", "{{.State.Running}}", "xx", "true"), ["port", "xx"], (events,), ["kill", "xx"], ["wait", "xx"],
     ],
@@ -132,7 +132,7 @@ SCENARIOS = {
         ["run", "--rm", "--entrypoint", "/bin/echo", "busybox", "a", "b"], ["run", "--rm", "-t", "busybox", "sh", "-c", "tty; stty size; exit 9"],
     ],
     "top": [
-        ["run", "-d", "--name", "xx", "busybox", "sh", "-c", "sleep 1000 & exec sleep 2000"], (until, "exec", "xx", "sh", "-c", "ps | grep -c '[s]leep'", "2"),
+        ["run", "-d", "--name", "xx", "busybox", "sh", "-c", "sleep 1000 & exec sleep 2000"], (until, "exec", "xx", "sh", "-c", "ps -o args | grep -c '^sleep'", "2"),
         (ps, "-o", "pid,args"), (ps, "-o", "pid=P,comm"), (ps, "ax", "-o", "pid,user,args"), ["top", "xx", "-o", "comm"], ["top", "xx", "--nothing"],
         ["top", "nobody"], (api, "/containers/xx/stats?stream=0&one-shot=1"), ["kill", "xx"], ["wait", "xx"], ["top", "xx"],
     ],

@@ -88,7 +88,10 @@ def test_exec(client):
     assert k.exec_run(["pwd"], workdir="/tmp", user="nobody").output == b"/tmp\n"
     sock = k.exec_run(["cat"], stdin=True, socket=True).output
     sock._sock.sendall(b"through\n")
-    assert sock.read(8 + 8)[8:] == b"through\n"
+    got = b""
+    while len(got) < 8 + 8:
+        got += sock.read(8 + 8 - len(got))
+    assert got[8:] == b"through\n"
     sock.close()
     k.remove(force=True)
 
@@ -161,11 +164,10 @@ def test_events(client):
     stream = client.events(decode=True, filters={"type": "container", "event": ["create", "start", "die", "destroy"]})
     t = threading.Thread(target=lambda: got.extend(e["Action"] for e in stream), daemon=True)
     t.start()
-    time.sleep(0.2)
     client.containers.run("busybox", ["true"], remove=True)
     wait_for(lambda: got == ["create", "start", "die", "destroy"])
     stream.close()
-    t.join(10)
+    t.join(60)
     since = int(time.time())
     assert list(client.events(since=since - 1, until=since)) is not None
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -279,6 +280,8 @@ def children(engine, name):
 @pytest.mark.parametrize("name", ["insula-puller", "insula-registry"])
 def test_a_part_of_the_pull_is_killed(mortal, registry, name):
     """A clear error, and the daemon goes on."""
+    killed = threading.Event()
+
     def slowly(h, path):
         if "/blobs/" not in path:
             return False
@@ -288,13 +291,16 @@ def test_a_part_of_the_pull_is_killed(mortal, registry, name):
         h.end_headers()
         h.wfile.write(data[:len(data) // 2])
         h.wfile.flush()
-        time.sleep(1)
-        h.wfile.write(data[len(data) // 2:])
+        if len(data) > MIB:     # the config is wanted before the unpacker begins
+            killed.wait(60)
+        with contextlib.suppress(OSError):
+            h.wfile.write(data[len(data) // 2:])
         return True
     proxy = Proxy(registry, slowly)
     try:
         p = mortal.popen("insula", "pull", f"{proxy.host}/big:1")
         os.kill(wait_for(lambda: list(children(mortal, name)))[0], signal.SIGKILL)
+        killed.set()
         out, err = p.communicate(timeout=60)
         assert p.returncode == 1 and f"{name} died" in err, (out, err)
         assert check(mortal) == set()

@@ -63,7 +63,7 @@ def test_attached_client_outlives_the_daemon(own):
     assert p.stdout.readline() == "a\n"
     restart(own)
     assert p.stdout.readline() == "b\n"
-    p.wait(30)
+    p.wait(60)
 
 
 def supervisors(c, cid):
@@ -128,7 +128,7 @@ def test_two_daemons_side_by_side(own):
 def test_second_daemon_on_the_same_roots_is_refused(own):
     from conftest import program
     p = subprocess.run([program("insulad"), "--data-root", own.engine.data, "--exec-root", own.engine.run_dir],
-                       capture_output=True, text=True, timeout=20)
+                       capture_output=True, text=True, timeout=60)
     assert p.returncode != 0 and len(p.stderr.strip().splitlines()) == 1, p.stderr
 
 

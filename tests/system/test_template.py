@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import IMAGES, Cli, Engine, wait_for
+from conftest import IMAGES, Cli, Engine, descriptors, wait_for
 
 F_GET_SEALS = 1034
 SEALED = 0xf            # F_SEAL_SEAL | SHRINK | GROW | WRITE
@@ -105,7 +105,7 @@ def test_the_template_cannot_be_written(engine, c):
     cid = c.rund("busybox", "sleep", "1000")
     assert was_cloned(cid)
     pid = engine.proc.pid
-    fds = [f for f in os.listdir(f"/proc/{pid}/fd") if "insula-template" in os.readlink(f"/proc/{pid}/fd/{f}")]
+    fds = [f for f, to in descriptors(pid).items() if "insula-template" in to]
     assert len(fds) == 1
     fd = os.open(f"/proc/{pid}/fd/{fds[0]}", os.O_RDWR)
     try:

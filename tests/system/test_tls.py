@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import IMAGES, Engine, docker_cli, program, wait_for
+from conftest import IMAGES, Engine, docker_cli, free_port, program, wait_for
 
 
 def openssl(d, *args):
@@ -29,12 +29,6 @@ def certs(tmp_path_factory):
         openssl(d, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
                 "-extfile", "ext", "-out", f"{name}.pem")
     return d
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def arguments(certs, port):

@@ -46,7 +46,10 @@ def test_ctrl_c_and_job_control(c):
     t.sendline(command)
     t.expect("runsnow")
     t.send("\x1a")
+    # What is stopped is said with its command, as jobs says it.
     t.expect("Stopped")
+    t.expect("sleep 1000")
+    t.expect("# ")
     t.sendline("jobs")
     t.expect("sleep 1000")
     t.expect("# ")

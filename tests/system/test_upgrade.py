@@ -35,6 +35,7 @@ def test_another_version_takes_over(own, another):
     wait_for(lambda: own("logs", cid).out == "begun\n")
     port = own("port", cid).ok()
     attached = own.popen("attach", "--no-stdin", cid)
+    wait_for(lambda: own("events", "--since", "1", "--until", "0s", "--filter", "event=attach").out)
     running = own.popen("exec", cid, "sh", "-c", "echo runs; sleep 3; echo of old; exit 5")
     assert running.stdout.readline() == "runs\n"
     own("exec", "-d", cid, "touch", "/data/seen").ok()
@@ -43,7 +44,7 @@ def test_another_version_takes_over(own, another):
     own.engine.start()
     assert own("version", "-f", "{{.Server.Version}}").ok() == version
     assert own("ps", "-q", "--no-trunc").ok() == cid and own("port", cid).ok() == port
-    assert own("exec", cid, "ls", "/data").ok() == "seen"
+    wait_for(lambda: own("exec", cid, "ls", "/data").ok() == "seen")
     assert running.communicate(timeout=60)[0] == "of old\n"
     new = own.rund("busybox", "sleep", "1000")
     assert own("exec", new, "echo", "new").ok() == "new"

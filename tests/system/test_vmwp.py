@@ -1,4 +1,5 @@
 """The supervisor of hyperv sandboxes, driven over its socket as insulad drives it, but without insulad."""
+import contextlib
 import glob
 import json
 import os
@@ -14,7 +15,7 @@ import threading
 import time
 
 import pytest
-from conftest import BUILD, ROOT, VM_DIR, program, wait_for
+from conftest import BUILD, ROOT, VM_DIR, descriptors, program, rmdir, wait_for
 from supervisor import (A_ERR, A_IN, A_MUX, A_OUT, EXITED, RUNNING, STDIN, STDIN_ONCE, TTY, Refused, Supervisor, demux)
 
 A, B = "a" * 64, "b" * 64
@@ -134,8 +135,9 @@ class Vm(Supervisor):
 
     def child(self, name):
         for pid in self.children():
-            if open(f"/proc/{pid}/comm").read().startswith(name):
-                return pid
+            with contextlib.suppress(OSError):      # it has ended meanwhile
+                if open(f"/proc/{pid}/comm").read().startswith(name):
+                    return pid
 
     def qemu(self):
         return self.child("qemu-system-x86")
@@ -189,6 +191,14 @@ def status(pid):
     return dict(line.split(":", 1) for line in open(f"/proc/{pid}/status").read().splitlines())
 
 
+def ended(pid):
+    """Not there, or nobody has asked how it ended."""
+    try:
+        return status(pid)["State"].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def test_output_exit_code_and_end(vm, d):
     vm.sandbox(d)
     c = vm.run(d, A, sh("echo out; echo err >&2; cat /etc/above; ls /etc/gone; uname -r; exit 3"))
@@ -202,7 +212,7 @@ def test_output_exit_code_and_end(vm, d):
     qemu = vm.qemu()
     start = time.time()
     d.request("DELETE", ctr=A)
-    assert not os.path.exists(f"/proc/{qemu}") or status(qemu)["State"].split()[0] == "Z"
+    assert ended(qemu)
     vm.wait_end()
     assert time.time() - start < 30
 
@@ -225,8 +235,7 @@ def test_the_jail(vm, up):
     assert [p.name for p in (root / "usr/bin").iterdir()] == ["qemu-system-x86_64"]
     with pytest.raises(OSError):
         (root / "dev/x").touch()
-    for fd in os.listdir(f"/proc/{qemu}/fd"):
-        to = os.readlink(f"/proc/{qemu}/fd/{fd}")
+    for to in descriptors(qemu).values():
         assert re.match(r"socket:|anon_inode:|/memfd:|/dev/null", to) or to in vm.layers + [vm.scratch(A)], to
     for line in open(f"/proc/{qemu}/cgroup"):
         _, names, path = line.strip().split(":")
@@ -335,7 +344,7 @@ def test_a_device_goes_with_its_container(vm, up, tmp_path):
     dev = subprocess.run(["losetup", "-f", "--show", f], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
     def is_open():
-        return dev in {os.readlink(x) for x in glob.glob(f"/proc/{vm.qemu()}/fd/*") if os.path.islink(x)}
+        return dev in descriptors(vm.qemu()).values()
     try:
         for _ in range(2):
             c = vm.run(up, B, sh("head -n1 /dev/disk; echo in the guest | dd of=/dev/disk bs=512 seek=1 2>/dev/null"),
@@ -408,15 +417,14 @@ def test_a_machine_that_stands_still(vm, up):
     start = time.monotonic()
     os.kill(vm.qemu(), signal.SIGSTOP)
     s = up.wait_state(A, EXITED)
-    assert time.monotonic() - start < 5 + 5        # five seconds; the other five are this host's
+    assert time.monotonic() - start < 5 + 20       # five seconds; the others are this host's
     assert s["exit_code"] == 137 and s["error"] == "the virtual machine ended: QEMU was stopped by a signal"
 
 
 def test_a_machine_that_does_not_come_up(vm, d):
     """QEMU stands still before it has said a word, or, if that was missed, before the guest has."""
     def stop():
-        wait_for(vm.qemu)
-        os.kill(vm.qemu(), signal.SIGSTOP)
+        os.kill(wait_for(vm.qemu, step=0.005), signal.SIGSTOP)
     t = threading.Thread(target=stop)
     t.start()
     with pytest.raises(Refused, match="VM did not start: QEMU was stopped by a signal"):
@@ -474,8 +482,7 @@ def test_the_supervisor_takes_the_machine_along(vm, up):
     vm.proc.wait()
     wait_for(lambda: not os.path.exists(f"/proc/{qemu}"))
     for path in groups("sb-vm"):
-        wait_for(lambda: not open(path + "/cgroup.procs").read())
-        os.rmdir(path)
+        wait_for(lambda: rmdir(path))
 
 
 def test_volumes(vm, d):

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import NO_IDMAP, Cli, wait_for
+from conftest import NO_IDMAP, Cli, command_of, descriptors, wait_for
 
 
 @pytest.fixture
@@ -30,6 +30,11 @@ def volume(cli):
     cli.cleanup()
     for name in made:
         cli("volume", "rm", "-f", name)
+
+
+def unmount(path):
+    """The kernel lets go of what a container had open a moment after its end."""
+    wait_for(lambda: subprocess.run(["umount", str(path)]).returncode == 0)
 
 
 def refused(cli, *args):
@@ -110,7 +115,7 @@ def test_read_only_holds_below(cli, tmp_path):
                   "touch /a/sub/x 2>/dev/null || echo ro; touch /w/y 2>/dev/null || echo ro; touch /w/sub/y && echo rw; ls /n/sub").ok()
         assert out.split() == ["ro", "ro", "rw"]
     finally:
-        subprocess.run(["umount", str(tmp_path / "sub")], check=True)
+        unmount(tmp_path / "sub")
 
 
 @pytest.fixture
@@ -121,7 +126,7 @@ def shared(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "x", str(d)], check=True)
     subprocess.run(["mount", "--make-shared", str(d)], check=True)
     yield d
-    wait_for(lambda: subprocess.run(["umount", str(d)]).returncode == 0)
+    unmount(d)
 
 
 @both_clis
@@ -136,7 +141,7 @@ def test_propagation_to_the_host(cli, shared):
     wait_for(lambda: (shared / "sub/f").exists())
     cli("rm", "-f", cid).ok()
     assert (shared / "sub/f").exists()
-    subprocess.run(["umount", str(shared / "sub")], check=True)
+    unmount(shared / "sub")
     # one that only looks, running or not, takes nothing of the host's away
     subprocess.run(["mount", "-t", "tmpfs", "x", str(shared / "sub")], check=True)
     (shared / "sub/kept").touch()
@@ -146,7 +151,7 @@ def test_propagation_to_the_host(cli, shared):
     cli("cp", f"{cid}:/a/sub/kept", str(shared / "copy")).ok()
     cli("rm", cid).ok()
     assert (shared / "copy").exists() and (shared / "sub/kept").exists()
-    subprocess.run(["umount", str(shared / "sub")], check=True)
+    unmount(shared / "sub")
 
 
 def refused_with(cli, args, message):
@@ -168,7 +173,7 @@ def test_nothing_to_propagate(cli, tmp_path):
             r = cli("run", "--rm", "-v", f"{d}:/a:shared", "busybox", "true")
             assert r.code == 125 and f"path {d} is mounted on {d} but it is not a shared mount" in r.err
     finally:
-        subprocess.run(["umount", str(d)], check=True)
+        unmount(d)
 
 
 @both_clis
@@ -215,9 +220,9 @@ def test_propagation_from_the_host(cli, tmp_path, mode, seen):
                 assert cli("exec", cid, "ls", "/a/sub").ok() == ""
         finally:
             cli("rm", "-f", cid)
-            wait_for(lambda: subprocess.run(["umount", str(tmp_path / "sub")]).returncode == 0)
+            unmount(tmp_path / "sub")
     finally:
-        wait_for(lambda: subprocess.run(["umount", str(tmp_path)]).returncode == 0)
+        unmount(tmp_path)
 
 
 def test_copy_up_and_nocopy(cli, volume):
@@ -376,7 +381,7 @@ def test_jail_of_the_file_server(engine, leaks, tmp_path):
                 except OSError:
                     continue
             return found
-        worker = [p for p in below(None, "vmwp") if cid[:12] in open(f"/proc/{p}/cmdline").read()]
+        worker = [p for p in below(None, "vmwp") if cid[:12] in command_of(p)]
         servers = [s for w in worker for p in below(w, "virtiofsd") for s in below(p, "virtiofsd")]
         assert len(servers) == 1, (worker, servers)
         status = dict(x.split(":\t", 1) for x in open(f"/proc/{servers[0]}/status").read().splitlines() if ":\t" in x)
@@ -388,7 +393,7 @@ def test_jail_of_the_file_server(engine, leaks, tmp_path):
             assert os.readlink(f"/proc/{servers[0]}/ns/{ns}") != os.readlink(f"/proc/self/ns/{ns}")
         assert os.listdir(f"/proc/{servers[0]}/root") == ["f"]
         # QEMU, the guest's memory, its log, what it serves and its own threads
-        opened = {os.readlink(f"/proc/{servers[0]}/fd/{fd}") for fd in os.listdir(f"/proc/{servers[0]}/fd")}
+        opened = set(descriptors(servers[0]).values())
         assert all(re.fullmatch(r"/|/\d+/task|/\d+/fd|/dev/null|anon_inode:.*|socket:.*|pipe:.*|/memfd:.*", x) for x in opened), opened
     finally:
         h.cleanup()

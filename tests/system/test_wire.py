@@ -174,7 +174,7 @@ def test_json_bodies(bare):
 
 def test_pipelining_and_keep_alive(bare):
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(10)
+        s.settimeout(60)
         s.connect(str(bare.sock))
         one = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
         s.sendall(one * 20 + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
@@ -189,7 +189,7 @@ def test_pipelining_and_keep_alive(bare):
 
 def test_bytes_one_by_one(bare):
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(10)
+        s.settimeout(60)
         s.connect(str(bare.sock))
         for b in b"POST /v1.47/containers/zz/start HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /_ping HTTP/1.1\r\n\r\n":
             s.send(bytes([b]))
@@ -201,7 +201,7 @@ def test_bytes_one_by_one(bare):
 
 def test_expect_continue(bare):
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(10)
+        s.settimeout(60)
         s.connect(str(bare.sock))
         s.sendall(b"POST /containers/create HTTP/1.1\r\nExpect: 100-continue\r\nContent-Type: application/json\r\n"
                   b"Content-Length: 2\r\n\r\n")
@@ -233,7 +233,7 @@ def test_thousand_connections(bare):
             s = socket.socket(socket.AF_UNIX)
             socks.append(s)
             s.connect(str(bare.sock))       # blocking: a full backlog is waited for
-            s.settimeout(20)
+            s.settimeout(60)
         socks[0].sendall(b"GET /_ping HTTP/1.1\r\n\r\n")
         assert socks[0].recv(65536).endswith(b"OK")
         last = socks[-1]
