@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
 from conftest import *          # noqa: F401,F403,E402  its fixtures
-from conftest import Cli, Engine, IMAGES, VM_DIR, wait_for     # noqa: E402
+from conftest import Cli, Engine, IMAGES, VM_DIR, command_of, wait_for     # noqa: E402
 
 
 def test_kvm_is_chosen_and_cloned(engine):
@@ -66,7 +66,7 @@ def test_a_loaded_host_is_given_a_second_chance(own):
     e = own()
     p = run(e)
     vmwp = wait_for(lambda: children("vmwp --template", "-f"))
-    [qemu] = wait_for(lambda: [c for v in vmwp for c in children(str(v), "-P")])
+    qemu = wait_for(lambda: [c for v in vmwp for c in children(str(v), "-P") if "qemu" in command_of(c)])[0]
     os.kill(qemu, signal.SIGSTOP)
     out, err = p.communicate(timeout=300)
     assert p.returncode == 125 and "QEMU was stopped by a signal; it is being tried once more)" in err, err

@@ -62,6 +62,7 @@ def test_ipc_none_has_no_shared_memory(both):
 @pytest.mark.parametrize("isolation", ["process"], indirect=True)
 def test_of_another_container(both):
     donor = both.rund("--ipc=shareable", "--name", "donor", "busybox", "sh", "-c", "echo mine >/dev/shm/here; exec sleep 1000")
+    wait_for(lambda: both("exec", donor, "cat", "/dev/shm/here").out == "mine\n")
     cid = both.rund("--pid=container:donor", f"--ipc=container:{donor[:12]}", "busybox", "sleep", "2000")
     for name in ("pid", "ipc"):
         assert ns_of(both, cid, name) == ns_of(both, donor, name)
@@ -86,6 +87,7 @@ def test_shared_memory_is_looked_for_in_the_other_container(both):
     """A donor that has made its /dev/shm a link leads nobody to the host's files."""
     donor = both.rund("--ipc=shareable", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "busybox", "sh", "-c",
                       "umount /dev/shm; rmdir /dev/shm; ln -s /etc /dev/shm && exec sleep 1000")
+    wait_for(lambda: both("exec", donor, "readlink", "/dev/shm").out == "/etc\n")
     r = both("run", "--rm", f"--ipc=container:{donor}", "busybox", "ls", "/dev/shm")
     theirs = both("exec", donor, "ls", "/etc").ok().split()
     assert r.code or set(r.out.split()) <= set(theirs) | {"hosts", "hostname", "resolv.conf"}, r

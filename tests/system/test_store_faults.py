@@ -1,6 +1,7 @@
 """The store of images when the disk is full, and when what works on it is killed: it is as before or as it was to be,
 nothing is left over, and the next try succeeds."""
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -80,11 +81,17 @@ class SmallDisk:
         self.engine.start()
 
     def leave(self, free):
-        st = os.statvfs(self.base)
-        size = st.f_bavail * st.f_frsize - free
-        assert size > 0
-        with open(self.filler, "wb") as f:
-            os.posix_fallocate(f.fileno(), 0, size)
+        for attempt in range(20):
+            st = os.statvfs(self.base)
+            size = st.f_bavail * st.f_frsize - free
+            assert size > 0
+            try:
+                with open(self.filler, "wb") as f:
+                    os.posix_fallocate(f.fileno(), 0, size)
+                return
+            except OSError as e:        # the daemon has written something meanwhile
+                assert e.errno == errno.ENOSPC and attempt < 19
+                self.all()
 
     def all(self):
         self.filler.unlink(missing_ok=True)
