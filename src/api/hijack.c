@@ -3,7 +3,8 @@
  * docker-py reads the head through a buffered reader and then goes on with the bare socket, so payload that
  * arrives in the same read as the head is lost to it. The head is therefore given time to be read: SIOCOUTQ
  * counts the bytes of a unix socket that the peer has not taken yet, and the descriptor is handed on once it
- * is 0, looked at in growing steps from 50 us, for 20 ms at most. */
+ * is 0, looked at in growing steps from 50 us, for two seconds at most: on a host with much to do a client
+ * may not come to its turn for long. */
 #include "api/conn.h"
 
 #include "base/alloc.h"
@@ -17,7 +18,9 @@
 
 #define STEP_FIRST_US 50
 #define STEP_MAX_US 200
-#define GATE_US 20000
+#define STEP_LATE_US 1000
+#define LATE_US 20000
+#define GATE_US 2000000
 
 struct hijack {
 	struct loop *loop;
@@ -49,12 +52,14 @@ static bool head_was_read(int fd)
 static void gate_step(struct loop_source *s, void *userdata)
 {
 	struct hijack *h = userdata;
+	uint64_t now = now_mono_us();
+	bool late = now + GATE_US >= h->deadline_us + LATE_US;
 
-	if (head_was_read(h->fd) || now_mono_us() >= h->deadline_us) {
+	if (head_was_read(h->fd) || now >= h->deadline_us) {
 		hand_over(h);
 		return;
 	}
-	h->step_us = MIN(h->step_us * 2, (uint64_t)STEP_MAX_US);
+	h->step_us = late ? STEP_LATE_US : MIN(h->step_us * 2, (uint64_t)STEP_MAX_US);
 	(void)loop_timer_set(s, h->step_us, 0);
 }
 

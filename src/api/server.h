@@ -80,7 +80,7 @@ void req_body_read(struct request *r, bool (*fn)(struct request *r, const void *
 void req_body_resume(struct request *r);
 
 /* Docker's stream hijack: answers 101 (with Upgrade) or 200, waits until the client has read the head
- * (SIOCOUTQ = 0, at most 20 ms: docker-py loses bytes otherwise), then gives the socket away: fn owns fd
+ * (SIOCOUTQ = 0, at most 2 s: docker-py loses bytes otherwise), then gives the socket away: fn owns fd
  * (non-blocking; already at its end if the client has left) and the bytes already read behind the head.
  * fn always runs, from the loop. The request is gone after. */
 typedef void (*hijack_fn)(void *userdata, int fd, const void *preread, size_t n);

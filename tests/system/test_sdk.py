@@ -1,6 +1,7 @@
 """Debian's python3-docker, with a daemon whose default is each of the two modes: a program that knows nothing of
 isolation uses every resource."""
 import io
+import socket
 import tarfile
 import threading
 import time
@@ -20,7 +21,7 @@ def client(request, tmp_path_factory):
     with open(IMAGES / "busybox.tar", "rb") as f:
         loaded, = c.images.load(f)
     assert "busybox:latest" in loaded.tags
-    c.isolation = request.param
+    c.isolation, c.path = request.param, str(e.sock)
     yield c
     for k in c.containers.list(all=True):
         k.remove(force=True)
@@ -89,10 +90,30 @@ def test_exec(client):
     sock = k.exec_run(["cat"], stdin=True, socket=True).output
     sock._sock.sendall(b"through\n")
     got = b""
-    while len(got) < 8 + 8:
-        got += sock.read(8 + 8 - len(got))
+    while len(got) < 8 + 8 and (part := sock.read(8 + 8 - len(got))):
+        got += part
     assert got[8:] == b"through\n"
     sock.close()
+    k.remove(force=True)
+
+
+def test_a_client_that_is_slow_to_read_the_head(client):
+    """What it reads with the head would be lost to it: the rest begins with the next read."""
+    k = run(client, "sleep", "1000")
+    body = b'{"Detach":false,"Tty":false}'
+    exec_id = client.api.exec_create(k.id, ["echo", "behind"])["Id"]
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(60)
+        s.connect(client.path)
+        s.sendall(b"POST /exec/%s/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+                  b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n%s" % (exec_id.encode(), len(body), body))
+        time.sleep(0.5)
+        head = s.recv(65536)
+        assert head.startswith(b"HTTP/1.1 101 ") and head.endswith(b"\r\n\r\n")
+        got = b""
+        while more := s.recv(65536):
+            got += more
+    assert got[8:] == b"behind\n"
     k.remove(force=True)
 
 
