@@ -70,7 +70,7 @@ def engine(pulling):
     for i in set(pulling.cli("insula", "images", "-aq", "--no-trunc").out.split()):
         pulling.cli("insula", "rmi", "-f", i)
     for f in (pulling.data / "partial").glob("*"):
-        f.unlink()
+        f.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 import pathlib
 
 import pytest
-from conftest import wait_for
+from conftest import rmdir, wait_for
 from fake_systemd import FakeSystemd
 from test_runtime import rt  # noqa: F401 (a fixture)
 
@@ -28,7 +28,7 @@ def systemd(rt, tmp_path, monkeypatch):
         rt("delete", "-f", i)
     s.close()
     for d in slices() - before:
-        d.rmdir()
+        wait_for(lambda: rmdir(d))
 
 
 def named(s, member):
