@@ -235,7 +235,7 @@ static size_t fitting(const struct jsonlog *l, const char *p, size_t n)
 	const char *end = room < n ? memrchr(p, '\n', room) : p + n - 1;
 
 	if (!end && !l->size)
-		end = memchr(p, '\n', n);
+		end = memchr(p, '\n', n) ?: p + n - 1;
 	return end ? (size_t)(end - p) + 1 : 0;
 }
 
