@@ -64,7 +64,7 @@ def base_system(work):
     return tar
 
 
-def root_disk(work, build, body):
+def root_disk(work, build, body, files):
     """Its files come from the host; the file system is made whole, and mounted by nobody but the machine."""
     root = work / "root"
     shutil.rmtree(root, ignore_errors=True)
@@ -84,6 +84,11 @@ def root_disk(work, build, body):
     shutil.copytree(build / "images", opt / "build/images")
     # What `make install` installs, below /usr/local.
     sh("meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", root)
+    for to, source in files.items():
+        if os.path.lexists(root / to):
+            continue                            # a library that it has; some are links into the host
+        (root / to).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / to)
     put(opt / "run", RUN.format(modules=" ".join(MODULES), body=body, done=DONE), 0o755)
     put(root / "etc/systemd/system/nested.service", UNIT)
     wants = root / "etc/systemd/system/multi-user.target.wants"
@@ -123,15 +128,16 @@ def initramfs(work, build):
 
 
 class Machine:
-    """body: what is run in it, in bash, from a directory that has tests, tools, bench and build."""
+    """body: what is run in it, in bash, from a directory that has tests, tools, bench and build. files: further ones, their
+    place in it -> where they come from."""
 
-    def __init__(self, build, body):
+    def __init__(self, build, body, files=None):
         self.build = pathlib.Path(build).resolve()
         self.work = self.build / "nested"
         self.work.mkdir(exist_ok=True)
         self.lock = open(self.work / "lock", "w")
         fcntl.flock(self.lock, fcntl.LOCK_EX)        # one at a time: they share the disk and what the machine says
-        self.disk, self.image = root_disk(self.work, self.build, body), initramfs(self.work, self.build)
+        self.disk, self.image = root_disk(self.work, self.build, body, files or {}), initramfs(self.work, self.build)
 
     def boot(self, words="", seconds=1500):
         """What it said, and whether it was let to its end: ctrl-c is how its caller says that there is no time left.

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""The validation programs of runtime-tools (suite.py) for insula-runtime, crun and runc, all in one run on the same host:
+this one, or a machine (tests/nested/machine.py), where there are controllers, capabilities and security modules that
+this one may lack.
+
+	run.py --build BUILD [--on here|v1|v2|selinux]... [--program NAME]... [--keep FILE]
+
+prints a line for each program, a table, and ends with `N passed, N failed`: a program has failed that insula-runtime does not
+pass strictly anywhere, though a peer does or there is no reason in WHY."""
+import argparse
+import base64
+import gzip
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "tests/nested"))
+from machine import Machine     # noqa: E402
+from suite import suite         # noqa: E402
+
+OURS = "insula-runtime"
+PEERS = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}
+# They report no points; what went wrong is said in an error block.
+POINTLESS = ("hooks", "poststart", "poststart_fail", "poststop", "poststop_fail", "prestart", "prestart_fail")
+WHY = {}
+
+
+class Outcome:
+    """What one program said of one runtime. Passed: exit 0, a plan, no point that is not ok; strictly: no error block
+    either, where there are no points."""
+
+    def __init__(self, r):
+        points = re.findall(r"^(not ok|ok) \d+(.*)$", r["out"], re.M)
+        self.bad = sum(p == "not ok" and not re.match(r" # TODO", d) for p, d in points)
+        self.skipped = sum(bool(re.match(r" # SKIP", d)) for _, d in points)
+        self.ok = len(points) - self.bad - self.skipped
+        self.plan = re.search(r"^1\.\.\d+$", r["out"], re.M) is not None
+        self.passed = r["code"] == 0 and self.plan and not self.bad
+        self.strictly = self.passed and not (r["program"] in POINTLESS and '"error":' in r["out"])
+        self.why = self.reason(r)
+
+    def reason(self, r):
+        if self.strictly:
+            return ""
+        bad = re.findall(r"^not ok \d+ - (.*)$", r["out"], re.M)
+        blocks = re.findall(r'"error": "(.*)"', r["out"])
+        said = [line for line in r["err"].splitlines() if not re.match(r"failed to|exit status|Clean: ", line)]
+        words = bad[:1] or blocks[:1] or said[:1] or (["no plan"] if r["code"] == 0 else [f"exit {r['code']}"])
+        more = [f"(and {len(bad) - 1} more)"] if len(bad) > 1 else []
+        return " ".join(words + more)[:160]
+
+    def __str__(self):
+        word = "passed" if self.strictly else "error" if self.passed else "failed"
+        return f"{word:7} {self.ok:4} ok {self.skipped:3} skipped {self.bad:3} not ok  {self.why}".rstrip()
+
+
+def runtimes(ours):
+    return [f"{OURS}={ours}", *(f"{name}={path}" for name, path in PEERS.items())]
+
+
+def here(a, programs):
+    """On this host."""
+    results = pathlib.Path(a.build) / "validation/results"
+    env = dict(os.environ, PROGRAMS=" ".join(programs))
+    subprocess.run([HERE / "runner.py", suite(a.build), results, *runtimes(f"{a.build}/src/runtime/insula-runtime")], env=env, check=True)
+    return results.read_text()
+
+
+PROFILE = "profile acme_secure_profile flags=(attach_disconnected) { capability, network, mount, umount, pivot_root, ptrace, signal, file, }\n"
+# Each boot: words for its kernel. Debian's has AppArmor on, unless told otherwise.
+V1 = "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1"
+BOOTS = {"v1": V1, "v2": "", "selinux": V1 + " selinux=1 security=selinux enforcing=0"}
+BODY = """
+modprobe bfq                                            # block I/O weights
+ip link add eth0 type veth peer name eth1               # a second interface is wanted to be there
+mkdir -p /sys/kernel/security; mount -t securityfs s /sys/kernel/security
+if grep -q security=selinux /proc/cmdline; then
+    mount -t selinuxfs s /sys/fs/selinux
+    dd if=validation/policy of=/sys/fs/selinux/load bs=64M
+else
+    validation/apparmor_parser --config-file validation/parser.conf -r validation/profile
+fi
+PROGRAMS='{programs}' python3 tests/validation/runner.py validation/suite /root/results {runtimes}
+echo "results: $(gzip -c /root/results | base64 -w0)"
+"""
+
+
+def policy(work):
+    """The tests' own one, with the label of the suite's in it."""
+    text = (ROOT / "tests/data/selinux.cil").read_text()
+    names = [f"c{i}" for i in range(1024)]
+    text = re.sub(r"^\(category c\d\)\n", "", text, flags=re.M)
+    text = text.replace("(categoryorder (c0 c1 c2 c3))", "\n".join(f"(category {n})" for n in names) + f"\n(categoryorder ({' '.join(names)}))")
+    text = text.replace("(range c0 c3)", f"(range c0 {names[-1]})")
+    text += "(type svirt_sandbox_file_t)\n(roletype object_r svirt_sandbox_file_t)\n"
+    (work / "policy.cil").write_text(text)
+    subprocess.run(["secilc", "-o", work / "policy", "-f", "/dev/null", work / "policy.cil"], check=True)
+    return work / "policy"
+
+
+def with_libraries(exes):
+    """The same, place in the machine -> file, with what the programs are linked to."""
+    libs = re.findall(r"(/\S+) \(0x", "".join(subprocess.run(["ldd", e], capture_output=True, text=True, check=True).stdout for e in exes.values()))
+    return {**exes, **{lib.lstrip("/"): pathlib.Path(lib) for lib in libs}}
+
+
+def machine(a, programs):
+    work = pathlib.Path(a.build) / "validation"
+    (work / "profile").write_text(PROFILE)
+    (work / "parser.conf").write_text("")
+    parser = shutil.which("apparmor_parser", path="/usr/sbin:/sbin")
+    exes = {p.lstrip("/"): pathlib.Path(p) for p in PEERS.values()} | {"opt/insula/validation/apparmor_parser": pathlib.Path(parser)}
+    files = {**with_libraries(exes), "opt/insula/validation/suite": suite(a.build), "opt/insula/validation/policy": policy(work),
+             **{f"opt/insula/validation/{n}": work / n for n in ("profile", "parser.conf")}}
+    ours = "/opt/insula/build/src/runtime/insula-runtime"
+    return Machine(a.build, BODY.format(programs=" ".join(programs), runtimes=" ".join(runtimes(ours))), files)
+
+
+def on_machine(m, name):
+    text, _ = m.boot(BOOTS[name], 3000)
+    found = re.search(r"^results: (\S+)", text, re.M)
+    if not found:
+        raise SystemExit(f"validation: the machine {name} said no results:\n{text[-3000:]}")
+    return gzip.decompress(base64.b64decode(found[1])).decode()
+
+
+def show(name, outcomes):
+    """outcomes: (program, runtime) -> Outcome, all of one host."""
+    print(f"-- {name}")
+    for (program, runtime), o in outcomes.items():
+        print(f"{program:34} {runtime:15} {o}")
+    print(f"\n| runtime, {name} | passed | strictly | points ok, skipped, not ok |\n|---|---|---|---|")
+    for runtime in (OURS, *PEERS):
+        mine = [o for (_, r), o in outcomes.items() if r == runtime]
+        print(f"| {runtime} | {sum(o.passed for o in mine)} | {sum(o.strictly for o in mine)} | "
+              f"{sum(o.ok for o in mine)}, {sum(o.skipped for o in mine)}, {sum(o.bad for o in mine)} |")
+    print(flush=True)
+
+
+def judge(hosts):
+    """Passed and failed programs."""
+    programs = sorted({p for outcomes in hosts.values() for p, _ in outcomes})
+    failed = 0
+    for p in programs:
+        won = {r: [h for h, outcomes in hosts.items() if outcomes[p, r].strictly] for r in (OURS, *PEERS)}
+        better = [f"{r} on {h}" for r in PEERS for h in won[r] if h not in won[OURS]]
+        if not won[OURS] or better:
+            peers = "; passed by " + ", ".join(better) if better else ""
+            print(f"not passed: {p}: {WHY.get(p, 'no reason is known')}{peers}")
+        failed += p not in WHY and bool(better or not won[OURS])
+    return len(programs) - failed, failed
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", default="build")
+    ap.add_argument("--on", choices=["here", *BOOTS], action="append")
+    ap.add_argument("--program", action="append", default=[])
+    ap.add_argument("--keep", help="what the programs said, one JSON object a line")
+    a = ap.parse_args()
+    a.build = str(pathlib.Path(a.build).resolve())
+    subprocess.run([ROOT / "tools/install-deps", "validation"], check=True)
+    hosts, m = {}, None
+    for name in a.on or ["here"]:
+        if name != "here":
+            m = m or machine(a, a.program)
+        text = here(a, a.program) if name == "here" else on_machine(m, name)
+        if a.keep:
+            with open(a.keep, "a") as f:
+                f.writelines(json.dumps({"host": name, **json.loads(line)}) + "\n" for line in text.splitlines())
+        hosts[name] = {(r["program"], r["runtime"]): Outcome(r) for r in map(json.loads, text.splitlines())}
+        show(name, hosts[name])
+    passed, failed = judge(hosts)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Runs the programs of a suite (suite.py) for each of some runtimes and writes what came of it. It needs nothing but
+Python, for it runs in machines too.
+
+	runner.py SUITE RESULTS NAME=PATH...
+
+RESULTS: one JSON object a line, {"program", "runtime", "code", "out", "err"}. Program after program, and for each the
+runtimes one after the other, so that they find the same host."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+SECONDS = 180
+# The same view for all: crun refuses to run beside a cgroup2 mount without controllers.
+PLACE = ["unshare", "-m", "--propagation", "private", "sh", "-c",
+         "! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified || exit 1; exec \"$@\"", "sh"]
+
+
+def read(path):
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def clean_up(command):
+    """What a program leaves behind when it fails."""
+    p = subprocess.run([*PLACE, command, "list", "-q"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
+    for cid in p.stdout.split():
+        subprocess.run([*PLACE, command, "delete", "-f", cid], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
+
+
+def run(suite, program, runtime, path):
+    """In directories of its own, below which the runtime keeps its containers too."""
+    work = pathlib.Path(tempfile.mkdtemp(prefix="insula-validation-"))
+    work.chmod(0o755)
+    command, tmp = work / runtime, work / "tmp"
+    tmp.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {path} --root {work}/root "$@"\n')
+    command.chmod(0o755)
+    with open(work / "out", "w") as out, open(work / "err", "w") as err:
+        p = subprocess.Popen([*PLACE, str(suite / "programs" / program)], cwd=suite, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                             env=dict(os.environ, RUNTIME=str(command), TMPDIR=str(tmp)), start_new_session=True)
+        try:
+            code = p.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(p.pid, signal.SIGKILL)
+            p.wait()
+            code = "timeout"
+    clean_up(str(command))
+    result = {"program": program, "runtime": runtime, "code": code, "out": read(work / "out"), "err": read(work / "err")}
+    shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def main():
+    suite, results = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
+    runtimes = [a.split("=", 1) for a in sys.argv[3:]]
+    only = os.environ.get("PROGRAMS", "").split()
+    with open(results, "w") as f:
+        for program in only or sorted(p.name for p in (suite / "programs").iterdir()):
+            for name, path in runtimes:
+                print(json.dumps(run(suite, program, name, path)), file=f, flush=True)
+
+
+main()
