@@ -183,9 +183,8 @@ static int cmd_create(int argc, char **argv, struct err *e)
 	return r;
 }
 
-static int start_container(const struct state *s, const struct rt_container *c, struct err *e)
+static int start_container(const struct state *s, struct rt_container *c, struct err *e)
 {
-	struct hook_state st = { s->id, "running", s->bundle, s->pid, c->annotations };
 	_cleanup_free_ char *sock = state_path(s->id, "start.sock");
 	_cleanup_close_ int fd = -EBADF;
 	int r;
@@ -197,7 +196,7 @@ static int start_container(const struct state *s, const struct rt_container *c, 
 		return err_set(e, ERR_SYSTEM, fd, "cannot start container '%s'", s->id);
 	(void)unlink(sock);
 	r = gate_release(fd, c, s->pid, e);
-	return r == 0 ? hooks_run(&c->poststart, "poststart", &st, e) : r;
+	return r == 0 ? hooks_poststart(c, e) : r;
 }
 
 static int cmd_start(int argc, char **argv, struct err *e)

@@ -4,7 +4,6 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/id.h"
-#include "base/log.h"
 #include "base/strv.h"
 
 #include <errno.h>
@@ -246,13 +245,7 @@ static void run_poststop(struct rt_container *c)
 {
 	struct hook_state st = { c->id, "stopped", c->bundle, 0, c->annotations };
 
-	for (size_t i = 0; i < c->poststop.n; i++) {
-		const struct oci_hooks one = { &c->poststop.v[i], 1 };
-		_cleanup_err_ struct err why = ERR_INIT;
-
-		if (hooks_run(&one, "poststop", &st, &why) < 0)
-			log_warn("%s", err_text(&why));
-	}
+	hooks_try(&c->poststop, "poststop", &st);
 }
 
 int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct proc *ret_init,
@@ -296,7 +289,7 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 		rt_free(c);
 		return r;
 	}
-	hooks_copy(&c->poststart, &a->spec->hooks[OCI_HOOK_POSTSTART]);
+	hooks_set_poststart(c, a->spec);
 	*ret = c;
 	*ret_init = init;
 	*ret_console = TAKE_FD(console);
@@ -305,14 +298,13 @@ int rt_create(const struct rt_create_args *a, struct rt_container **ret, struct 
 
 int rt_start(struct rt_container *c, struct err *e)
 {
-	struct hook_state st = { c->id, "running", c->bundle, c->init.pid, c->annotations };
 	int r;
 
 	if (c->gate < 0)
 		return err_msg(e, ERR_CONFLICT, -EINVAL, "cannot start a container that has been started");
 	r = gate_release(c->gate, c, c->init.pid, e);
 	fd_close(&c->gate);
-	return r == 0 ? hooks_run(&c->poststart, "poststart", &st, e) : r;
+	return r == 0 ? hooks_poststart(c, e) : r;
 }
 
 /* --- exec --- */

@@ -1,11 +1,13 @@
 #include "runtime/internal.h"
 #include "base/alloc.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/strv.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct json *hook_state_json(const struct hook_state *st)
@@ -70,6 +72,39 @@ int hooks_run(const struct oci_hooks *h, const char *kind, const struct hook_sta
 
 	for (size_t i = 0; r == 0 && i < h->n; i++)
 		r = run_one(&h->v[i], kind, state, e);
+	return r;
+}
+
+void hooks_try(const struct oci_hooks *h, const char *kind, const struct hook_state *st)
+{
+	for (size_t i = 0; i < h->n; i++) {
+		const struct oci_hooks one = { &h->v[i], 1 };
+		_cleanup_err_ struct err why = ERR_INIT;
+
+		if (hooks_run(&one, kind, st, &why) < 0)
+			log_warn("%s", err_text(&why));
+	}
+}
+
+/* Up to version 1.2 the specification wants a failed one logged and everything to go on, from 1.3 on an error
+ * and the container stopped: whoever wrote the configuration says which of them he means. */
+void hooks_set_poststart(struct rt_container *c, const struct oci_spec *s)
+{
+	hooks_copy(&c->poststart, &s->hooks[OCI_HOOK_POSTSTART]);
+	c->poststart_counts = s->version && strtoul(s->version + strlen("1."), NULL, 10) >= 3;
+}
+
+int hooks_poststart(struct rt_container *c, struct err *e)
+{
+	struct hook_state st = { c->id, "running", c->bundle, c->init.pid, c->annotations };
+	int r = 0;
+
+	if (c->poststart_counts)
+		r = hooks_run(&c->poststart, "poststart", &st, e);
+	else
+		hooks_try(&c->poststart, "poststart", &st);
+	if (r < 0)
+		(void)rt_kill(c, SIGKILL, true, NULL);
 	return r;
 }
 

@@ -31,6 +31,7 @@ struct rt_container {
 	bool userns;			/* another user namespace than the caller's */
 	bool outlive;			/* processes do not die with the caller */
 	bool no_process;		/* the configuration has none: nothing to start */
+	bool poststart_counts;		/* a failed hook of these ends the container */
 	bool oom;			/* seen before the cgroup was removed */
 	struct seccomp_prog seccomp;	/* len 0 = none */
 	struct oci_hooks poststart, poststop;
@@ -298,7 +299,11 @@ int sysctl_check(const struct oci_spec *s, const char *key, struct err *e);
 struct hook_state { const char *id, *status, *bundle; pid_t pid; const struct json *annotations; };
 struct json *hook_state_json(const struct hook_state *st);
 int hooks_run(const struct oci_hooks *h, const char *kind, const struct hook_state *st, struct err *e);
+/* A failure is logged, the others are called. */
+void hooks_try(const struct oci_hooks *h, const char *kind, const struct hook_state *st);
 void hooks_copy(struct oci_hooks *to, const struct oci_hooks *from);
+void hooks_set_poststart(struct rt_container *c, const struct oci_spec *s);
+int hooks_poststart(struct rt_container *c, struct err *e);
 void hooks_free(struct oci_hooks *h);
 
 /* A handle for a container that another process made (the command line tool). Takes pidfd. */

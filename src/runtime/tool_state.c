@@ -216,7 +216,7 @@ int state_container(const struct state *s, struct rt_container **ret, struct oci
 	/* Only a new process needs the filter. */
 	if (r == 0 && ret_spec && spec->seccomp)
 		r = seccomp_prog_compile(spec->seccomp, SECCOMP_CACHE, &c->seccomp, e);
-	hooks_copy(&c->poststart, &spec->hooks[OCI_HOOK_POSTSTART]);
+	hooks_set_poststart(c, spec);
 	hooks_copy(&c->poststop, &spec->hooks[OCI_HOOK_POSTSTOP]);
 	c->annotations = json_ref(spec->annotations);
 	c->personality = xstrdup(spec->personality);

@@ -201,6 +201,20 @@ def test_a_failing_poststop_hook_does_not_stop_the_deletion(rt, tmp_path):
     assert rt("state", "oci-hookp").returncode != 0 and (tmp_path / "second").exists()
 
 
+@pytest.mark.parametrize("version, ends", [("1.0.2", False), ("1.2.1", False), ("1.3.0", True), ("1.10.0-dev", True)])
+def test_a_failing_poststart_hook(rt, tmp_path, version, ends):
+    """Version 1.3 of the specification made an error of the warning."""
+    rt.config["ociVersion"] = version
+    rt.config["hooks"] = {"poststart": [{"path": "/bin/false"},
+                                        {"path": "/bin/sh", "args": ["sh", "-c", f"echo second >{tmp_path}/second"]}]}
+    rt.write(["sleep", "1000"])
+    assert rt.create("oci-poststart") == 0
+    p = rt("start", "oci-poststart")
+    assert "poststart hook '/bin/false' failed with exit code 1" in p.stderr
+    assert (p.returncode != 0) == ends and (tmp_path / "second").exists() != ends
+    wait_for(lambda: rt.status("oci-poststart") == ("stopped" if ends else "running"))
+
+
 # --- config.md ---
 
 @pytest.mark.parametrize("path, value", [
