@@ -62,7 +62,9 @@ def main():
     with open(results, "w") as f:
         for program in only or sorted(p.name for p in (suite / "programs").iterdir()):
             for name, path in runtimes:
-                print(json.dumps(run(suite, program, name, path)), file=f, flush=True)
+                result = run(suite, program, name, path)
+                print(json.dumps(result), file=f, flush=True)
+                print(program, name, result["code"], flush=True)
 
 
 main()
