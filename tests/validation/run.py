@@ -41,7 +41,7 @@ WHY = {
     "linux_cgroups_memory": NO_KMEM,
     "linux_cgroups_relative_memory": NO_KMEM,
     "linux_mount_label": "refused where SELinux is off: what cannot be applied is an error (R3, L14a); crun leaves it out",
-    "linux_ns_itype": "see L12e; crun leaves the container's mounts on the host for good, runc those it does not refuse",
+    "linux_ns_itype": "see L12e; crun and runc leave the container's mounts on the host, also after delete",
     "misc_props": "its bundle lacks the program that it runs",
     "pidfile": RACE + "kills a program that may have ended",
     "poststart": RACE + "its hook races with the program's first write",

@@ -9,6 +9,7 @@ program, and for each the runtimes one after the other, so that they find the sa
 programs at a time; PROGRAMS names those that are to be run."""
 import base64
 import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -85,8 +86,9 @@ def main():
         return queue(programs)
     # All programs about cgroups have the same one.
     group = [p for p in programs if p.startswith("linux_cgroups_")]
+    rest = iter([p for p in programs if p not in group])
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(queue, (group, [p for p in programs if p not in group])))
+        list(pool.map(queue, (itertools.chain(group, rest), rest)))
 
 
 main()
