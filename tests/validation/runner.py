@@ -94,7 +94,7 @@ def main():
     programs = os.environ.get("PROGRAMS", "").split() or sorted(p.name for p in (suite / "programs").iterdir())
     two = os.environ.get("JOBS") == "2"
     # All programs about cgroups have the same one.
-    group = [p for p in programs if p.startswith("linux_cgroups_")] if two else []
+    group = [p for p in programs if p.startswith(("linux_cgroups_", "delete_"))] if two else []
     rest = iter([p for p in programs if p not in group])
     with ThreadPoolExecutor(1 + two) as pool:
         list(pool.map(queue, (itertools.chain(group, rest), rest)[:1 + two]))
