@@ -175,7 +175,7 @@ def show(name, outcomes):
 
 def judge(hosts):
     """Passed and failed programs."""
-    programs = sorted({p for outcomes in hosts.values() for p, _ in outcomes})
+    programs = sorted({p for outcomes in hosts.values() for p, r in outcomes if r == OURS})
     reasons = {**WHY, **(WHY_HERE if list(hosts) == ["here"] else {})}
     failed = 0
     for p in programs:
