@@ -63,6 +63,10 @@ const steps = {
 	},
 };
 
+// It lets go of the sockets that logs come by (unref()): while a step waits for nothing but logs, node would find nothing left to
+// do, and exit with 0.
+setInterval(() => {}, 60000);
+
 (async () => {
 	for (const [name, step] of Object.entries(steps)) {
 		await step();
