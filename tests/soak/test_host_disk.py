@@ -51,6 +51,9 @@ def daemon(isolation):
         e.cli("insula", "kill", *e.cli("insula", "ps", "-q").out.split())
         e.stop()
         subprocess.run(["umount", "-q", "-l", data], check=False)
+        # One that finds no container takes along the network that the other one left to its own.
+        e.start()
+        e.stop()
         shutil.rmtree(base, ignore_errors=True)
 
 
